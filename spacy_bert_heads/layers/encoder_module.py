@@ -1,0 +1,217 @@
+"""The torch side of the encoder: any Hugging Face `AutoModel` encoder, with a pooler in every case."""
+
+import importlib.util
+import logging
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
+from transformers import logging as transformers_logging
+
+from ..errors import BertHeadsError
+from .wordpiece import bert_tokenizer
+
+logger = logging.getLogger("spacy")
+
+PACKAGE_PREFIX = "package:"
+
+
+@dataclass
+class Encoder:
+    """A tokenizer and the module that reads its wordpieces."""
+
+    tokenizer: Any
+    module: "EncoderModule"
+
+
+class EncoderModule(torch.nn.Module):
+    """A Hugging Face encoder whose output always has `pooler_output`.
+
+    transformer (torch.nn.Module): The Hugging Face model.
+    pooler (Optional[torch.nn.Module]): BERT's pooler, for models that have none of their own.
+
+    SOURCE: pooling by dense layer and tanh over [CLS]: Devlin et al. (2019), as in `transformers.BertPooler`.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.pooler: Optional[torch.nn.Module] = None
+        if getattr(transformer, "pooler", None) is None:
+            width = transformer.config.hidden_size
+            self.pooler = torch.nn.Linear(width, width)
+            torch.nn.init.normal_(self.pooler.weight, std=getattr(transformer.config, "initializer_range", 0.02))
+            torch.nn.init.zeros_(self.pooler.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, hidden_states: bool = False) -> Dict[str, Any]:
+        """Run the encoder.
+
+        input_ids (Tensor): Vocabulary ids. Int64, (n_windows, n_pieces).
+        attention_mask (Tensor): 1 for wordpieces, 0 for padding. Int64, (n_windows, n_pieces).
+        hidden_states (bool): Whether to return the output of every layer too.
+        RETURNS (Dict[str, Any]): "last_hidden_state", float (n_windows, n_pieces, width); "pooler_output", float
+            (n_windows, width); if asked, "hidden_states", a tuple of embeddings and each layer's output.
+        """
+        output = self.transformer(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=hidden_states,
+            return_dict=True,
+        )
+        named = {"last_hidden_state": output.last_hidden_state}
+        if self.pooler is None:
+            named["pooler_output"] = output.pooler_output
+        else:
+            named["pooler_output"] = torch.tanh(self.pooler(output.last_hidden_state[:, 0]))
+        if hidden_states:
+            named["hidden_states"] = output.hidden_states
+        return named
+
+
+def load_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_config: Dict[str, Any]) -> Encoder:
+    """Load an encoder with its tokenizer.
+
+    name (str): Folder, `package:IMPORT_NAME/SUBFOLDER`, or an id on the Hugging Face hub.
+    tokenizer_config (Dict[str, Any]): Arguments for `AutoTokenizer.from_pretrained`.
+    transformer_config (Dict[str, Any]): Settings that replace those of the model's own config.
+    RAISES (BertHeadsError): H202 for a missing folder, H203 for one that holds no encoder, H204 for a name the
+        hub does not give, H205 for an encoder-decoder, H401 for a package that is not installed.
+    """
+    source = resolve_source(name)
+    try:
+        config = AutoConfig.from_pretrained(source, **transformer_config)
+        if config.is_encoder_decoder:
+            raise BertHeadsError("H205", found=name, model_type=config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(source, **{"use_fast": True, **tokenizer_config})
+        with _quiet_transformers():
+            transformer, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, BertHeadsError):
+            raise
+        code = "H203" if isinstance(source, Path) else "H204"
+        raise BertHeadsError(code, found=name, reason=str(error).strip().split("\n")[0]) from error
+    module = EncoderModule(transformer)
+    _report_missing_weights(name, module, info["missing_keys"])
+    return Encoder(tokenizer, module)
+
+
+def build_from_scratch(
+    texts: Iterable[str],
+    *,
+    vocab: Optional[Path],
+    width: int,
+    depth: int,
+    heads: int,
+    feed_forward_width: int,
+    max_length: int,
+    vocab_size: int,
+    lowercase: bool,
+    dropout: float,
+) -> Encoder:
+    """A BERT with random weights and a WordPiece vocabulary learned from texts or read from a file.
+
+    RAISES (BertHeadsError): H206 if the width is not divisible by the number of heads, H1xx for a bad vocabulary.
+    """
+    if width % heads:
+        raise BertHeadsError("H206", found=width, heads=heads)
+    tokenizer = bert_tokenizer(texts, vocab=vocab, vocab_size=vocab_size, lowercase=lowercase, max_length=max_length)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        intermediate_size=feed_forward_width,
+        max_position_embeddings=max_length,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Encoder(tokenizer, EncoderModule(BertModel(config)))
+
+
+def rebuild(config: Dict[str, Any], tokenizer_files: Dict[str, bytes]) -> Encoder:
+    """The encoder as it was saved, weights not yet filled in. Needs neither the hub nor the original folder.
+
+    config (Dict[str, Any]): The Hugging Face config.
+    tokenizer_files (Dict[str, bytes]): Content of the files that `dump_tokenizer` gave.
+    """
+    config = dict(config)
+    hf_config = AutoConfig.for_model(config.pop("model_type"), **config)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in tokenizer_files.items():
+            (Path(folder) / name).write_bytes(content)
+        hf_config.save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+    return Encoder(tokenizer, EncoderModule(AutoModel.from_config(hf_config)))
+
+
+def dump_tokenizer(tokenizer: Any) -> Dict[str, bytes]:
+    """The tokenizer's files, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+
+
+def max_positions(encoder: Encoder) -> int:
+    """Wordpieces the encoder can read at once, special tokens counted: the smaller of what its tokenizer and its
+    position embeddings allow. RoBERTa-like models number positions from their padding index on, which costs some.
+    """
+    limits: List[int] = [encoder.tokenizer.model_max_length]
+    transformer = encoder.module.transformer
+    positions = getattr(transformer.config, "max_position_embeddings", None)
+    if positions and positions > 0:
+        offset = 0
+        for name, module in transformer.named_modules():
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                offset = module.padding_idx + 1
+        limits.append(positions - offset)
+    return min(limits)
+
+
+def resolve_source(name: str) -> Union[str, Path]:
+    """Where an encoder's name leads: a folder, or a hub id unchanged.
+
+    RAISES (BertHeadsError): H202 if the name is a path that does not exist, H401 if it names a package that is not
+        installed.
+    """
+    if name.startswith(PACKAGE_PREFIX):
+        package, _, subfolder = name[len(PACKAGE_PREFIX) :].partition("/")
+        spec = importlib.util.find_spec(package) if package else None
+        if spec is None or not spec.submodule_search_locations:
+            raise BertHeadsError("H401", found=package, name=name)
+        folder = Path(next(iter(spec.submodule_search_locations))) / subfolder
+        if not folder.is_dir():
+            raise BertHeadsError("H202", found=str(folder))
+        return folder
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.startswith((".", "~")) or path.is_absolute() or name.count("/") > 1 or "\\" in name:
+        raise BertHeadsError("H202", found=name)
+    return name
+
+
+def _report_missing_weights(name: str, module: EncoderModule, missing_keys: List[str]) -> None:
+    """One log line about a pooler that starts from random weights; a warning about anything else that does."""
+    pooler = [key for key in missing_keys if key.startswith("pooler.")]
+    others = [key for key in missing_keys if not key.startswith("pooler.")]
+    if module.pooler is not None or pooler:
+        logger.info("Encoder '%s' has no pooler weights: its pooler starts from random ones and is trained", name)
+    if others:
+        logger.warning("Encoder '%s' lacks %d weights, which start at random: %s, ...", name, len(others), others[0])
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence transformers' own report of missing weights, which counts heads we never use as missing."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)

@@ -1,0 +1,68 @@
+"""The heads as torch modules."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class Classifier(torch.nn.Module):
+    """Dropout and a linear layer, as on top of BertForSequenceClassification.
+
+    nI (int): Width of the input.
+    nO (int): Number of labels.
+    """
+
+    def __init__(self, nI: int, nO: int) -> None:
+        super().__init__()
+        self.dropout = torch.nn.Dropout(0.0)
+        self.linear = _linear(nI, nO)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """X (Tensor): Float, (..., nI). RETURNS (Tensor): Logits. Float, (..., nO)."""
+        return self.linear(self.dropout(X))
+
+
+class SequenceTagger(torch.nn.Module):
+    """Dropout, a bidirectional LSTM if asked for, dropout, and a linear layer to one score per tag.
+
+    nI (int): Width of the input.
+    nO (int): Number of tags.
+    lstm_width (Optional[int]): Width of the LSTM's output, both directions together. None: no LSTM, which leaves
+        the head of BertForTokenClassification.
+    lstm_depth (int): Number of LSTM layers.
+
+    SOURCE: Huang, Xu and Yu (2015).
+    """
+
+    def __init__(self, nI: int, nO: int, lstm_width: Optional[int], lstm_depth: int) -> None:
+        super().__init__()
+        self.dropout = torch.nn.Dropout(0.0)
+        self.lstm: Optional[torch.nn.LSTM] = None
+        if lstm_width is not None:
+            self.lstm = torch.nn.LSTM(nI, lstm_width // 2, num_layers=lstm_depth, bidirectional=True, batch_first=True)
+        self.linear = _linear(nI if lstm_width is None else lstm_width, nO)
+
+    def forward(self, X: Tensor, lengths: Tensor) -> Tensor:
+        """Score tags.
+
+        X (Tensor): Token vectors, padded on the right. Float, (n_docs, n_tokens, nI), at least one token.
+        lengths (Tensor): Tokens of each Doc, on the CPU; 0 is allowed. Int64, (n_docs,).
+        RETURNS (Tensor): Emissions; those of padding mean nothing. Float, (n_docs, n_tokens, nO).
+        """
+        X = self.dropout(X)
+        if self.lstm is not None:
+            # A packed sequence cannot be empty: a Doc of no tokens lends one row of padding
+            packed = pack_padded_sequence(X, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
+            hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=X.shape[1])
+            X = self.dropout(hidden)
+        return self.linear(X)
+
+
+def _linear(nI: int, nO: int) -> torch.nn.Linear:
+    """A linear layer as Hugging Face initialises those on top of BERT."""
+    linear = torch.nn.Linear(nI, nO)
+    torch.nn.init.normal_(linear.weight, std=0.02)
+    torch.nn.init.zeros_(linear.bias)
+    return linear

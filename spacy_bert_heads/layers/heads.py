@@ -1,0 +1,96 @@
+"""thinc layers around the heads' torch modules: arrays in, arrays out."""
+
+from typing import Any, Callable, List, Optional, Tuple, cast
+
+import torch
+from thinc.api import ArgsKwargs, Model
+from thinc.types import Floats2d
+from thinc.util import torch2xp, xp2torch
+
+from ..errors import BertHeadsError
+from .head_modules import Classifier, SequenceTagger
+from .torch_shim import TorchShim
+
+
+def classifier(nO: Optional[int], lr_scale: float) -> Model[Floats2d, Floats2d]:
+    """Vectors (n_docs, nI) to logits (n_docs, nO). lr_scale: see TorchShim."""
+    return _head_layer("classifier", _forward_classifier, TorchShim(Classifier, lr_scale), nO, {})
+
+
+def sequence_tagger(
+    nO: Optional[int], *, lstm_width: Optional[int], lstm_depth: int, lr_scale: float
+) -> Model[List[Floats2d], List[Floats2d]]:
+    """Token vectors, (n_tokens, nI) per Doc, to emissions, (n_tokens, nO) per Doc.
+
+    RAISES (BertHeadsError): H214 if the LSTM's width cannot be split between two directions.
+    """
+    if lstm_width is not None and (lstm_width < 2 or lstm_width % 2):
+        raise BertHeadsError("H214", found=lstm_width, low=max(2, lstm_width - 1), high=max(2, lstm_width + 1))
+    attrs = {"lstm_width": lstm_width, "lstm_depth": lstm_depth}
+    return _head_layer("sequence_tagger", _forward_tagger, TorchShim(SequenceTagger, lr_scale), nO, attrs)
+
+
+def _head_layer(name: str, forward: Callable, shim: TorchShim, nO: Optional[int], attrs: dict) -> Model:
+    return Model(
+        name,
+        forward,
+        init=_init,
+        dims={"nI": None, "nO": nO},
+        shims=[shim],
+        # dropout_rate is set by thinc's set_dropout_rate, which spaCy calls with `[training] dropout`
+        attrs={"dropout_rate": 0.0, "settings": attrs},
+    )
+
+
+def _init(model: Model, X: Any = None, Y: Any = None) -> None:
+    shim = cast(TorchShim, model.shims[0])
+    if shim.module is None:
+        shim.build(nI=model.get_dim("nI"), nO=model.get_dim("nO"), **model.attrs["settings"])
+
+
+def _prepare(model: Model) -> TorchShim:
+    shim = cast(TorchShim, model.shims[0])
+    if shim.module is None:
+        raise BertHeadsError("H215", found=model.name)
+    shim.module.dropout.p = model.attrs["dropout_rate"]
+    return shim
+
+
+def _forward_classifier(model: Model, X: Floats2d, is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], Floats2d]]:
+    shim = _prepare(model)
+    Yt, bp_torch = shim(ArgsKwargs((xp2torch(X, requires_grad=is_train, device=shim.device),), {}), is_train)
+
+    def backprop(dY: Floats2d) -> Floats2d:
+        d_inputs = bp_torch(ArgsKwargs((Yt,), {"grad_tensors": xp2torch(dY, device=shim.device)}))
+        return cast(Floats2d, torch2xp(d_inputs.args[0]))
+
+    return cast(Floats2d, torch2xp(Yt.detach())), backprop
+
+
+def _forward_tagger(
+    model: Model, X: List[Floats2d], is_train: bool
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
+    shim = _prepare(model)
+    lengths = [len(Xi) for Xi in X]
+    if not any(lengths):
+        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in X], lambda dY: X
+    Xt = pad(X, shim.device).requires_grad_(is_train)
+    Yt, bp_torch = shim(ArgsKwargs((Xt, torch.tensor(lengths)), {}), is_train)
+
+    def backprop(dY: List[Floats2d]) -> List[Floats2d]:
+        d_inputs = bp_torch(ArgsKwargs((Yt,), {"grad_tensors": pad(dY, shim.device)}))
+        return unpad(d_inputs.args[0], lengths)
+
+    return unpad(Yt.detach(), lengths), backprop
+
+
+def pad(arrays: List[Floats2d], device: torch.device) -> torch.Tensor:
+    """One tensor of arrays of different lengths, zeros on the right. Float, (n_docs, n_tokens, width)."""
+    tensors = [xp2torch(array, device=device) for array in arrays]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
+
+
+def unpad(tensor: torch.Tensor, lengths: List[int]) -> List[Floats2d]:
+    """The arrays back out of a padded tensor."""
+    padded: Any = torch2xp(tensor)
+    return [cast(Floats2d, padded[i, :length]) for i, length in enumerate(lengths)]

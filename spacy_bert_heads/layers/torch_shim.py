@@ -1,0 +1,89 @@
+"""PyTorch modules inside thinc models: built late, saved without pickle, with a learning rate of their own."""
+
+import copy
+from typing import Any, Callable, Dict, Optional, cast
+
+import srsly
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from thinc.api import Optimizer, PyTorchShim, get_torch_default_device
+from thinc.shims import Shim
+from thinc.types import FloatsXd
+from thinc.util import torch2xp, xp2torch
+
+
+class TorchShim(PyTorchShim):
+    """thinc's PyTorchShim for a module whose size is known only at initialisation.
+
+    build_module (Callable[..., torch.nn.Module]): Makes the module from keyword arguments; those are saved with
+        the weights, so that a loaded pipeline can build the module before it fills it.
+    lr_scale (float): Multiplies the optimizer's learning rate for this module's parameters.
+    """
+
+    def __init__(self, build_module: Optional[Callable[..., torch.nn.Module]] = None, lr_scale: float = 1.0) -> None:
+        super().__init__(None)
+        self._build_module = build_module
+        self.lr_scale = lr_scale
+
+    @property
+    def module(self) -> Any:
+        """RETURNS (Optional[torch.nn.Module]): The wrapped module, None before it is built."""
+        return self._model
+
+    def build(self, **cfg: Any) -> None:
+        """Make the module and remember how. cfg: the keyword arguments of `build_module`."""
+        assert self._build_module is not None
+        self.cfg: Dict[str, Any] = cfg
+        self._model = self._build_module(**cfg).to(get_torch_default_device())
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Step every parameter that has a gradient, then clear the gradients.
+
+        optimizer (Optimizer): thinc's. A plain callable of three arguments, as in `nlp.rehearse`, is stepped
+            without the module's learning rate scale.
+        """
+        if self._model is None:
+            return
+        extra = {"lr_scale": self.lr_scale} if isinstance(optimizer, Optimizer) else {}
+        for name, parameter in self._model.named_parameters():
+            if parameter.grad is None:
+                continue
+            weights, _ = optimizer(
+                (self.id, name),
+                cast(FloatsXd, torch2xp(parameter.data)),
+                cast(FloatsXd, torch2xp(parameter.grad)),
+                **extra,
+            )
+            parameter.data = xp2torch(weights, device=parameter.device)
+            parameter.grad.zero_()
+
+    def copy(self) -> "TorchShim":
+        """A deep copy under an id of its own: optimizers tell parameters apart by the shim's id."""
+        copied = copy.deepcopy(self)
+        with Shim.global_id_lock:
+            Shim.global_id += 1
+            copied.id = Shim.global_id
+        return copied
+
+    def to_bytes(self) -> bytes:
+        return srsly.msgpack_dumps({"config": self.cfg, "state": dump_weights(self._model)})
+
+    def from_bytes(self, bytes_data: bytes) -> "TorchShim":
+        msg = srsly.msgpack_loads(bytes_data)
+        if msg["state"] is not None:
+            self.build(**msg["config"])
+            load_weights(self._model, msg["state"])
+        return self
+
+
+def dump_weights(module: Optional[torch.nn.Module]) -> Optional[bytes]:
+    """A module's weights in the safetensors format, which holds numbers and nothing that could run."""
+    if module is None:
+        return None
+    return save_safetensors({name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()})
+
+
+def load_weights(module: torch.nn.Module, state: bytes) -> None:
+    """Fill a module; every weight must be there and none too many (RuntimeError otherwise)."""
+    module.load_state_dict(load_safetensors(state))

@@ -1,0 +1,79 @@
+"""WordPiece vocabularies learned from texts, for encoders that start from nothing."""
+
+from pathlib import Path
+from typing import Any, Iterable, Optional
+
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
+from tokenizers.trainers import WordPieceTrainer
+from transformers import BertTokenizerFast
+
+from ..errors import BertHeadsError
+
+SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+SPECIAL_TOKENS["mask_token"] = "[MASK]"
+
+
+def learn_wordpieces(texts: Iterable[str], *, vocab_size: int, lowercase: bool) -> Tokenizer:
+    """Learn a WordPiece vocabulary. The same texts in the same order give the same vocabulary.
+
+    texts (Iterable[str]): The training texts, read once.
+    vocab_size (int): Entries at most, special tokens counted.
+    lowercase (bool): Whether to lower-case and strip accents, as uncased BERTs do.
+    RETURNS (Tokenizer): A tokenizer as BERT's: Chinese characters stand alone, punctuation is split off.
+    RAISES (BertHeadsError): H207 if the texts hold nothing to learn from.
+
+    SOURCE: Wu et al. (2016), section 4.1; Devlin et al. (2019) for the splitting.
+    """
+    tokenizer = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+    _set_up(tokenizer, lowercase)
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
+    )
+    tokenizer.train_from_iterator((text.encode("utf8", "replace").decode("utf8") for text in texts), trainer)
+    if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
+        raise BertHeadsError("H207")
+    return tokenizer
+
+
+def bert_tokenizer(
+    texts: Iterable[str], *, vocab: Optional[Path], vocab_size: int, lowercase: bool, max_length: int
+) -> Any:
+    """A Hugging Face tokenizer with a vocabulary of its own.
+
+    vocab (Optional[Path]): A `vocab.txt` (one wordpiece a line) or a `tokenizer.json` to read instead of learning.
+    RETURNS (BertTokenizerFast): With `model_max_length` set.
+    RAISES (BertHeadsError): H208 for a vocabulary that is missing or cannot be read.
+    """
+    if vocab is None:
+        tokenizer = learn_wordpieces(texts, vocab_size=vocab_size, lowercase=lowercase)
+    else:
+        tokenizer = _read_vocabulary(Path(vocab), lowercase)
+    return BertTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=max_length, do_lower_case=lowercase, **SPECIAL_TOKENS
+    )
+
+
+def _read_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
+    try:
+        if path.suffix == ".json":
+            return Tokenizer.from_str(path.read_text(encoding="utf8"))
+        pieces = path.read_text(encoding="utf8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BertHeadsError("H208", path=path, found=str(error)) from error
+    except Exception as error:  # tokenizers raises plain Exception for a JSON file of another kind
+        raise BertHeadsError("H208", path=path, found=str(error)) from error
+    missing = [token for token in SPECIAL_TOKENS.values() if token not in pieces]
+    if missing:
+        raise BertHeadsError("H208", path=path, found=f"no line {', '.join(missing)}")
+    tokenizer = Tokenizer(
+        WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token=SPECIAL_TOKENS["unk_token"])
+    )
+    _set_up(tokenizer, lowercase)
+    return tokenizer
+
+
+def _set_up(tokenizer: Tokenizer, lowercase: bool) -> None:
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
