@@ -1,0 +1,95 @@
+"""The heads' architectures: whatever gives vectors at `model.tok2vec`, and a head on top."""
+
+from typing import Any, Callable, List, Optional, Tuple, cast
+
+from spacy.tokens import Doc
+from thinc.api import Model
+from thinc.types import Floats2d
+
+from ..errors import BertHeadsError
+from ..layers.crf import crf as crf_layer
+from ..layers.heads import classifier, sequence_tagger
+from .encoder import is_encoder
+from .listeners import pooled_vectors, replace_listener, token_vectors
+
+CRFS = ("pytorch-crf",)
+
+
+def build_pooled_classifier_v1(
+    tok2vec: Model[List[Doc], Floats2d],
+    exclusive_classes: bool,
+    lr_scale: float = 20.0,
+    nO: Optional[int] = None,
+) -> Model[List[Doc], Floats2d]:
+    """Dropout and linear over one vector per Doc. Registered as spacy_bert_heads.PooledClassifier.v1.
+
+    tok2vec (Model): spacy_bert_heads.PooledListener.v1, or an encoder of the head's own: an encoder architecture, or
+        spacy_bert_heads.PooledVectors.v1 around one.
+    exclusive_classes (bool): Whether exactly one label is true. The component reads it: softmax or sigmoid.
+    lr_scale (float): Multiplies the learning rate for this head; BERT's own rate is too low for new weights.
+    nO (Optional[int]): Number of labels, if known.
+    RETURNS (Model): Docs to logits, float (n_docs, nO).
+    """
+    if is_encoder(tok2vec):
+        tok2vec = pooled_vectors(replace_listener(cast(Model, tok2vec)), grad_factor=1.0)
+    head = classifier(nO, lr_scale)
+    model: Model = Model("pooled_classifier", _forward, init=_init, layers=[tok2vec, head], dims={"nO": nO})
+    model.set_ref("tok2vec", tok2vec)
+    model.set_ref("output_layer", head)
+    model.attrs["multi_label"] = not exclusive_classes
+    return model
+
+
+def build_bilstm_crf_v1(
+    tok2vec: Model[List[Doc], List[Floats2d]],
+    lstm_width: Optional[int] = 256,
+    lstm_depth: int = 1,
+    crf: Optional[str] = "pytorch-crf",
+    lr_scale: float = 20.0,
+    nO: Optional[int] = None,
+) -> Model[List[Doc], List[Floats2d]]:
+    """Token vectors, BiLSTM, linear, CRF. Registered as spacy_bert_heads.BiLSTMCRF.v1.
+
+    tok2vec (Model): spacy_bert_heads.TokenListener.v1, any other tok2vec of spaCy's, or an encoder of the head's own:
+        an encoder architecture, or spacy_bert_heads.TokenVectors.v1 around one.
+    lstm_width (Optional[int]): Width of the BiLSTM's output, both directions together, so even. None: no BiLSTM.
+    lstm_depth (int): Layers of the BiLSTM.
+    crf (Optional[str]): "pytorch-crf". None: no CRF, each token is decided by itself.
+    lr_scale (float): Multiplies the learning rate for BiLSTM, linear layer and CRF; at BERT's own rate a CRF
+        stays almost untrained.
+    nO (Optional[int]): Number of tags, if known.
+    RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc; its ref "crf" holds the CRF, or None.
+    RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF.
+    """
+    if crf is not None and crf not in CRFS:
+        raise BertHeadsError("H216", found=crf, expected=", ".join(CRFS))
+    if is_encoder(tok2vec):
+        tok2vec = token_vectors(replace_listener(cast(Model, tok2vec)), pooling="first", grad_factor=1.0)
+    head = sequence_tagger(nO, lstm_width=lstm_width, lstm_depth=lstm_depth, lr_scale=lr_scale)
+    decoder = None if crf is None else crf_layer(nO, lr_scale)
+    layers: List[Model] = [tok2vec, head] if decoder is None else [tok2vec, head, decoder]
+    model: Model = Model("bilstm_crf", _forward, init=_init, layers=layers, dims={"nO": nO})
+    model.set_ref("tok2vec", tok2vec)
+    model.set_ref("output_layer", head)
+    model.set_ref("crf", decoder)
+    return model
+
+
+def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Any, Callable[[Any], Any]]:
+    """tok2vec and head; a CRF takes part through loss and decoding only, which belong to the component."""
+    X, bp_tok2vec = model.get_ref("tok2vec")(docs, is_train)
+    Y, bp_head = model.get_ref("output_layer")(X, is_train)
+    return Y, lambda dY: bp_tok2vec(bp_head(dY))
+
+
+def _init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
+    """Sizes from below (the vectors' width) and above (the labels, set as dim nO by the component or seen in Y)."""
+    if model.has_dim("nO") is None and Y is not None:
+        model.set_dim("nO", Y.shape[1])
+    tok2vec = model.get_ref("tok2vec")
+    tok2vec.initialize(X)
+    head = model.get_ref("output_layer")
+    head.set_dim("nI", tok2vec.get_dim("nO"))
+    for layer in model.layers[1:]:
+        layer.set_dim("nO", model.get_dim("nO"))
+        layer.initialize()

@@ -1,0 +1,227 @@
+"""What heads listen to: the encoder's outputs as token vectors or as one pooled vector per Doc.
+
+Each head has one such layer, at `model.tok2vec`. Its source is a listener, which hears a shared encoder earlier in
+the pipeline, or a private encoder. `nlp.replace_listeners` turns the one into the other.
+"""
+
+from typing import Any, Callable, Dict, List, Optional, Tuple, cast
+
+import numpy
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
+from spacy_transformers.layers import TransformerListener, trfs2arrays
+from thinc.api import Model, chain
+from thinc.types import Floats2d, Ragged
+from transformers.file_utils import ModelOutput
+
+from ..errors import BertHeadsError
+
+POOLINGS = ("first", "mean", "last")
+TRANSFORMER_LISTENER = "spacy-transformers.TransformerListener.v1"
+# Listener architectures and their counterparts with an encoder of their own
+PRIVATE_FORMS = {
+    "spacy_bert_heads.TokenListener.v1": "spacy_bert_heads.TokenVectors.v1",
+    "spacy_bert_heads.PooledListener.v1": "spacy_bert_heads.PooledVectors.v1",
+    TRANSFORMER_LISTENER: "spacy_bert_heads.TransformerVectors.v1",
+}
+
+Source = Model[List[Doc], List[TransformerData]]
+
+
+class EncoderListener(TransformerListener):
+    """Hears a `bert_encoder` earlier in the pipeline. Unlike spacy-transformers' listener it never makes up zeros
+    for an encoder that did not run.
+    """
+
+    name = "bert-listener"
+
+    def __init__(self, upstream_name: str) -> None:
+        super().__init__(upstream_name)
+        self._func = _listen
+
+
+def build_token_listener_v1(
+    pooling: str = "first", grad_factor: float = 1.0, upstream: str = "*"
+) -> Model[List[Doc], List[Floats2d]]:
+    """Token vectors from the shared encoder. Registered as spacy_bert_heads.TokenListener.v1.
+
+    pooling (str): A token's vector is that of its "first" or "last" wordpiece, or the "mean" of all. Tokens
+        without a wordpiece, such as white space, get zeros.
+    grad_factor (float): Multiplies the gradients this head sends to the encoder; 0 sends none.
+    upstream (str): Name of the encoder component, or "*" for whichever there is.
+    RETURNS (Model): Docs to one array per Doc, float (n_tokens, width).
+    RAISES (BertHeadsError): H211 for an unknown pooling.
+    """
+    return token_vectors(EncoderListener(upstream), pooling, grad_factor)
+
+
+def build_pooled_listener_v1(grad_factor: float = 1.0, upstream: str = "*") -> Model[List[Doc], Floats2d]:
+    """The pooled [CLS] from the shared encoder. Registered as spacy_bert_heads.PooledListener.v1.
+
+    grad_factor, upstream: see build_token_listener_v1.
+    RETURNS (Model): Docs to one vector per Doc, float (n_docs, width). A Doc of several windows gets their mean.
+    """
+    return pooled_vectors(EncoderListener(upstream), grad_factor)
+
+
+def build_token_vectors_v1(
+    encoder: Model[List[Doc], FullTransformerBatch], pooling: str = "first", grad_factor: float = 1.0
+) -> Model[List[Doc], List[Floats2d]]:
+    """Token vectors from an encoder of the head's own. Registered as spacy_bert_heads.TokenVectors.v1.
+
+    encoder (Model): spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.
+    """
+    return token_vectors(replace_listener(encoder), pooling, grad_factor)
+
+
+def build_pooled_vectors_v1(
+    encoder: Model[List[Doc], FullTransformerBatch], grad_factor: float = 1.0
+) -> Model[List[Doc], Floats2d]:
+    """The pooled [CLS] from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1."""
+    return pooled_vectors(replace_listener(encoder), grad_factor)
+
+
+def build_transformer_vectors_v1(
+    encoder: Model[List[Doc], FullTransformerBatch], pooling: Model[Ragged, Floats2d], grad_factor: float = 1.0
+) -> Model[List[Doc], List[Floats2d]]:
+    """What a spacy-transformers listener becomes when `nlp.replace_listeners` gives its component an encoder of its
+    own. Registered as spacy_bert_heads.TransformerVectors.v1.
+
+    pooling (Model): A thinc reduction, as in spacy-transformers.TransformerListener.v1.
+    """
+    return chain(replace_listener(encoder), trfs2arrays(pooling, grad_factor))
+
+
+def replace_listener(encoder: Model[List[Doc], FullTransformerBatch]) -> Source:
+    """A private encoder in the form a listener has: Docs to one TransformerData per Doc."""
+    return Model("private_encoder", _run_private, init=_init_private, layers=[encoder], dims={"nO": None})
+
+
+def replace_listener_cfg(encoder_cfg: Dict[str, Any], listener_cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """The config of a listener's counterpart with an encoder of its own."""
+    settings = {key: value for key, value in listener_cfg.items() if key != "upstream"}
+    settings["@architectures"] = PRIVATE_FORMS[listener_cfg["@architectures"]]
+    return {**settings, "encoder": encoder_cfg}
+
+
+def token_vectors(source: Source, pooling: str, grad_factor: float) -> Model[List[Doc], List[Floats2d]]:
+    """Layer from TransformerData to token vectors; see build_token_listener_v1."""
+    if pooling not in POOLINGS:
+        raise BertHeadsError("H211", found=pooling, expected=", ".join(POOLINGS))
+    return _vectors_model("token_vectors", _forward_tokens, source, {"pooling": pooling, "grad_factor": grad_factor})
+
+
+def pooled_vectors(source: Source, grad_factor: float) -> Model[List[Doc], Floats2d]:
+    """Layer from TransformerData to pooled vectors; see build_pooled_listener_v1."""
+    return _vectors_model("pooled_vectors", _forward_pooled, source, {"grad_factor": grad_factor})
+
+
+def _vectors_model(name: str, forward: Callable, source: Source, attrs: Dict[str, Any]) -> Model:
+    return Model(name, forward, init=_init_vectors, layers=[source], dims={"nO": None}, attrs=attrs)
+
+
+def _init_vectors(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
+    source = model.layers[0]
+    source.initialize(X)
+    if not source.has_dim("nO"):
+        raise BertHeadsError("H212", found=getattr(source, "upstream_name", "*"))
+    model.set_dim("nO", source.get_dim("nO"))
+
+
+def _forward_tokens(
+    model: Model, docs: List[Doc], is_train: bool
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Any]]:
+    ops: Any = model.ops
+    width = model.get_dim("nO")
+    pooling, grad_factor = model.attrs["pooling"], model.attrs["grad_factor"]
+    trf_data, bp_source = model.layers[0](docs, is_train)
+    # For each Doc the rows to read, one run of rows per token, and the tokens that have rows
+    rows, runs, tokens = [], [], []
+    for data in trf_data:
+        lengths = data.align.lengths
+        has_rows = numpy.flatnonzero(lengths)
+        ends = numpy.cumsum(lengths)[has_rows]
+        flat = data.align.dataXd
+        if pooling == "first":
+            flat = flat[ends - lengths[has_rows]]
+        elif pooling == "last":
+            flat = flat[ends - 1]
+        rows.append(flat)
+        runs.append(lengths[has_rows] if pooling == "mean" else numpy.ones(len(has_rows), dtype="int32"))
+        tokens.append(has_rows)
+    Y = []
+    for data, row, run, token in zip(trf_data, rows, runs, tokens):
+        vectors = data.model_output.last_hidden_state.reshape(-1, width)[row]
+        if pooling == "mean":
+            vectors = ops.reduce_mean(vectors, ops.asarray1i(run))
+        Yi: Any = ops.alloc2f(len(data.align.lengths), width)
+        Yi[token] = vectors
+        Y.append(Yi)
+
+    def backprop(dY: List[Any]) -> Any:
+        d_trf_data = []
+        for data, row, run, token, dYi in zip(trf_data, rows, runs, tokens, dY):
+            d_vectors = dYi[token]
+            if pooling == "mean":
+                d_vectors = ops.backprop_reduce_mean(d_vectors, ops.asarray1i(run))
+            shape = data.model_output.last_hidden_state.shape
+            d_flat = ops.alloc2f(shape[0] * shape[1], width)
+            ops.scatter_add(d_flat, ops.asarray1i(row), ops.asarray2f(d_vectors * grad_factor))
+            d_trf_data.append(_gradient(data, last_hidden_state=d_flat.reshape(shape)))
+        return bp_source(d_trf_data)
+
+    return Y, backprop
+
+
+def _forward_pooled(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], Any]]:
+    ops: Any = model.ops
+    grad_factor = model.attrs["grad_factor"]
+    trf_data, bp_source = model.layers[0](docs, is_train)
+    Y = ops.alloc2f(len(trf_data), model.get_dim("nO"))
+    for i, data in enumerate(trf_data):
+        Y[i] = data.model_output.pooler_output.mean(axis=0)
+
+    def backprop(dY: Floats2d) -> Any:
+        d_trf_data = []
+        for data, dYi in zip(trf_data, dY):
+            n_windows = len(data.model_output.pooler_output)
+            d_pooled = ops.xp.repeat(ops.xp.expand_dims(dYi, 0) * (grad_factor / n_windows), n_windows, axis=0)
+            d_trf_data.append(_gradient(data, pooler_output=d_pooled))
+        return bp_source(d_trf_data)
+
+    return Y, backprop
+
+
+def _gradient(data: TransformerData, **named: Any) -> TransformerData:
+    """Gradients by name, in the wrapping that listeners send upstream."""
+    return TransformerData(model_output=ModelOutput(named), wordpieces=data.wordpieces, align=data.align)
+
+
+def _listen(
+    model: EncoderListener, docs: List[Doc], is_train: bool
+) -> Tuple[List[TransformerData], Callable[[List[TransformerData]], Any]]:
+    """Outputs the encoder sent for this batch in training, or left on the Docs.
+
+    RAISES (BertHeadsError): H213 if there are none, because the encoder is missing, disabled, or frozen without
+        being among the annotating components.
+    """
+    if is_train and model._batch_id is not None:
+        model.verify_inputs(docs)
+        return cast(List[TransformerData], model._outputs), model.backprop_and_clear
+    outputs = [doc._.trf_data for doc in docs]
+    if any(output is None for output in outputs):
+        raise BertHeadsError("H213", found=model.upstream_name)
+    return outputs, lambda d_outputs: []
+
+
+def _run_private(
+    model: Model, docs: List[Doc], is_train: bool
+) -> Tuple[List[TransformerData], Callable[[List[TransformerData]], Any]]:
+    batch, backprop = model.layers[0](docs, is_train)
+    return batch.doc_data, backprop
+
+
+def _init_private(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
+    encoder = model.layers[0]
+    encoder.initialize(X)
+    model.set_dim("nO", encoder.get_dim("nO"))

@@ -1,0 +1,209 @@
+"""Docs to wordpiece windows and back: a Doc of any length in windows the encoder can read, no wordpiece dropped."""
+
+from dataclasses import dataclass
+from typing import Any, List, Tuple
+
+import numpy
+from spacy.attrs import IDX, LENGTH
+from spacy.tokens import Doc
+from thinc.types import Ragged
+
+from ..errors import BertHeadsError
+from ..types import Ints, Window
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The wordpieces a tokenizer puts around a text, such as [CLS] and [SEP].
+
+    prefix (List[int]): Ids in front of the text.
+    suffix (List[int]): Ids behind it.
+    pad (int): Id that fills a batch up to a rectangle.
+    """
+
+    prefix: List[int]
+    suffix: List[int]
+    pad: int
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "SpecialTokens":
+        """Read them off a Hugging Face tokenizer by letting it wrap a text."""
+        if tokenizer.is_fast:
+            encoded = tokenizer("a")
+            ids, of_text = encoded["input_ids"], [part is not None for part in encoded.sequence_ids(0)]
+        else:
+            mark = -1
+            ids = tokenizer.build_inputs_with_special_tokens([mark])
+            of_text = [piece == mark for piece in ids]
+        start, stop = of_text.index(True), len(of_text) - of_text[::-1].index(True)
+        pad = tokenizer.pad_token_id
+        return cls(ids[:start], ids[stop:], 0 if pad is None else pad)
+
+    def __len__(self) -> int:
+        return len(self.prefix) + len(self.suffix)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The wordpieces of one Doc, special tokens not counted.
+
+    ids (Ints): Vocabulary ids. Int64, (n_pieces,).
+    strings (List[str]): The same wordpieces as text.
+    pair_tokens (Ints): Token index of every (token, wordpiece) pair that shares a character, ascending. (n_pairs,).
+    pair_pieces (Ints): Wordpiece index of the same pairs. (n_pairs,).
+    n_tokens (int): Length of the Doc. Tokens of white space may have no wordpiece.
+    """
+
+    ids: Ints
+    strings: List[str]
+    pair_tokens: Ints
+    pair_pieces: Ints
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class WindowedDoc:
+    """One Doc cut into windows.
+
+    windows (List[Window]): First and one past the last wordpiece of each window; at least one window.
+    pieces (Pieces): The wordpieces.
+    align (Ragged): For each token the positions of its wordpieces in the Doc's windows laid end to end, each as
+        wide as `width`. This is the layout spacy-transformers' own listeners read.
+    width (int): Wordpieces of the longest window, special tokens counted.
+    """
+
+    windows: List[Window]
+    pieces: Pieces
+    align: Ragged
+    width: int
+
+
+def tokenize(tokenizer: Any, docs: List[Doc]) -> List[Pieces]:
+    """Wordpieces of whole texts, aligned with spaCy's tokens by character offsets.
+
+    A tokenizer without offsets (not a "fast" one) is called token by token, which aligns exactly.
+    """
+    if not tokenizer.is_fast:
+        return [_tokenize_words(tokenizer, doc) for doc in docs]
+    if not docs:
+        return []
+    encoded = tokenizer(
+        [_encodable(doc.text) for doc in docs],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    pieces = []
+    for i, doc in enumerate(docs):
+        offsets = numpy.asarray(encoded["offset_mapping"][i], dtype="int64").reshape(-1, 2)
+        pair_tokens, pair_pieces = align_offsets(doc, offsets)
+        ids = numpy.asarray(encoded["input_ids"][i], dtype="int64")
+        pieces.append(Pieces(ids, encoded[i].tokens, pair_tokens, pair_pieces, len(doc)))
+    return pieces
+
+
+def align_offsets(doc: Doc, offsets: Ints) -> Tuple[Ints, Ints]:
+    """Pairs of token and wordpiece that share at least one character.
+
+    doc (Doc): The Doc.
+    offsets (Ints): First character and one past the last of each wordpiece in `doc.text`. Int, (n_pieces, 2).
+    RETURNS (Tuple[Ints, Ints]): Token index and wordpiece index of each pair, ordered by token, (n_pairs,).
+    """
+    tokens = doc.to_array([IDX, LENGTH]).astype("int64").reshape(-1, 2)
+    starts, ends = tokens[:, 0], tokens[:, 0] + tokens[:, 1]
+    first = numpy.searchsorted(ends, offsets[:, 0], side="right")
+    last = numpy.searchsorted(starts, offsets[:, 1], side="left") - 1
+    counts = numpy.where(offsets[:, 1] > offsets[:, 0], numpy.maximum(last - first + 1, 0), 0)
+    pair_pieces = numpy.repeat(numpy.arange(len(offsets)), counts)
+    within = numpy.arange(len(pair_pieces)) - numpy.repeat(numpy.cumsum(counts) - counts, counts)
+    pair_tokens = numpy.repeat(first, counts) + within
+    order = numpy.argsort(pair_tokens, kind="stable")
+    return pair_tokens[order], pair_pieces[order]
+
+
+def cut_windows(n_pieces: int, capacity: int, overlap: int) -> List[Window]:
+    """Overlapping windows that cover every wordpiece; the last one ends with the text and is full.
+
+    n_pieces (int): Wordpieces of the Doc.
+    capacity (int): Wordpieces a window can hold, special tokens not counted.
+    overlap (int): Wordpieces that neighbouring windows share, at least (the last pair may share more).
+    RETURNS (List[Window]): At least one, also for a Doc of no wordpieces.
+    RAISES (BertHeadsError): H201 if a window could not move on.
+    """
+    if overlap >= capacity or overlap < 0:
+        raise BertHeadsError("H201", found=overlap, capacity=capacity)
+    if n_pieces <= capacity:
+        return [(0, n_pieces)]
+    starts = [*range(0, n_pieces - capacity, capacity - overlap), n_pieces - capacity]
+    return [(start, start + capacity) for start in starts]
+
+
+def choose_windows(pieces: Pieces, windows: List[Window]) -> Ints:
+    """For each (token, wordpiece) pair the window its vector is taken from.
+
+    All wordpieces of a token come from one window, the one that shows most wordpieces on the token's shorter
+    side; beyond either end of the text there is nothing to miss. The wordpieces of a token that no window holds
+    whole are placed one by one, by the same rule.
+
+    RETURNS (Ints): Index into `windows`. (n_pairs,).
+    """
+    if len(windows) == 1 or not len(pieces.pair_pieces):
+        return numpy.zeros(len(pieces.pair_pieces), dtype="int64")
+    starts = numpy.array([start for start, _ in windows])
+    stops = numpy.array([stop for _, stop in windows])
+    # A token from wordpiece f to l has min(f - start, stop - 1 - l) in a window, so it leaves one window for the
+    # next where f + l passes the sum of the borders of their overlap
+    borders = starts[1:] + stops[:-1] - 1
+    _, first_pair, per_token = numpy.unique(pieces.pair_tokens, return_index=True, return_counts=True)
+    first = pieces.pair_pieces[first_pair]
+    last = pieces.pair_pieces[first_pair + per_token - 1]
+    token_window = numpy.searchsorted(borders, first + last, side="left")
+    whole = (starts[token_window] <= first) & (last < stops[token_window])
+    piece_window = numpy.searchsorted(borders, 2 * pieces.pair_pieces, side="left")
+    return numpy.where(numpy.repeat(whole, per_token), numpy.repeat(token_window, per_token), piece_window)
+
+
+def make_windowed_doc(pieces: Pieces, special: SpecialTokens, max_length: int, overlap: int) -> WindowedDoc:
+    """Cut one Doc and say where each token's wordpieces lie.
+
+    max_length (int): Wordpieces the encoder can read at once, special tokens counted.
+    """
+    windows = cut_windows(len(pieces.ids), max_length - len(special), overlap)
+    width = max(stop - start for start, stop in windows) + len(special)
+    chosen = choose_windows(pieces, windows)
+    starts = numpy.array([start for start, _ in windows])
+    positions = chosen * width + len(special.prefix) + pieces.pair_pieces - starts[chosen]
+    lengths = numpy.bincount(pieces.pair_tokens, minlength=pieces.n_tokens)
+    align = Ragged(_int32(positions), _int32(lengths))
+    return WindowedDoc(windows, pieces, align, width)
+
+
+def pad_windows(sequences: List[List[int]], pad: int) -> Tuple[Ints, Ints]:
+    """One rectangle of ids and its mask (1 for a wordpiece, 0 for padding). Int64, (n_windows, longest) each."""
+    width = max((len(ids) for ids in sequences), default=0)
+    ids_array = numpy.full((len(sequences), width), pad, dtype="int64")
+    mask = numpy.zeros((len(sequences), width), dtype="int64")
+    for row, ids in enumerate(sequences):
+        ids_array[row, : len(ids)] = ids
+        mask[row, : len(ids)] = 1
+    return ids_array, mask
+
+
+def _tokenize_words(tokenizer: Any, doc: Doc) -> Pieces:
+    per_token = [tokenizer.tokenize(_encodable(token.text)) for token in doc]
+    strings = [piece for token in per_token for piece in token]
+    ids = numpy.array(tokenizer.convert_tokens_to_ids(strings), dtype="int64")
+    pair_tokens = numpy.repeat(numpy.arange(len(doc)), [len(token) for token in per_token])
+    return Pieces(ids, strings, pair_tokens, numpy.arange(len(strings)), len(doc))
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates cannot be UTF-8, which tokenizers need: each becomes one question mark, lengths unchanged."""
+    return text if text.isascii() else text.encode("utf8", "replace").decode("utf8")
+
+
+def _int32(array: Ints) -> Any:
+    """The type thinc expects of alignments."""
+    return array.astype("int32")
