@@ -1,0 +1,46 @@
+"""Scorers for the text heads: spaCy's own over the Docs that have categories at all."""
+
+from typing import Any, Callable, Dict, Iterable
+
+from spacy.scorer import Scorer
+from spacy.training import Example
+
+
+def make_textcat_scorer() -> Callable[..., Dict[str, Any]]:
+    """Registered as spacy_bert_heads.textcat_scorer.v1."""
+    return score_textcat
+
+
+def make_textcat_multilabel_scorer() -> Callable[..., Dict[str, Any]]:
+    """Registered as spacy_bert_heads.textcat_multilabel_scorer.v1."""
+    return score_textcat_multilabel
+
+
+def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
+    """Scores of exclusive classes.
+
+    examples (Iterable[Example]): Predicted and gold Docs. Those without gold categories are left out; spaCy's own
+        scorer counts them as wrong.
+    **kwargs (Any): `labels` and `positive_label`, as the component passes them on.
+    RETURNS (Dict[str, Any]): Scorer.score_cats', and "cats_acc", the share of Docs whose best label is the gold one.
+        None for the overall scores if no Doc has categories.
+    """
+    examples = _annotated(examples)
+    scores = Scorer.score_cats(examples, "cats", multi_label=False, **kwargs)
+    scores["cats_acc"] = scores["cats_micro_f"]
+    return scores if examples else _without_overall(scores)
+
+
+def score_textcat_multilabel(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
+    """Scores of classes that do not exclude each other; arguments and result as for score_textcat."""
+    examples = _annotated(examples)
+    scores = Scorer.score_cats(examples, "cats", multi_label=True, **kwargs)
+    return scores if examples else _without_overall(scores)
+
+
+def _annotated(examples: Iterable[Example]) -> list:
+    return [eg for eg in examples if eg.reference.cats]
+
+
+def _without_overall(scores: Dict[str, Any]) -> Dict[str, Any]:
+    return {key: value if isinstance(value, dict) else None for key, value in scores.items()}

@@ -1,0 +1,206 @@
+"""`bert_encoder`: one forward pass shared by every head, gradients collected by name, one backward pass."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Union, cast
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.vocab import Vocab
+from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
+from spacy_transformers.layers import TransformerListener
+from spacy_transformers.pipeline_component import Transformer, install_extensions
+from thinc.api import Model, Optimizer, set_dropout_rate
+from transformers.file_utils import ModelOutput
+
+from ..models.encoder import initialize_encoders
+
+
+class PendingBatch:
+    """A forward pass whose gradients are still on their way.
+
+    waiting_for (Set[int]): Ids of the listeners that have not answered.
+    """
+
+    def __init__(
+        self,
+        doc_data: List[TransformerData],
+        backprop: Callable[[List[TransformerData]], Any],
+        waiting_for: Set[int],
+    ) -> None:
+        self.doc_data = doc_data
+        self.backprop = backprop
+        self.waiting_for = waiting_for
+        self.gradients: List[Dict[str, Any]] = [{} for _ in doc_data]
+        self.sgd: Optional[Optimizer] = None
+
+    @property
+    def has_gradients(self) -> bool:
+        """RETURNS (bool): Whether any listener has sent a gradient."""
+        return any(self.gradients)
+
+    def add(self, d_doc_data: List[TransformerData]) -> float:
+        """Add one listener's gradients, name by name.
+
+        d_doc_data (List[TransformerData]): One for each Doc.
+        RETURNS (float): Sum of the squared gradients.
+        """
+        total = 0.0
+        assert len(d_doc_data) == len(self.gradients)
+        for gradients, d_data in zip(self.gradients, d_doc_data):
+            for name, array in d_data.model_output.items():
+                for part in array if isinstance(array, list) else [array]:
+                    total += 0.0 if part is None else float((part**2).sum())
+                gradients[name] = _add(gradients.get(name), array)
+        return total
+
+    def run_backward(self) -> None:
+        """Send the gradients collected so far into the encoder."""
+        self.backprop(
+            [
+                TransformerData(model_output=ModelOutput(gradients), wordpieces=data.wordpieces, align=data.align)
+                for gradients, data in zip(self.gradients, self.doc_data)
+            ]
+        )
+
+
+class BertEncoder(Transformer):
+    """Runs a BERT once over each Doc and leaves its outputs on `doc._.trf_data` for the heads behind it.
+
+    Gradients are collected by output name from whichever heads take part in an update, so a frozen or disabled head
+    keeps nothing from the others. spaCy's own listeners are served too.
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model): spacy_bert_heads.BertEncoder.v1 or spacy_bert_heads.BertFromScratch.v1.
+    set_extra_annotations (Callable): Called with the Docs and the outputs after each prediction.
+    name (str): The component's name.
+    max_batch_items (int): Wordpieces, padding counted, that a prediction sends through the encoder at once.
+    """
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[List[Doc], FullTransformerBatch],
+        set_extra_annotations: Callable,
+        *,
+        name: str,
+        max_batch_items: int,
+    ) -> None:
+        super().__init__(vocab, model, set_extra_annotations, name=name, max_batch_items=max_batch_items)
+        model.attrs["max_batch_pieces"] = max_batch_items
+        self._pending: Optional[PendingBatch] = None
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        vocab: Optional[Union[str, Path]] = None,
+    ) -> None:
+        """Load the encoder, or build it from scratch, and find the heads that listen to it.
+
+        get_examples (Callable[[], Iterable[Example]]): The training corpus, from whose reference texts an encoder
+            from scratch learns its vocabulary.
+        nlp (Optional[Language]): The pipeline.
+        vocab (Optional[Union[str, Path]]): For an encoder from scratch: a `vocab.txt` or `tokenizer.json` to use
+            instead. Needed where the corpus is streamed (`max_epochs = -1`), of which spaCy shows 100 texts here.
+        """
+        validate_get_examples(get_examples, "BertEncoder.initialize")
+        initialize_encoders(self.model, (eg.reference for eg in get_examples()), _as_path(vocab))
+        if nlp is not None:
+            names = nlp.pipe_names
+            for _, component in nlp.pipeline[names.index(self.name) :] if self.name in names else ():
+                self.find_listeners(component)
+
+    def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
+        """Encode Docs without changing them. Empty Docs are encoded too: their [CLS] can be classified."""
+        return self.model.predict(list(docs))
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Any:
+        """Encode a stream, `batch_size` Docs at a time; within those the model sorts by length.
+
+        YIELDS (Doc): The Docs in order.
+        """
+        install_extensions()
+        # TrainablePipe's, which unlike Transformer's keeps to spaCy's error handlers
+        return super(Transformer, self).pipe(stream, batch_size=batch_size)
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Encode a batch for the heads to learn from. The encoder learns when the last of them has answered.
+
+        examples (Iterable[Example]): The batch, of which only the predicted Docs are used.
+        drop (float): Unused: BERT's dropout is set in its own config.
+        sgd (Optional[Optimizer]): Steps the encoder as soon as its gradients are there.
+        losses (Optional[Dict[str, float]]): Gets the sum of squared gradients under the component's name.
+        RETURNS (Dict[str, float]): The losses.
+        """
+        examples = list(examples)
+        validate_examples(examples, "BertEncoder.update")
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        self._finish_pending()
+        if not examples or not self.listeners:
+            return losses
+        docs = [eg.predicted for eg in examples]
+        set_dropout_rate(self.model, drop)
+        batch, backprop = self.model.begin_update(docs)
+        pending = PendingBatch(batch.doc_data, cast(Any, backprop), {listener.id for listener in self.listeners})
+        pending.sgd = sgd or None
+        self._pending = pending
+
+        def receive_from(listener: TransformerListener) -> Callable[[List[TransformerData]], List[Doc]]:
+            def receive(d_doc_data: List[TransformerData]) -> List[Doc]:
+                losses[self.name] += pending.add(d_doc_data)
+                pending.waiting_for.discard(listener.id)
+                if not pending.waiting_for and pending is self._pending:
+                    self._finish_pending()
+                return docs
+
+            return receive
+
+        batch_id = TransformerListener.get_batch_id(docs)
+        for listener in self.listeners:
+            listener.receive(batch_id, batch.doc_data, receive_from(listener))
+        return losses
+
+    def finish_update(self, sgd: Optimizer) -> None:
+        """Step the encoder.
+
+        `nlp.update` with an optimizer calls this before any head has answered; the step then waits for them.
+        """
+        if self._pending is not None and not self._pending.has_gradients:
+            self._pending.sgd = sgd
+            return
+        self._finish_pending()
+        super().finish_update(sgd)
+
+    def _finish_pending(self) -> None:
+        """Run the backward pass of the last batch with what the heads have sent, and the step that waits for it."""
+        pending, self._pending = self._pending, None
+        if pending is None or not pending.has_gradients:
+            return
+        pending.run_backward()
+        if pending.sgd is not None:
+            super().finish_update(pending.sgd)
+
+
+def _add(total: Any, array: Any) -> Any:
+    """Sum of two gradients of one name; lists, as of hidden_states, layer by layer. None counts as zero."""
+    if total is None:
+        return array
+    if array is None:
+        return total
+    if isinstance(array, list):
+        return [_add(a, b) for a, b in zip(total, array)]
+    return total + array
+
+
+def _as_path(path: Optional[Union[str, Path]]) -> Optional[Path]:
+    return None if path is None else Path(path)

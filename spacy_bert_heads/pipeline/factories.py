@@ -1,0 +1,171 @@
+"""The factories spaCy finds through entry points.
+
+Every `spacy.blank` imports this module, so it imports the components only when they are made.
+"""
+
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from spacy.language import Language
+from thinc.api import Config, Model
+
+if TYPE_CHECKING:
+    from .encoder import BertEncoder
+    from .ner import BertEntityRecognizer
+    from .textcat import BertMultiLabelTextCategorizer, BertTextCategorizer
+
+ENCODER_CONFIG = """
+[bert_encoder]
+max_batch_items = 4096
+
+[bert_encoder.set_extra_annotations]
+@annotation_setters = "spacy-transformers.null_annotation_setter.v1"
+
+[bert_encoder.model]
+@architectures = "spacy_bert_heads.BertEncoder.v1"
+name = "bert-base-uncased"
+hidden_states = false
+precision = "fp32"
+window = null
+overlap = 64
+tokenizer_config = {}
+transformer_config = {}
+"""
+
+TEXTCAT_CONFIG = """
+[bert_textcat]
+threshold = 0.0
+
+[bert_textcat.scorer]
+@scorers = "spacy_bert_heads.textcat_scorer.v1"
+
+[bert_textcat.model]
+@architectures = "spacy_bert_heads.PooledClassifier.v1"
+exclusive_classes = true
+lr_scale = 20.0
+nO = null
+
+[bert_textcat.model.tok2vec]
+@architectures = "spacy_bert_heads.PooledListener.v1"
+grad_factor = 1.0
+upstream = "*"
+"""
+
+TEXTCAT_MULTILABEL_CONFIG = """
+[bert_textcat_multilabel]
+threshold = 0.5
+
+[bert_textcat_multilabel.scorer]
+@scorers = "spacy_bert_heads.textcat_multilabel_scorer.v1"
+
+[bert_textcat_multilabel.model]
+@architectures = "spacy_bert_heads.PooledClassifier.v1"
+exclusive_classes = false
+lr_scale = 20.0
+nO = null
+
+[bert_textcat_multilabel.model.tok2vec]
+@architectures = "spacy_bert_heads.PooledListener.v1"
+grad_factor = 1.0
+upstream = "*"
+"""
+
+NER_CONFIG = """
+[bert_ner]
+
+[bert_ner.scorer]
+@scorers = "spacy.ner_scorer.v1"
+
+[bert_ner.model]
+@architectures = "spacy_bert_heads.BiLSTMCRF.v1"
+lstm_width = 256
+lstm_depth = 1
+crf = "pytorch-crf"
+lr_scale = 20.0
+nO = null
+
+[bert_ner.model.tok2vec]
+@architectures = "spacy_bert_heads.TokenListener.v1"
+pooling = "first"
+grad_factor = 1.0
+upstream = "*"
+"""
+
+# Scores of a text head; spaCy shows those with a weight, and those with weight 0, while it trains
+TEXTCAT_SCORES = {
+    "cats_score": 1.0,
+    "cats_score_desc": None,
+    "cats_micro_p": None,
+    "cats_micro_r": None,
+    "cats_micro_f": None,
+    "cats_macro_p": None,
+    "cats_macro_r": None,
+    "cats_macro_f": None,
+    "cats_macro_auc": None,
+    "cats_f_per_type": None,
+    "cats_auc_per_type": None,
+}
+
+
+def _default(config: str, name: str) -> Any:
+    return Config().from_str(config)[name]
+
+
+@Language.factory(
+    "bert_encoder",
+    assigns=["doc._.trf_data"],
+    default_config=_default(ENCODER_CONFIG, "bert_encoder"),
+)
+def make_bert_encoder(
+    nlp: Language,
+    name: str,
+    model: Model,
+    set_extra_annotations: Callable,
+    max_batch_items: int,
+) -> "BertEncoder":
+    """The shared encoder; see pipeline.encoder.BertEncoder."""
+    from .encoder import BertEncoder
+
+    return BertEncoder(nlp.vocab, model, set_extra_annotations, name=name, max_batch_items=max_batch_items)
+
+
+@Language.factory(
+    "bert_textcat",
+    assigns=["doc.cats"],
+    default_config=_default(TEXTCAT_CONFIG, "bert_textcat"),
+    default_score_weights={"cats_acc": 0.0, **TEXTCAT_SCORES},
+)
+def make_bert_textcat(
+    nlp: Language, name: str, model: Model, threshold: float, scorer: Optional[Callable]
+) -> "BertTextCategorizer":
+    """Exclusive classes; see pipeline.textcat.BertTextCategorizer."""
+    from .textcat import BertTextCategorizer
+
+    return BertTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer)
+
+
+@Language.factory(
+    "bert_textcat_multilabel",
+    assigns=["doc.cats"],
+    default_config=_default(TEXTCAT_MULTILABEL_CONFIG, "bert_textcat_multilabel"),
+    default_score_weights=TEXTCAT_SCORES,
+)
+def make_bert_textcat_multilabel(
+    nlp: Language, name: str, model: Model, threshold: float, scorer: Optional[Callable]
+) -> "BertMultiLabelTextCategorizer":
+    """Any number of classes; see pipeline.textcat.BertMultiLabelTextCategorizer."""
+    from .textcat import BertMultiLabelTextCategorizer
+
+    return BertMultiLabelTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer)
+
+
+@Language.factory(
+    "bert_ner",
+    assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
+    default_config=_default(NER_CONFIG, "bert_ner"),
+    default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
+)
+def make_bert_ner(nlp: Language, name: str, model: Model, scorer: Optional[Callable]) -> "BertEntityRecognizer":
+    """Named entities; see pipeline.ner.BertEntityRecognizer."""
+    from .ner import BertEntityRecognizer
+
+    return BertEntityRecognizer(nlp.vocab, model, name, scorer=scorer)

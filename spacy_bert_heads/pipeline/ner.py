@@ -1,0 +1,226 @@
+"""`bert_ner`: named entities by BERT, BiLSTM and CRF."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+import numpy
+from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
+from spacy.errors import Errors
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc, Span
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Model, Optimizer, set_dropout_rate
+from thinc.types import Floats2d
+
+from ..errors import BertHeadsError
+from ..layers.crf import MISSING, crf_loss, softmax_decode, softmax_loss
+from ..models.encoder import initialize_encoders
+from ..tags import biluo_to_bio, make_tags, tags_to_spans
+from ..types import TagIds
+
+# Lowers the score of every tag but O where a preset entity stands; finite, since it takes part in sums
+FORBIDDEN = -1e4
+
+
+class BertEntityRecognizer(TrainablePipe):
+    """Sets `doc.ents` from tag scores per token, decoded by the model's CRF or token by token.
+
+    Entities that are on a Doc already stay, and nothing is predicted over them or over blocked tokens.
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model): Docs to emissions, such as spacy_bert_heads.BiLSTMCRF.v1.
+    name (str): The component's name.
+    scorer (Optional[Callable]): The scoring method.
+    """
+
+    def __init__(self, vocab: Vocab, model: Model, name: str, *, scorer: Optional[Callable]) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.scorer = scorer
+        self.cfg: Dict[str, Any] = {"labels": []}
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """RETURNS (Tuple[str, ...]): The entity labels."""
+        return tuple(self.cfg["labels"])
+
+    @property
+    def label_data(self) -> List[str]:
+        """RETURNS (List[str]): The labels in the form `spacy init labels` saves."""
+        return list(self.labels)
+
+    @property
+    def tags(self) -> List[str]:
+        """RETURNS (List[str]): The tags the model scores, in the order of its output."""
+        return make_tags(self.labels)
+
+    def add_label(self, label: str) -> int:
+        """Add an entity label; possible until the model is initialised.
+
+        RETURNS (int): 1 if the label is new, 0 if not.
+        """
+        if not isinstance(label, str):
+            raise ValueError(Errors.E187)
+        if label in self.labels:
+            return 0
+        if self.model.has_dim("nO"):
+            raise ValueError(Errors.E922.format(name=self.name, nO=self.model.get_dim("nO")))
+        self.cfg["labels"].append(label)
+        self.vocab.strings.add(label)
+        return 1
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        labels: Optional[Iterable[str]] = None,
+        vocab: Optional[Union[str, Path]] = None,
+    ) -> None:
+        """Learn the labels and build the model.
+
+        get_examples (Callable[[], Iterable[Example]]): The training corpus.
+        nlp (Optional[Language]): The pipeline.
+        labels (Optional[Iterable[str]]): Entity labels, as from `spacy init labels`; None reads them off the corpus.
+        vocab (Optional[Union[str, Path]]): For a private encoder from scratch; see BertEncoder.initialize.
+        RAISES (BertHeadsError): H301 if the corpus has labels that are not among the given ones, H302 if there is
+            no label at all.
+        """
+        validate_get_examples(get_examples, "BertEntityRecognizer.initialize")
+        seen: Dict[str, None] = {}
+        sample: List[Doc] = []
+        for eg in get_examples():
+            seen.update((ent.label_, None) for ent in eg.reference.ents)
+            if len(sample) < 10:
+                sample.append(eg.reference)
+        given = list(seen) if labels is None else list(labels)
+        if set(seen) - set(given):
+            raise BertHeadsError("H301", found=", ".join(sorted(set(seen) - set(given))), component=self.name)
+        for label in given:
+            self.add_label(label)
+        if not self.labels:
+            raise BertHeadsError("H302", component=self.name)
+        docs = (eg.reference for eg in get_examples())
+        initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
+        if self.model.has_dim("nO") is None:
+            self.model.set_dim("nO", len(self.tags))
+        self.model.initialize(X=sample)
+
+    def predict(self, docs: Iterable[Doc]) -> List[TagIds]:
+        """The best tags of each Doc. Int, (n_tokens,) per Doc."""
+        docs = list(docs)
+        if not docs:
+            return []
+        emissions = [_forbid_preset(doc, scores) for doc, scores in zip(docs, self.model.predict(docs))]
+        crf = self.model.maybe_get_ref("crf")
+        return softmax_decode(emissions) if crf is None else crf.predict(emissions)
+
+    def set_annotations(self, docs: Iterable[Doc], scores: List[TagIds]) -> None:
+        """Write the entities that tags stand for.
+
+        docs (Iterable[Doc]): The Docs.
+        scores (List[TagIds]): What `predict` gave for them.
+        """
+        tags = self.tags
+        for doc, tag_ids in zip(docs, scores):
+            preset = list(doc.ents)
+            blocked = _blocked(doc)
+            ents = [
+                Span(doc, start, stop, label=label)
+                for start, stop, label in tags_to_spans([tags[i] for i in tag_ids.tolist()])
+            ]
+            doc.set_ents(preset + ents, blocked=blocked, default="outside")
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Learn from a batch.
+
+        examples (Iterable[Example]): The batch. Docs without entity annotation neither help nor hurt.
+        drop (float): The head's dropout.
+        sgd (Optional[Optimizer]): Steps the head at once.
+        losses (Optional[Dict[str, float]]): Gets the loss under the component's name.
+        RETURNS (Dict[str, float]): The losses.
+        """
+        examples = list(examples)
+        validate_examples(examples, "BertEntityRecognizer.update")
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        if not any(len(eg.predicted) for eg in examples):
+            return losses
+        set_dropout_rate(self.model, drop)
+        emissions, backprop = self.model.begin_update([eg.predicted for eg in examples])
+        loss, d_emissions = self.get_loss(examples, emissions)
+        backprop(d_emissions)
+        if sgd not in (None, False):
+            self.finish_update(sgd)
+        losses[self.name] += loss
+        return losses
+
+    def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
+        """The loss of a batch and its gradient; see layers.crf.
+
+        scores (List[Floats2d]): The model's emissions. Float, (n_tokens, n_tags) per Doc.
+        """
+        index = {tag: i for i, tag in enumerate(self.tags)}
+        targets = [gold_tags(eg, index) for eg in examples]
+        crf = self.model.maybe_get_ref("crf")
+        return softmax_loss(scores, targets) if crf is None else crf_loss(crf, scores, targets)
+
+
+def gold_tags(example: Example, index: Dict[str, int]) -> TagIds:
+    """Gold BIO tags for the tokens of the predicted Doc.
+
+    example (Example): Predicted and reference Doc, whose tokens may differ.
+    index (Dict[str, int]): Tag to number.
+    RETURNS (TagIds): MISSING where there is no annotation, where the tokens cannot be aligned, and for labels that
+        `index` does not have.
+    """
+    if _same_tokens(example):
+        tags: Iterator[Optional[str]] = _own_tags(example.reference)
+    else:
+        tags = (None if tag in (None, "-") else biluo_to_bio(tag) for tag in example.get_aligned_ner())
+    ids = [MISSING if tag is None else index.get(tag, MISSING) for tag in tags]
+    return numpy.array(ids, dtype="int64")
+
+
+def _same_tokens(example: Example) -> bool:
+    """Aligning is the slow part of reading gold tags, and seldom needed."""
+    return len(example.predicted) == len(example.reference) and bool(
+        (example.predicted.to_array(ORTH) == example.reference.to_array(ORTH)).all()
+    )
+
+
+def _own_tags(doc: Doc) -> Iterator[Optional[str]]:
+    strings = doc.vocab.strings
+    rows: Any = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2).tolist()
+    for iob, label in rows:
+        if iob == 0:
+            yield None
+        elif iob == 2 or label == 0:  # outside, or blocked
+            yield "O"
+        else:
+            yield f"{'B' if iob == 3 else 'I'}-{strings[label]}"
+
+
+def _blocked(doc: Doc) -> List[Span]:
+    """Runs of tokens that `doc.set_ents(blocked=...)` closed to entities."""
+    return [doc[token.i : token.i + 1] for token in doc if token.ent_iob == 3 and token.ent_type == 0]
+
+
+def _forbid_preset(doc: Doc, emissions: Floats2d) -> Floats2d:
+    """Emissions that leave preset entities and blocked tokens outside."""
+    taken = numpy.flatnonzero(numpy.isin(doc.to_array(ENT_IOB), (1, 3)))
+    if not len(taken):
+        return emissions
+    lowered: Any = emissions.copy()
+    lowered[taken, 1:] += FORBIDDEN
+    return lowered

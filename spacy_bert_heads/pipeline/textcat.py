@@ -1,0 +1,180 @@
+"""`bert_textcat` and `bert_textcat_multilabel`: spaCy's text categorizers with Hugging Face's losses.
+
+Labels, `add_label` and most of `initialize` are spaCy's; what differs is here.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Iterable, List, Optional, Tuple, Union, cast
+
+import numpy
+import torch
+from spacy.language import Language
+from spacy.pipeline.textcat import TextCategorizer
+from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
+from spacy.tokens import Doc
+from spacy.training import Example, validate_examples
+from spacy.vocab import Vocab
+from thinc.api import Model
+from thinc.types import Floats2d
+from thinc.util import torch2xp, xp2torch
+
+from ..errors import BertHeadsError
+from ..models.encoder import initialize_encoders
+
+if TYPE_CHECKING:
+    _Base = TextCategorizer
+else:
+    _Base = object
+
+
+class _LogitsMixin(_Base):
+    """What both components share: the model gives logits, every Doc is classified, empty ones too."""
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def predict(self, docs: Iterable[Doc]) -> Floats2d:
+        """Probabilities of each label. Float, (n_docs, n_labels)."""
+        docs = list(docs)
+        if not docs:
+            return self.model.ops.alloc2f(0, len(self.labels))
+        logits = xp2torch(self.model.predict(docs))
+        return cast(Floats2d, torch2xp(self._probabilities(logits)))
+
+    def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
+        """The loss of a batch, a mean as in Hugging Face's models, and its gradient.
+
+        examples (Iterable[Example]): The batch. Missing categories neither help nor hurt.
+        scores (Floats2d): The model's logits. Float, (n_docs, n_labels).
+        RETURNS (Tuple[float, Floats2d]): The loss in nats and its gradient for the logits.
+        """
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.get_loss")
+        self._validate_categories(examples)
+        logits = xp2torch(scores).detach().requires_grad_(True)
+        truths, known = (torch.from_numpy(array).to(logits.device) for array in self._targets(examples))
+        loss = self._loss(logits, truths, known)
+        if not loss.requires_grad:
+            return 0.0, scores * 0
+        loss.backward()
+        return float(loss.detach()), cast(Floats2d, torch2xp(cast(torch.Tensor, logits.grad)))
+
+    def _targets(self, examples: List[Example]) -> Tuple[numpy.ndarray, numpy.ndarray]:
+        """Gold values and whether they are known. Float and bool, (n_docs, n_labels)."""
+        values = numpy.array(
+            [[eg.reference.cats.get(label, numpy.nan) for label in self.labels] for eg in examples], dtype="float32"
+        ).reshape(len(examples), len(self.labels))
+        known = ~numpy.isnan(values)
+        return numpy.where(known, values, numpy.float32(0)), known
+
+    def _prepare(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        labels: Optional[Iterable[str]],
+        vocab: Optional[Union[str, Path]],
+    ) -> None:
+        """Give a private encoder the whole corpus, and see that given labels are all the data has."""
+        docs = (eg.reference for eg in get_examples())
+        initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
+        if labels is not None:
+            unknown = {label for eg in get_examples() for label in eg.reference.cats} - set(labels)
+            if unknown:
+                raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
+
+
+def _check_exclusive(model: Model, exclusive: bool, name: str) -> None:
+    if model.attrs.get("multi_label", not exclusive) == exclusive:
+        raise BertHeadsError("H217", found=not exclusive, expected=exclusive, component=name)
+
+
+class BertTextCategorizer(_LogitsMixin, TextCategorizer):
+    """Text classification with exclusive classes: softmax and cross-entropy over the pooled [CLS].
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model): Docs to logits, such as spacy_bert_heads.PooledClassifier.v1 with exclusive_classes = true.
+    name (str): The component's name.
+    threshold (float): Unused, as in spaCy's `textcat`.
+    scorer (Optional[Callable]): The scoring method.
+    RAISES (BertHeadsError): H217 if the model was made for classes that are not exclusive.
+    """
+
+    def __init__(self, vocab: Vocab, model: Model, name: str, *, threshold: float, scorer: Optional[Callable]) -> None:
+        _check_exclusive(model, True, name)
+        super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        labels: Optional[Iterable[str]] = None,
+        positive_label: Optional[str] = None,
+        vocab: Optional[Union[str, Path]] = None,
+    ) -> None:
+        """As spaCy's `textcat`, and `vocab`: for a private encoder from scratch, see BertEncoder.initialize.
+
+        RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones.
+        """
+        labels = None if labels is None else list(labels)
+        self._prepare(get_examples, labels, vocab)
+        super().initialize(get_examples, nlp=nlp, labels=labels, positive_label=positive_label)
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.softmax(dim=1)
+
+    def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """-log of the probability that the label is among those the annotation allows, mean over annotated Docs.
+
+        One label known to be true: cross-entropy. None, but some known to be false, as after a reject in a binary
+        question: -log(1 - p), p being theirs. A Doc with all labels false allows none and is left out.
+
+        SOURCE: for complementary labels Ishida et al. (2017) ask the question; the likelihood is the plain one.
+        """
+        true = truths > 0.5
+        allowed = torch.where(true.any(dim=1, keepdim=True), true, ~known)
+        used = known.any(dim=1) & allowed.any(dim=1)
+        if not bool(used.any()):
+            return logits.new_zeros(())
+        logits, allowed = logits[used], allowed[used]
+        return (logits.logsumexp(1) - logits.masked_fill(~allowed, -torch.inf).logsumexp(1)).mean()
+
+
+class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
+    """Text classification with any number of true labels: sigmoid and binary cross-entropy over the pooled [CLS].
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model): Docs to logits, such as spacy_bert_heads.PooledClassifier.v1 with exclusive_classes = false.
+    name (str): The component's name.
+    threshold (float): Probability from which the scorer takes a label as predicted.
+    scorer (Optional[Callable]): The scoring method.
+    RAISES (BertHeadsError): H217 if the model was made for exclusive classes.
+    """
+
+    def __init__(self, vocab: Vocab, model: Model, name: str, *, threshold: float, scorer: Optional[Callable]) -> None:
+        _check_exclusive(model, False, name)
+        super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+
+    def initialize(  # type: ignore[override]
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        labels: Optional[Iterable[str]] = None,
+        vocab: Optional[Union[str, Path]] = None,
+    ) -> None:
+        """As spaCy's `textcat_multilabel`, and `vocab`: see BertTextCategorizer.initialize."""
+        labels = None if labels is None else list(labels)
+        self._prepare(get_examples, labels, vocab)
+        super().initialize(get_examples, nlp=nlp, labels=labels)
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.sigmoid()
+
+    def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Binary cross-entropy, mean over the labels that are known."""
+        if not bool(known.any()):
+            return logits.new_zeros(())
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits[known], truths[known])
