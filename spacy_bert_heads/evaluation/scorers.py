@@ -19,27 +19,26 @@ def make_textcat_multilabel_scorer() -> Callable[..., Dict[str, Any]]:
 def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     """Scores of exclusive classes.
 
-    examples (Iterable[Example]): Predicted and gold Docs. Those without gold categories are left out; spaCy's own
-        scorer counts them as wrong.
+    examples (Iterable[Example]): Predicted and gold Docs. Those without a gold category that is true are left out;
+        spaCy's own scorer counts them as wrong, or takes a rejected label for the gold one.
     **kwargs (Any): `labels` and `positive_label`, as the component passes them on.
     RETURNS (Dict[str, Any]): Scorer.score_cats', and "cats_acc", the share of Docs whose best label is the gold one.
         None for the overall scores if no Doc has categories.
     """
-    examples = _annotated(examples)
+    examples = [eg for eg in examples if any(value > 0 for value in eg.reference.cats.values())]
     scores = Scorer.score_cats(examples, "cats", multi_label=False, **kwargs)
     scores["cats_acc"] = scores["cats_micro_f"]
     return scores if examples else _without_overall(scores)
 
 
 def score_textcat_multilabel(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
-    """Scores of classes that do not exclude each other; arguments and result as for score_textcat."""
-    examples = _annotated(examples)
+    """Scores of classes that do not exclude each other, over the Docs that have categories.
+
+    Arguments and result as for score_textcat, without "cats_acc".
+    """
+    examples = [eg for eg in examples if eg.reference.cats]
     scores = Scorer.score_cats(examples, "cats", multi_label=True, **kwargs)
     return scores if examples else _without_overall(scores)
-
-
-def _annotated(examples: Iterable[Example]) -> list:
-    return [eg for eg in examples if eg.reference.cats]
 
 
 def _without_overall(scores: Dict[str, Any]) -> Dict[str, Any]:

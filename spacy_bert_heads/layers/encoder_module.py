@@ -80,19 +80,22 @@ def load_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_con
     tokenizer_config (Dict[str, Any]): Arguments for `AutoTokenizer.from_pretrained`.
     transformer_config (Dict[str, Any]): Settings that replace those of the model's own config.
     RAISES (BertHeadsError): H202 for a missing folder, H203 for one that holds no encoder, H204 for a name the
-        hub does not give, H205 for an encoder-decoder, H401 for a package that is not installed.
+        hub does not give, H205 for an encoder-decoder, H250 for settings its config does not have, H401 for a
+        package that is not installed.
     """
     source = resolve_source(name)
     try:
-        config = AutoConfig.from_pretrained(source, **transformer_config)
+        config, unused = AutoConfig.from_pretrained(source, return_unused_kwargs=True, **transformer_config)
+        if unused:
+            raise BertHeadsError("H250", found=", ".join(unused), name=name)
         if config.is_encoder_decoder:
             raise BertHeadsError("H205", found=name, model_type=config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(source, **{"use_fast": True, **tokenizer_config})
         with _quiet_transformers():
             transformer, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, BertHeadsError):
-            raise
+    except BertHeadsError:
+        raise
+    except Exception as error:  # each file of an encoder can fail to load in a way of its own
         code = "H203" if isinstance(source, Path) else "H204"
         raise BertHeadsError(code, found=name, reason=str(error).strip().split("\n")[0]) from error
     module = EncoderModule(transformer)
@@ -181,7 +184,10 @@ def resolve_source(name: str) -> Union[str, Path]:
     """
     if name.startswith(PACKAGE_PREFIX):
         package, _, subfolder = name[len(PACKAGE_PREFIX) :].partition("/")
-        spec = importlib.util.find_spec(package) if package else None
+        try:
+            spec = importlib.util.find_spec(package) if package else None
+        except ImportError:
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise BertHeadsError("H401", found=package, name=name)
         folder = Path(next(iter(spec.submodule_search_locations))) / subfolder
@@ -189,9 +195,9 @@ def resolve_source(name: str) -> Union[str, Path]:
             raise BertHeadsError("H202", found=str(folder))
         return folder
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
-    if name.startswith((".", "~")) or path.is_absolute() or name.count("/") > 1 or "\\" in name:
+    if not name or name.startswith((".", "~")) or path.is_absolute() or name.count("/") > 1 or "\\" in name:
         raise BertHeadsError("H202", found=name)
     return name
 

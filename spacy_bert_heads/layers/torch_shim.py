@@ -56,7 +56,7 @@ class TorchShim(PyTorchShim):
                 **extra,
             )
             parameter.data = xp2torch(weights, device=parameter.device)
-            parameter.grad.zero_()
+            parameter.grad = None
 
     def copy(self) -> "TorchShim":
         """A deep copy under an id of its own: optimizers tell parameters apart by the shim's id."""

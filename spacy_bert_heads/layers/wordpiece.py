@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Iterable, Optional
 
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from tokenizers.trainers import WordPieceTrainer
 from transformers import BertTokenizerFast
@@ -30,7 +30,7 @@ def learn_wordpieces(texts: Iterable[str], *, vocab_size: int, lowercase: bool) 
     trainer = WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
     )
-    tokenizer.train_from_iterator((text.encode("utf8", "replace").decode("utf8") for text in texts), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
         raise BertHeadsError("H207")
     return tokenizer
@@ -49,6 +49,10 @@ def bert_tokenizer(
         tokenizer = learn_wordpieces(texts, vocab_size=vocab_size, lowercase=lowercase)
     else:
         tokenizer = _read_vocabulary(Path(vocab), lowercase)
+    cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
+    tokenizer.post_processor = processors.BertProcessing(
+        (sep, tokenizer.token_to_id(sep)), (cls, tokenizer.token_to_id(cls))
+    )
     return BertTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_length, do_lower_case=lowercase, **SPECIAL_TOKENS
     )
@@ -56,19 +60,20 @@ def bert_tokenizer(
 
 def _read_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
     try:
-        if path.suffix == ".json":
-            return Tokenizer.from_str(path.read_text(encoding="utf8"))
-        pieces = path.read_text(encoding="utf8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BertHeadsError("H208", path=path, found=str(error)) from error
+        text = path.read_text(encoding="utf8")
+        tokenizer = Tokenizer.from_str(text) if path.suffix == ".json" else _from_lines(text, lowercase)
     except Exception as error:  # tokenizers raises plain Exception for a JSON file of another kind
         raise BertHeadsError("H208", path=path, found=str(error)) from error
-    missing = [token for token in SPECIAL_TOKENS.values() if token not in pieces]
+    missing = [token for token in SPECIAL_TOKENS.values() if tokenizer.token_to_id(token) is None]
     if missing:
-        raise BertHeadsError("H208", path=path, found=f"no line {', '.join(missing)}")
-    tokenizer = Tokenizer(
-        WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token=SPECIAL_TOKENS["unk_token"])
-    )
+        raise BertHeadsError("H208", path=path, found=f"no entry {', '.join(missing)}")
+    return tokenizer
+
+
+def _from_lines(text: str, lowercase: bool) -> Tokenizer:
+    pieces = text.rstrip("\n").split("\n")
+    vocab = {piece.rstrip("\r"): i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token=SPECIAL_TOKENS["unk_token"]))
     _set_up(tokenizer, lowercase)
     return tokenizer
 

@@ -58,7 +58,7 @@ def build_bilstm_crf_v1(
     lr_scale (float): Multiplies the learning rate for BiLSTM, linear layer and CRF; at BERT's own rate a CRF
         stays almost untrained.
     nO (Optional[int]): Number of tags, if known.
-    RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc; its ref "crf" holds the CRF, or None.
+    RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc; for its CRF see get_crf.
     RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF.
     """
     if crf is not None and crf not in CRFS:
@@ -71,14 +71,19 @@ def build_bilstm_crf_v1(
     model: Model = Model("bilstm_crf", _forward, init=_init, layers=layers, dims={"nO": nO})
     model.set_ref("tok2vec", tok2vec)
     model.set_ref("output_layer", head)
-    model.set_ref("crf", decoder)
     return model
+
+
+def get_crf(model: Model) -> Optional[Model]:
+    """RETURNS (Optional[Model]): The CRF of a BiLSTM-CRF model, None if it has none."""
+    return next((layer for layer in model.layers if layer.name == "crf"), None)
 
 
 def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Any, Callable[[Any], Any]]:
     """tok2vec and head; a CRF takes part through loss and decoding only, which belong to the component."""
-    X, bp_tok2vec = model.get_ref("tok2vec")(docs, is_train)
-    Y, bp_head = model.get_ref("output_layer")(X, is_train)
+    tok2vec, head = model.layers[:2]
+    X, bp_tok2vec = tok2vec(docs, is_train)
+    Y, bp_head = head(X, is_train)
     return Y, lambda dY: bp_tok2vec(bp_head(dY))
 
 
@@ -86,9 +91,8 @@ def _init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
     """Sizes from below (the vectors' width) and above (the labels, set as dim nO by the component or seen in Y)."""
     if model.has_dim("nO") is None and Y is not None:
         model.set_dim("nO", Y.shape[1])
-    tok2vec = model.get_ref("tok2vec")
+    tok2vec, head = model.layers[:2]
     tok2vec.initialize(X)
-    head = model.get_ref("output_layer")
     head.set_dim("nI", tok2vec.get_dim("nO"))
     for layer in model.layers[1:]:
         layer.set_dim("nO", model.get_dim("nO"))

@@ -36,8 +36,12 @@ class SpecialTokens:
             ids = tokenizer.build_inputs_with_special_tokens([mark])
             of_text = [piece == mark for piece in ids]
         start, stop = of_text.index(True), len(of_text) - of_text[::-1].index(True)
-        pad = tokenizer.pad_token_id
-        return cls(ids[:start], ids[stop:], 0 if pad is None else pad)
+        pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        prefix, suffix = ids[:start], ids[stop:]
+        if not prefix and not suffix:
+            # A tokenizer that adds nothing: something must stand in the window of an empty text
+            prefix = [pad if tokenizer.cls_token_id is None else tokenizer.cls_token_id]
+        return cls(prefix, suffix, pad)
 
     def __len__(self) -> int:
         return len(self.prefix) + len(self.suffix)
@@ -88,7 +92,7 @@ def tokenize(tokenizer: Any, docs: List[Doc]) -> List[Pieces]:
     if not docs:
         return []
     encoded = tokenizer(
-        [_encodable(doc.text) for doc in docs],
+        [doc.text for doc in docs],
         add_special_tokens=False,
         return_attention_mask=False,
         return_token_type_ids=False,
@@ -192,16 +196,11 @@ def pad_windows(sequences: List[List[int]], pad: int) -> Tuple[Ints, Ints]:
 
 
 def _tokenize_words(tokenizer: Any, doc: Doc) -> Pieces:
-    per_token = [tokenizer.tokenize(_encodable(token.text)) for token in doc]
+    per_token = [tokenizer.tokenize(token.text) for token in doc]
     strings = [piece for token in per_token for piece in token]
     ids = numpy.array(tokenizer.convert_tokens_to_ids(strings), dtype="int64")
     pair_tokens = numpy.repeat(numpy.arange(len(doc)), [len(token) for token in per_token])
     return Pieces(ids, strings, pair_tokens, numpy.arange(len(strings)), len(doc))
-
-
-def _encodable(text: str) -> str:
-    """Lone surrogates cannot be UTF-8, which tokenizers need: each becomes one question mark, lengths unchanged."""
-    return text if text.isascii() else text.encode("utf8", "replace").decode("utf8")
 
 
 def _int32(array: Ints) -> Any:

@@ -17,6 +17,7 @@ from thinc.types import Floats2d
 from ..errors import BertHeadsError
 from ..layers.crf import MISSING, crf_loss, softmax_decode, softmax_loss
 from ..models.encoder import initialize_encoders
+from ..models.heads import get_crf
 from ..tags import biluo_to_bio, make_tags, tags_to_spans
 from ..types import TagIds
 
@@ -115,7 +116,7 @@ class BertEntityRecognizer(TrainablePipe):
         if not docs:
             return []
         emissions = [_forbid_preset(doc, scores) for doc, scores in zip(docs, self.model.predict(docs))]
-        crf = self.model.maybe_get_ref("crf")
+        crf = get_crf(self.model)
         return softmax_decode(emissions) if crf is None else crf.predict(emissions)
 
     def set_annotations(self, docs: Iterable[Doc], scores: List[TagIds]) -> None:
@@ -172,7 +173,7 @@ class BertEntityRecognizer(TrainablePipe):
         """
         index = {tag: i for i, tag in enumerate(self.tags)}
         targets = [gold_tags(eg, index) for eg in examples]
-        crf = self.model.maybe_get_ref("crf")
+        crf = get_crf(self.model)
         return softmax_loss(scores, targets) if crf is None else crf_loss(crf, scores, targets)
 
 

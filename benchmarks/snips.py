@@ -1,0 +1,143 @@
+"""Joint intents and slots on SNIPS: trains configs/joint.cfg, chooses on dev, scores test once per seed.
+
+    python benchmarks/snips.py --data FOLDER [--epochs 6] [--seeds 0 1 2] [--precision fp32]
+
+FOLDER/snips holds seq.in, seq.out and label for train, dev and test, as in the JointBERT repository.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import spacy
+from environment import add_common_arguments, data_folder, write_result
+from seqeval.metrics import f1_score
+from seqeval.scheme import IOB2
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Corpus, iob_utils
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train
+from spacy.util import load_config
+from spacy.vocab import Vocab
+
+from spacy_bert_heads.tags import tags_to_spans
+
+CONFIG = Path(__file__).parent.parent / "configs" / "joint.cfg"
+BATCH_SIZE = 32
+SPLITS = ("train", "dev", "test")
+FILES = ("seq.in", "seq.out", "label")
+
+
+def read_split(folder: Path) -> Iterator[Tuple[List[str], List[str], str]]:
+    """Words, tags and intent of each utterance. Fields are split on runs of white space."""
+    columns = [(folder / name).read_text(encoding="utf8").rstrip("\n").split("\n") for name in FILES]
+    if len({len(column) for column in columns}) > 1:
+        raise SystemExit(f"{folder}: {', '.join(FILES)} have {[len(column) for column in columns]} lines")
+    for line, (words, tags, intent) in enumerate(zip(*columns), start=1):
+        if len(words.split()) != len(tags.split()):
+            raise SystemExit(f"{folder}, line {line}: {len(words.split())} words but {len(tags.split())} tags")
+        yield words.split(), tags.split(), intent.strip()
+
+
+def convert(data: Path, output: Path) -> Dict[str, int]:
+    """Write train.spacy, dev.spacy and test.spacy; RETURNS the number of Docs in each."""
+    vocab = Vocab()
+    intents = sorted({intent for _, _, intent in read_split(data / "train")})
+    counts = {}
+    for split in SPLITS:
+        docs = DocBin()
+        for words, tags, intent in read_split(data / split):
+            doc = Doc(vocab, words=words)
+            doc.set_ents([Span(doc, *span) for span in tags_to_spans(tags)], default="outside")
+            doc.cats = {label: float(label == intent) for label in intents}
+            docs.add(doc)
+        docs.to_disk(output / f"{split}.spacy")
+        counts[split] = len(docs)
+    return counts
+
+
+def score(pipeline: Path, corpus: Path) -> Dict[str, float]:
+    """Intent accuracy, slot F1 by spaCy and by seqeval, share of sentences with all of it right. In percent."""
+    nlp = spacy.load(pipeline)
+    examples = list(Corpus(corpus)(nlp))
+    scores = nlp.evaluate(examples)
+    gold = [_bio(eg.reference) for eg in examples]
+    predicted = [_bio(eg.predicted) for eg in examples]
+    whole = [g == p and _intent(eg.reference) == _intent(eg.predicted) for g, p, eg in zip(gold, predicted, examples)]
+    return {
+        "intent_accuracy": 100 * scores["cats_acc"],
+        "slot_f1": 100 * scores["ents_f"],
+        "slot_f1_seqeval": 100 * float(f1_score(gold, predicted, mode="strict", scheme=IOB2)),
+        "sentence_accuracy": 100 * sum(whole) / len(whole),
+    }
+
+
+def run_seed(seed: int, args: argparse.Namespace, corpora: Path, n_train: int, output: Path) -> Dict[str, Any]:
+    """Train one pipeline and score the model that was best on dev."""
+    steps_per_epoch = -(-n_train // BATCH_SIZE)
+    total = steps_per_epoch * args.epochs
+    config = load_config(
+        CONFIG,
+        overrides={
+            "paths.train": str(corpora / "train.spacy"),
+            "paths.dev": str(corpora / "dev.spacy"),
+            "system.seed": seed,
+            "components.transformer.model.precision": args.precision,
+            "training.max_epochs": args.epochs,
+            "training.patience": 0,
+            "training.max_steps": 0,
+            "training.eval_frequency": steps_per_epoch,
+            "training.batcher.size": BATCH_SIZE,
+            "training.optimizer.learn_rate.warmup_steps": total // 10,
+            "training.optimizer.learn_rate.total_steps": total,
+        },
+        interpolate=False,
+    )
+    nlp = init_nlp(config)
+    start = time.perf_counter()
+    train(nlp, output)
+    seconds = time.perf_counter() - start
+    result = {
+        "seed": seed,
+        "training_seconds": round(seconds, 1),
+        "training_examples_per_second": round(n_train * args.epochs / seconds, 1),
+        "dev": score(output / "model-best", corpora / "dev.spacy"),
+        "test": score(output / "model-best", corpora / "test.spacy"),
+    }
+    print(result)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_common_arguments(parser, "snips.json")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    args = parser.parse_args()
+    data = data_folder(args, "snips")
+    with tempfile.TemporaryDirectory() as folder:
+        corpora = Path(folder)
+        counts = convert(data, corpora)
+        runs = [run_seed(seed, args, corpora, counts["train"], corpora / f"seed-{seed}") for seed in args.seeds]
+    mean = {name: round(statistics.mean(run["test"][name] for run in runs), 2) for name in runs[0]["test"]}
+    print("Test, mean over seeds:", mean)
+    write_result(
+        args.output,
+        {"docs": counts, "epochs": args.epochs, "precision": args.precision, "test_mean": mean, "runs": runs},
+    )
+
+
+def _bio(doc: Doc) -> List[str]:
+    return iob_utils.biluo_to_iob(iob_utils.doc_to_biluo_tags(doc))
+
+
+def _intent(doc: Doc) -> str:
+    return max(doc.cats, key=lambda label: doc.cats[label])
+
+
+if __name__ == "__main__":
+    main()
