@@ -1,5 +1,6 @@
 """Losses and decoding over tag scores: pytorch-crf's CRF, or each token by itself."""
 
+import warnings
 from typing import List, Optional, Tuple, cast
 
 import numpy
@@ -86,9 +87,16 @@ def _decode(model: Model, emissions: List[Floats2d], is_train: bool) -> Tuple[Li
         lengths = torch.tensor([len(emissions[i]) for i in used])
         mask = torch.arange(scores.shape[1]) < lengths.unsqueeze(1)
         with torch.no_grad():
-            for i, path in zip(used, shim.module.decode(scores, mask.to(shim.device))):
+            for i, path in zip(used, _viterbi(shim.module, scores, mask)):
                 paths[i] = numpy.array(path, dtype="int64")
     return paths, None
+
+
+def _viterbi(module: CRF, scores: torch.Tensor, mask: torch.Tensor) -> List[List[int]]:
+    with warnings.catch_warnings():
+        # pytorch-crf turns every mask into uint8, about which torch warns
+        warnings.filterwarnings("ignore", message=".*uint8 condition tensor.*")
+        return module.decode(scores, mask.to(scores.device))
 
 
 def _init(model: Model, X: object = None, Y: object = None) -> None:

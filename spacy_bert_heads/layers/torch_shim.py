@@ -1,7 +1,8 @@
 """PyTorch modules inside thinc models: built late, saved without pickle, with a learning rate of their own."""
 
 import copy
-from typing import Any, Callable, Dict, Optional, cast
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, Optional, cast
 
 import srsly
 import torch
@@ -57,6 +58,24 @@ class TorchShim(PyTorchShim):
             )
             parameter.data = xp2torch(weights, device=parameter.device)
             parameter.grad = None
+
+    @contextmanager
+    def use_params(self, params: Dict[Any, Any]) -> Iterator[None]:
+        """Put other weights in place for a while, such as an optimizer's averages.
+
+        params (Dict[Any, Any]): Weights by the keys `finish_update` gives the optimizer. thinc's own shim looks for
+            another kind of key, and so never finds its averages.
+        """
+        parameters = {} if self._model is None else dict(self._model.named_parameters())
+        replaced = {name: p for name, p in parameters.items() if (self.id, name) in params}
+        backup = {name: p.data for name, p in replaced.items()}
+        for name, parameter in replaced.items():
+            parameter.data = xp2torch(params[(self.id, name)], device=parameter.device)
+        try:
+            yield
+        finally:
+            for name, parameter in replaced.items():
+                parameter.data = backup[name]
 
     def copy(self) -> "TorchShim":
         """A deep copy under an id of its own: optimizers tell parameters apart by the shim's id."""

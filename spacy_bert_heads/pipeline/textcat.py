@@ -42,7 +42,7 @@ class _LogitsMixin(_Base):
         if not docs:
             return self.model.ops.alloc2f(0, len(self.labels))
         logits = xp2torch(self.model.predict(docs))
-        return cast(Floats2d, torch2xp(self._probabilities(logits)))
+        return cast(Floats2d, self._probabilities(logits).cpu().numpy())
 
     def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
         """The loss of a batch, a mean as in Hugging Face's models, and its gradient.
