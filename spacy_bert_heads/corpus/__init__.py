@@ -1,0 +1,1 @@
+"""Annotation files <-> Docs, without torch."""

@@ -1,0 +1,177 @@
+"""What is known about one text, whatever its format was, and how several records of one text are merged."""
+
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from .findings import Findings, Where
+
+
+class CharSpan(NamedTuple):
+    """A labelled stretch of a text in Unicode code points, end exclusive."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one record says about a text, or all records of a text together.
+
+    text (str): The text.
+    where (Where): Place of the record, of the first one when several were merged.
+    tokens (Optional[List[Tuple[int, int]]]): Start and end of each token. None leaves them to the tokenizer.
+    ents (List[CharSpan]): Spans known to be entities.
+    complete (bool): Whether everything outside `ents` is known to be no entity. Otherwise it is unknown.
+    unknown (List[CharSpan]): Spans of a complete annotation about which nothing is known.
+    rejected (List[CharSpan]): Spans known not to be entities of their label.
+    cats (Dict[str, float]): 1.0 for labels that hold, 0.0 for labels that do not. Absent labels are unknown.
+    exclusive (bool): Whether exactly one of the labels in `cats` holds.
+    timestamp (Optional[float]): Unix time of the answer.
+    """
+
+    text: str
+    where: Where
+    tokens: Optional[List[Tuple[int, int]]] = None
+    ents: List[CharSpan] = field(default_factory=list)
+    complete: bool = False
+    unknown: List[CharSpan] = field(default_factory=list)
+    rejected: List[CharSpan] = field(default_factory=list)
+    cats: Dict[str, float] = field(default_factory=dict)
+    exclusive: bool = False
+    timestamp: Optional[float] = None
+
+    @property
+    def is_empty(self) -> bool:
+        """RETURNS (bool): Whether the annotation says nothing about its text."""
+        return not (self.complete or self.ents or self.rejected or self.cats)
+
+
+def merge(versions: Sequence[Annotation], findings: Findings) -> Annotation:
+    """Join all records of one text by the rules of the field guide (ANNOTATION_FORMATS, section 1.4).
+
+    A complete annotation wins over yes/no answers. Versions that differ are never mixed: the newest wins, or
+    the last in file order when not all of them carry a time. Every such decision becomes a finding.
+
+    versions (Sequence[Annotation]): At least one, in file order, all of the same text.
+    findings (Findings): Takes the decisions.
+    RETURNS (Annotation): What is known about the text.
+    """
+    first = versions[0]
+    for version in versions[1:]:
+        findings.note("merged", version.where)
+    ordered = _oldest_first(versions)
+    complete = [version for version in ordered if version.complete]
+    ents: List[CharSpan]
+    unknown: List[CharSpan] = []
+    rejected: List[CharSpan] = []
+    if complete:
+        winner = complete[-1]
+        ents, unknown = sorted(set(winner.ents)), winner.unknown
+        _report_losers(winner, ordered, findings)
+    else:
+        ents, rejected = _join_verdicts(ordered, findings)
+    cats = _join_cats(ordered, findings)
+    with_tokens = [version for version in complete[-1:] or ordered if version.tokens is not None]
+    return replace(
+        first,
+        tokens=with_tokens[-1].tokens if with_tokens else None,
+        ents=ents,
+        complete=bool(complete),
+        unknown=unknown,
+        rejected=rejected,
+        cats=cats,
+        exclusive=any(version.exclusive and version.cats.keys() == cats.keys() for version in ordered),
+    )
+
+
+def overlapping(spans: Sequence[CharSpan]) -> List[Tuple[CharSpan, CharSpan]]:
+    """Find spans that share characters.
+
+    spans (Sequence[CharSpan]): In any order.
+    RETURNS (List[Tuple[CharSpan, CharSpan]]): Pairs; every span that overlaps another one is in a pair.
+    """
+    pairs = []
+    furthest: Optional[CharSpan] = None
+    for span in sorted(spans):
+        if furthest is not None and span.start < furthest.end:
+            pairs.append((furthest, span))
+        if furthest is None or span.end > furthest.end:
+            furthest = span
+    return pairs
+
+
+def _oldest_first(versions: Sequence[Annotation]) -> List[Annotation]:
+    times = [version.timestamp for version in versions if version.timestamp is not None]
+    if len(times) < len(versions):
+        return list(versions)
+    return sorted(versions, key=lambda version: version.timestamp or 0.0)
+
+
+def _report_losers(winner: Annotation, versions: Sequence[Annotation], findings: Findings) -> None:
+    ents = set(winner.ents)
+    for version in versions:
+        if version.complete:
+            if set(version.ents) != ents:
+                findings.note("entity_conflict", version.where, f"differs from {winner.where}, which is kept")
+            continue
+        wrong = [span for span in version.ents if span not in ents]
+        wrong += [span for span in version.rejected if span in ents]
+        for span in wrong:
+            findings.note("binary_against_manual", version.where, f"{_show(span)} against {winner.where}")
+
+
+def _join_verdicts(
+    ordered: Sequence[Annotation], findings: Findings
+) -> Tuple[List[CharSpan], List[CharSpan]]:
+    verdicts: Dict[CharSpan, Tuple[bool, Where]] = {}
+    for version in ordered:
+        answers = [(span, True) for span in version.ents] + [(span, False) for span in version.rejected]
+        for span, answer in answers:
+            if span in verdicts and verdicts[span][0] != answer:
+                detail = f"{_show(span)} answered otherwise at {verdicts[span][1]}"
+                findings.note("binary_conflict", version.where, detail)
+            verdicts[span] = (answer, version.where)
+    accepted = sorted(span for span, (answer, _) in verdicts.items() if answer)
+    unclear: Set[CharSpan] = set()
+    for one, other in overlapping(accepted):
+        findings.note("binary_overlap", verdicts[other][1], f"{_show(one)} and {_show(other)}")
+        unclear.update((one, other))
+    rejected = sorted(span for span, (answer, _) in verdicts.items() if not answer)
+    return [span for span in accepted if span not in unclear], rejected
+
+
+def _join_cats(ordered: Sequence[Annotation], findings: Findings) -> Dict[str, float]:
+    questions = [version.cats for version in ordered if version.exclusive]
+    cats: Dict[str, float] = {}
+    kept: List[Annotation] = []
+    for version in reversed(ordered):
+        for question in questions:
+            if not version.exclusive and _chosen(version) & question.keys():
+                # A yes to one label of an exclusive question is a no to its others.
+                noes = dict.fromkeys(question, 0.0)
+                version = replace(version, cats={**noes, **version.cats}, exclusive=True)
+        clashes = [other for other in kept if _cats_clash(version, other)]
+        if clashes:
+            detail = f"differs from {clashes[0].where}, which is kept"
+            findings.note("category_conflict", version.where, detail)
+        if any(version.exclusive and other.exclusive for other in clashes):
+            continue
+        cats = {**version.cats, **cats}
+        kept.append(version)
+    return dict(sorted(cats.items()))
+
+
+def _chosen(version: Annotation) -> Set[str]:
+    return {label for label, value in version.cats.items() if value > 0.0}
+
+
+def _cats_clash(one: Annotation, other: Annotation) -> bool:
+    shared = one.cats.keys() & other.cats.keys()
+    if shared and one.exclusive and other.exclusive:
+        return _chosen(one) != _chosen(other)
+    return any(one.cats[label] != other.cats[label] for label in shared)
+
+
+def _show(span: CharSpan) -> str:
+    return f"{span.label} {span.start}-{span.end}"

@@ -1,0 +1,114 @@
+"""What a reader met on its way: bad records, and every decision it took about good ones."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+from ..errors import BertHeadsError
+
+# How many cases of each kind are named one by one. The rest is counted.
+MAX_CASES = 5
+
+# Every kind of finding, in the order of the report. Nothing is left out, merged or decided without one.
+KINDS: Dict[str, str] = {
+    "ignored": "records answered 'ignore', left out",
+    "rejected": "records rejected in a manual view, left out",
+    "no_task": "records with a text but no spans, label or choice, left out",
+    "span_ignored": "spans answered 'ignore', their tokens stay unknown",
+    "pattern_hits": "pattern hits without a label, not used as entities",
+    "highlights": "spans that were only shown beside a question about the text, not used as entities",
+    "nothing_chosen": "exclusive choices accepted with nothing chosen, their categories dropped",
+    "unanswered_choice": "records with options but no 'accept' list, their categories left unknown",
+    "numbered_options": "records whose option ids are numbers, option texts used as labels instead",
+    "unused_label": "records with a 'label' beside another question, the label not used",
+    "merged": "records merged with an earlier record of the same text",
+    "entity_conflict": "complete annotations that differ from another of the same text, the last one kept",
+    "binary_conflict": "spans both accepted and rejected, the last answer kept",
+    "binary_against_manual": "yes/no answers that contradict the complete annotation of the text, not used",
+    "binary_overlap": "accepted spans that overlap another accepted span, both left unknown",
+    "category_conflict": "records whose categories differ from others of the same text, the last one kept",
+    "off_tokens": "spans off the borders of the tokens kept for their text, left unknown",
+    "in_dev_and_test": "texts of the dev file that also occur in the test file, kept in test only",
+    "left_out_of_main": "texts that also occur in the dev or test file, left out of the other splits",
+}
+
+
+class Where(NamedTuple):
+    """The place of a record: file, and line counted from 1. Line 0 is the file as a whole."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.line else str(self.path)
+
+    def error(self, code: str, found: Any, **fields: Any) -> BertHeadsError:
+        """The error of this code, at this place.
+
+        code (str): Key of MESSAGES.
+        found (Any): The offending value.
+        **fields (Any): The other values the message names.
+        RETURNS (BertHeadsError): To be raised.
+        """
+        return BertHeadsError(code, path=self.path, line=self.line, found=found, **fields)
+
+
+class Finding(NamedTuple):
+    """One case of something found, with what is special about it."""
+
+    where: Where
+    detail: str
+
+
+class Findings:
+    """Counts everything found and keeps the first cases of each kind.
+
+    skip_bad (bool): Whether bad records are counted and passed over. Otherwise the first one is raised.
+    """
+
+    def __init__(self, *, skip_bad: bool) -> None:
+        self.skip_bad = skip_bad
+        self.counts: Counter[str] = Counter()
+        self.n_cases: Counter[str] = Counter()
+        self.cases: Dict[str, List[Finding]] = {}
+        self.n_records: Counter[Path] = Counter()
+
+    def note(self, kind: str, where: Where, detail: str = "", count: int = 1) -> None:
+        """Count a decision that was taken.
+
+        kind (str): Key of KINDS.
+        where (Where): Place of the record concerned.
+        detail (str): What is special about this case.
+        count (int): How many things of this kind the case holds.
+        """
+        self.counts[kind] += count
+        self.n_cases[kind] += 1
+        cases = self.cases.setdefault(kind, [])
+        if len(cases) < MAX_CASES:
+            cases.append(Finding(where, detail))
+
+    def bad(self, error: BertHeadsError) -> None:
+        """Stop at a bad record, or count it under its error code and go on.
+
+        error (BertHeadsError): What is wrong with the record. Has a path.
+        RAISES (BertHeadsError): The same error, unless bad records are to be skipped.
+        """
+        if not self.skip_bad:
+            raise error
+        where = Where(Path(error.path or ""), error.line or 0)
+        self.note(error.code, where, str(error))
+
+    def describe(self, path: Path) -> str:
+        """Say in one line what became of the records of a file.
+
+        path (Path): The file.
+        RETURNS (str): Each kind that occurred, with the first place in the file.
+        """
+        parts = []
+        for kind, cases in self.cases.items():
+            places = [case.where for case in cases if case.where.path == path]
+            if places:
+                parts.append(
+                    f"{KINDS.get(kind, f'bad records [{kind}]').split(',')[0]}, first at {places[0]}"
+                )
+        return "; ".join(parts) or "no records"
