@@ -132,7 +132,7 @@ def _forward_tokens(
     model: Model, docs: List[Doc], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Any]]:
     ops: Any = model.ops
-    width = model.get_dim("nO")
+    width = _width(model)
     pooling, grad_factor = model.attrs["pooling"], model.attrs["grad_factor"]
     trf_data, bp_source = model.layers[0](docs, is_train)
     # For each Doc the rows to read, one run of rows per token, and the tokens that have rows
@@ -177,7 +177,7 @@ def _forward_pooled(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floa
     ops: Any = model.ops
     grad_factor = model.attrs["grad_factor"]
     trf_data, bp_source = model.layers[0](docs, is_train)
-    Y = ops.alloc2f(len(trf_data), model.get_dim("nO"))
+    Y = ops.alloc2f(len(trf_data), _width(model))
     for i, data in enumerate(trf_data):
         Y[i] = data.model_output.pooler_output.mean(axis=0)
 
@@ -190,6 +190,12 @@ def _forward_pooled(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floa
         return bp_source(d_trf_data)
 
     return Y, backprop
+
+
+def _width(model: Model) -> int:
+    if not model.has_dim("nO"):
+        raise BertHeadsError("H215", found=model.name)
+    return model.get_dim("nO")
 
 
 def _gradient(data: TransformerData, **named: Any) -> TransformerData:

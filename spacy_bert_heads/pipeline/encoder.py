@@ -19,15 +19,18 @@ from ..models.encoder import initialize_encoders
 class PendingBatch:
     """A forward pass whose gradients are still on their way.
 
+    docs (List[Doc]): The batch.
     waiting_for (Set[int]): Ids of the listeners that have not answered.
     """
 
     def __init__(
         self,
+        docs: List[Doc],
         doc_data: List[TransformerData],
         backprop: Callable[[List[TransformerData]], Any],
         waiting_for: Set[int],
     ) -> None:
+        self.docs = docs
         self.doc_data = doc_data
         self.backprop = backprop
         self.waiting_for = waiting_for
@@ -116,6 +119,20 @@ class BertEncoder(Transformer):
         """Encode Docs without changing them. Empty Docs are encoded too: their [CLS] can be classified."""
         return self.model.predict(list(docs))
 
+    def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
+        """Leave the outputs on the Docs, for the heads behind and for whoever reads `doc._.trf_data`.
+
+        docs (Iterable[Doc]): The Docs.
+        predictions (FullTransformerBatch): What `predict` gave for them.
+        """
+        docs = list(docs)
+        if self._pending is not None:
+            batch = {id(doc) for doc in self._pending.docs}
+            if any(id(doc) not in batch for doc in docs):
+                # Other texts than those of the last update: a head that never took that batch must not meet it later
+                self._release_waiting(self._pending)
+        super().set_annotations(docs, predictions)
+
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Any:
         """Encode a stream, `batch_size` Docs at a time; within those the model sorts by length.
 
@@ -135,6 +152,9 @@ class BertEncoder(Transformer):
     ) -> Dict[str, float]:
         """Encode a batch for the heads to learn from. The encoder learns when the last of them has answered.
 
+        If one of them never does, being frozen or disabled, the encoder learns from the others in `finish_update` or
+        at its next `update`: so with `nlp.update(..., sgd=optimizer)`, one batch late.
+
         examples (Iterable[Example]): The batch, of which only the predicted Docs are used.
         drop (float): Unused: BERT's dropout is set in its own config.
         sgd (Optional[Optimizer]): Steps the encoder as soon as its gradients are there.
@@ -151,7 +171,7 @@ class BertEncoder(Transformer):
         docs = [eg.predicted for eg in examples]
         set_dropout_rate(self.model, drop)
         batch, backprop = self.model.begin_update(docs)
-        pending = PendingBatch(batch.doc_data, cast(Any, backprop), {listener.id for listener in self.listeners})
+        pending = PendingBatch(docs, batch.doc_data, cast(Any, backprop), {listener.id for listener in self.listeners})
         pending.sgd = sgd or None
         self._pending = pending
 
@@ -184,11 +204,20 @@ class BertEncoder(Transformer):
     def _finish_pending(self) -> None:
         """Run the backward pass of the last batch with what the heads have sent, and the step that waits for it."""
         pending, self._pending = self._pending, None
-        if pending is None or not pending.has_gradients:
+        if pending is None:
+            return
+        self._release_waiting(pending)
+        if not pending.has_gradients:
             return
         pending.run_backward()
         if pending.sgd is not None:
             super().finish_update(pending.sgd)
+
+    def _release_waiting(self, pending: PendingBatch) -> None:
+        """Take the batch back from the heads that have not answered."""
+        for listener in self.listeners:
+            if listener.id in pending.waiting_for:
+                listener.receive(None, None, None)
 
 
 def _add(total: Any, array: Any) -> Any:
