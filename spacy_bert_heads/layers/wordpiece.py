@@ -64,6 +64,9 @@ def _read_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
         tokenizer = Tokenizer.from_str(text) if path.suffix == ".json" else _from_lines(text, lowercase)
     except Exception as error:  # tokenizers raises plain Exception for a JSON file of another kind
         raise BertHeadsError("H208", path=path, found=str(error)) from error
+    ids = tokenizer.get_vocab().values()
+    if len(set(ids)) != max(ids, default=-1) + 1:
+        raise BertHeadsError("H208", path=path, found="an entry stands twice or an id is left out")
     missing = [token for token in SPECIAL_TOKENS.values() if tokenizer.token_to_id(token) is None]
     if missing:
         raise BertHeadsError("H208", path=path, found=f"no entry {', '.join(missing)}")

@@ -1,5 +1,6 @@
 """The shared encoder as a thinc model: Docs in, named outputs per Doc out, gradients back by the same names."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, cast
 
@@ -22,6 +23,20 @@ from .windows import SpecialTokens, WindowedDoc, make_windowed_doc, pad_windows,
 PRECISIONS = ("fp32", "bf16")
 # One window: its Doc, its number within the Doc, and its ids
 Row = Tuple[int, int, List[int]]
+
+
+@dataclass
+class EncoderSettings:
+    """How texts are cut and put together. Not saved with the weights: the config decides.
+
+    window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
+    overlap (int): Wordpieces that neighbouring windows share.
+    max_batch_pieces (int): Wordpieces, padding counted, that a prediction sends through the encoder at once.
+    """
+
+    window: Optional[int]
+    overlap: int
+    max_batch_pieces: int = 4096
 
 
 def build_bert_encoder_v1(
@@ -132,9 +147,7 @@ def _encoder_model(
         shims=[EncoderShim(hidden_states=hidden_states, precision=precision)],
         attrs={
             "load": load,
-            "window": window,
-            "overlap": overlap,
-            "max_batch_pieces": 4096,
+            "settings": EncoderSettings(window, overlap),
             "replace_listener": replace_listener,
             "replace_listener_cfg": replace_listener_cfg,
         },
@@ -172,9 +185,10 @@ def forward(
         raise BertHeadsError("H210")
     special = SpecialTokens.of(encoder.tokenizer)
     longest = max_positions(encoder)
-    window = min(longest, model.attrs["window"] or longest)
+    settings: EncoderSettings = model.attrs["settings"]
+    window = min(longest, settings.window or longest)
     windowed = [
-        make_windowed_doc(pieces, special, window, _fitting_overlap(model.attrs["overlap"], window - len(special)))
+        make_windowed_doc(pieces, special, window, _fitting_overlap(settings.overlap, window - len(special)))
         for pieces in tokenize(encoder.tokenizer, docs)
     ]
     rows: List[Row] = [
@@ -184,7 +198,7 @@ def forward(
     ]
     outputs = [_empty_outputs(model, doc, shim.hidden_states) for doc in windowed]
     graph: Dict[str, Any] = {}
-    for batch in [rows] if is_train else _batch_by_length(rows, model.attrs["max_batch_pieces"]):
+    for batch in [rows] if is_train else _batch_by_length(rows, settings.max_batch_pieces):
         ids, mask = pad_windows([row[2] for row in batch], special.pad)
         named = shim.run(torch.from_numpy(ids), torch.from_numpy(mask), is_train)
         _scatter(named, batch, outputs)

@@ -4,6 +4,7 @@ Each head has one such layer, at `model.tok2vec`. Its source is a listener, whic
 the pipeline, or a private encoder. `nlp.replace_listeners` turns the one into the other.
 """
 
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
 import numpy
@@ -105,19 +106,20 @@ def replace_listener_cfg(encoder_cfg: Dict[str, Any], listener_cfg: Dict[str, An
 
 
 def token_vectors(source: Source, pooling: str, grad_factor: float) -> Model[List[Doc], List[Floats2d]]:
-    """Layer from TransformerData to token vectors; see build_token_listener_v1."""
+    """Layer from TransformerData to token vectors; see build_token_listener_v1.
+
+    Settings are bound to the function, not kept as attributes, which a loaded model would bring along over the config.
+    """
     if pooling not in POOLINGS:
         raise BertHeadsError("H211", found=pooling, expected=", ".join(POOLINGS))
-    return _vectors_model("token_vectors", _forward_tokens, source, {"pooling": pooling, "grad_factor": grad_factor})
+    forward = partial(_forward_tokens, pooling=pooling, grad_factor=grad_factor)
+    return Model("token_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
 
 
 def pooled_vectors(source: Source, grad_factor: float) -> Model[List[Doc], Floats2d]:
     """Layer from TransformerData to pooled vectors; see build_pooled_listener_v1."""
-    return _vectors_model("pooled_vectors", _forward_pooled, source, {"grad_factor": grad_factor})
-
-
-def _vectors_model(name: str, forward: Callable, source: Source, attrs: Dict[str, Any]) -> Model:
-    return Model(name, forward, init=_init_vectors, layers=[source], dims={"nO": None}, attrs=attrs)
+    forward = partial(_forward_pooled, grad_factor=grad_factor)
+    return Model("pooled_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
 
 
 def _init_vectors(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
@@ -129,11 +131,10 @@ def _init_vectors(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) ->
 
 
 def _forward_tokens(
-    model: Model, docs: List[Doc], is_train: bool
+    model: Model, docs: List[Doc], is_train: bool, *, pooling: str, grad_factor: float
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Any]]:
     ops: Any = model.ops
     width = _width(model)
-    pooling, grad_factor = model.attrs["pooling"], model.attrs["grad_factor"]
     trf_data, bp_source = model.layers[0](docs, is_train)
     # For each Doc the rows to read, one run of rows per token, and the tokens that have rows
     rows, runs, tokens = [], [], []
@@ -173,9 +174,10 @@ def _forward_tokens(
     return Y, backprop
 
 
-def _forward_pooled(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], Any]]:
+def _forward_pooled(
+    model: Model, docs: List[Doc], is_train: bool, *, grad_factor: float
+) -> Tuple[Floats2d, Callable[[Floats2d], Any]]:
     ops: Any = model.ops
-    grad_factor = model.attrs["grad_factor"]
     trf_data, bp_source = model.layers[0](docs, is_train)
     Y = ops.alloc2f(len(trf_data), _width(model))
     for i, data in enumerate(trf_data):

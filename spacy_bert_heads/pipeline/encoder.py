@@ -90,7 +90,7 @@ class BertEncoder(Transformer):
         max_batch_items: int,
     ) -> None:
         super().__init__(vocab, model, set_extra_annotations, name=name, max_batch_items=max_batch_items)
-        model.attrs["max_batch_pieces"] = max_batch_items
+        model.attrs["settings"].max_batch_pieces = max_batch_items
         self._pending: Optional[PendingBatch] = None
 
     def initialize(

@@ -129,10 +129,12 @@ class BertEntityRecognizer(TrainablePipe):
         for doc, tag_ids in zip(docs, scores):
             preset = list(doc.ents)
             blocked = _blocked(doc)
-            ents = [
-                Span(doc, start, stop, label=label)
-                for start, stop, label in tags_to_spans([tags[i] for i in tag_ids.tolist()])
-            ]
+            ents = []
+            for start, stop, label in tags_to_spans([tags[i] for i in tag_ids.tolist()]):
+                # As in spaCy's own `ner`, no entity begins or ends on white space
+                words = [i for i in range(start, stop) if not doc[i].is_space]
+                if words:
+                    ents.append(Span(doc, words[0], words[-1] + 1, label=label))
             doc.set_ents(preset + ents, blocked=blocked, default="outside")
 
     def update(
