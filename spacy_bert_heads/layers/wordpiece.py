@@ -1,7 +1,8 @@
 """WordPiece vocabularies learned from texts, for encoders that start from nothing."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Any, Iterable, Optional
+from typing import Any, Dict, Iterable, Optional
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
@@ -15,7 +16,7 @@ SPECIAL_TOKENS["mask_token"] = "[MASK]"
 
 
 def learn_wordpieces(texts: Iterable[str], *, vocab_size: int, lowercase: bool) -> Tokenizer:
-    """Learn a WordPiece vocabulary. The same texts in the same order give the same vocabulary.
+    """Learn a WordPiece vocabulary. The same texts give the same vocabulary.
 
     texts (Iterable[str]): The training texts, read once.
     vocab_size (int): Entries at most, special tokens counted.
@@ -25,15 +26,21 @@ def learn_wordpieces(texts: Iterable[str], *, vocab_size: int, lowercase: bool) 
 
     SOURCE: Wu et al. (2016), section 4.1; Devlin et al. (2019) for the splitting.
     """
-    tokenizer = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
-    _set_up(tokenizer, lowercase)
-    trainer = WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
+    learner = _with_vocabulary({}, lowercase)
+    words: Counter[str] = Counter()
+    for text in texts:
+        pieces = learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(text))
+        words.update(word for word, _ in pieces)
+    if not words:
         raise BertHeadsError("H207")
-    return tokenizer
+    # The trainer numbers characters inside words as its hash tables bring them up, and settles ties by number.
+    # Named beforehand, as if they were special tokens, they get the same numbers every time.
+    inside = sorted({f"##{character}" for word in words for character in word[1:]})
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=[*SPECIAL_TOKENS.values(), *inside], show_progress=False
+    )
+    learner.train_from_iterator(words.elements(), trainer)
+    return _with_vocabulary(learner.get_vocab(), lowercase)
 
 
 def bert_tokenizer(
@@ -75,13 +82,13 @@ def _read_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
 
 def _from_lines(text: str, lowercase: bool) -> Tokenizer:
     pieces = text.rstrip("\n").split("\n")
-    vocab = {piece.rstrip("\r"): i for i, piece in enumerate(pieces)}
+    return _with_vocabulary({piece.rstrip("\r"): i for i, piece in enumerate(pieces)}, lowercase)
+
+
+def _with_vocabulary(vocab: Dict[str, int], lowercase: bool) -> Tokenizer:
+    """A tokenizer that normalises and splits as BERT's do."""
     tokenizer = Tokenizer(WordPiece(vocab, unk_token=SPECIAL_TOKENS["unk_token"]))
-    _set_up(tokenizer, lowercase)
-    return tokenizer
-
-
-def _set_up(tokenizer: Tokenizer, lowercase: bool) -> None:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    return tokenizer

@@ -7,12 +7,12 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
+from ..layers.crf import KINDS
 from ..layers.crf import crf as crf_layer
 from ..layers.heads import classifier, sequence_tagger
+from ..tags import TagScheme
 from .encoder import is_encoder
 from .listeners import pooled_vectors, replace_listener, token_vectors
-
-CRFS = ("pytorch-crf",)
 
 
 def build_pooled_classifier_v1(
@@ -44,7 +44,8 @@ def build_bilstm_crf_v1(
     tok2vec: Model[List[Doc], List[Floats2d]],
     lstm_width: Optional[int] = 256,
     lstm_depth: int = 1,
-    crf: Optional[str] = "pytorch-crf",
+    crf: Optional[str] = "constrained",
+    scheme: str = "bio",
     lr_scale: float = 20.0,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], List[Floats2d]]:
@@ -54,21 +55,25 @@ def build_bilstm_crf_v1(
         an encoder architecture, or spacy_bert_heads.TokenVectors.v1 around one.
     lstm_width (Optional[int]): Width of the BiLSTM's output, both directions together, so even. None: no BiLSTM.
     lstm_depth (int): Layers of the BiLSTM.
-    crf (Optional[str]): "pytorch-crf". None: no CRF, each token is decided by itself.
+    crf (Optional[str]): "constrained": a CRF in which paths the tag scheme forbids have no probability, and which
+        learns from Docs that are annotated in part. "pytorch-crf": that library's, which does neither. None: no CRF,
+        each token is decided by itself.
+    scheme (str): How entities become tags: "bio", "biluo", "bioes" or "bmes".
     lr_scale (float): Multiplies the learning rate for BiLSTM, linear layer and CRF; at BERT's own rate a CRF
         stays almost untrained.
     nO (Optional[int]): Number of tags, if known.
     RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc; for its CRF see get_crf.
-    RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF.
+    RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF, H331 for an unknown scheme.
     """
-    if crf is not None and crf not in CRFS:
-        raise BertHeadsError("H216", found=crf, expected=", ".join(CRFS))
+    if crf is not None and crf not in KINDS:
+        raise BertHeadsError("H216", found=crf, expected=", ".join(KINDS))
+    TagScheme(scheme, [])
     if is_encoder(tok2vec):
         tok2vec = token_vectors(replace_listener(cast(Model, tok2vec)), pooling="first", grad_factor=1.0)
     head = sequence_tagger(nO, lstm_width=lstm_width, lstm_depth=lstm_depth, lr_scale=lr_scale)
-    decoder = None if crf is None else crf_layer(nO, lr_scale)
+    decoder = None if crf is None else crf_layer(nO, kind=crf, scheme=scheme, lr_scale=lr_scale)
     layers: List[Model] = [tok2vec, head] if decoder is None else [tok2vec, head, decoder]
-    model: Model = Model("bilstm_crf", _forward, init=_init, layers=layers, dims={"nO": nO})
+    model: Model = Model("bilstm_crf", _forward, init=_init, layers=layers, dims={"nO": nO}, attrs={"scheme": scheme})
     model.set_ref("tok2vec", tok2vec)
     model.set_ref("output_layer", head)
     return model

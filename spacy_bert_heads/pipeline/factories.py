@@ -79,7 +79,8 @@ NER_CONFIG = """
 @architectures = "spacy_bert_heads.BiLSTMCRF.v1"
 lstm_width = 256
 lstm_depth = 1
-crf = "pytorch-crf"
+crf = "constrained"
+scheme = "bio"
 lr_scale = 20.0
 nO = null
 

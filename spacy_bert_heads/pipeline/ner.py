@@ -1,10 +1,10 @@
 """`bert_ner`: named entities by BERT, BiLSTM and CRF."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 import numpy
-from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
+from spacy.attrs import ENT_IOB, ORTH
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -15,10 +15,10 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
-from ..layers.crf import MISSING, crf_loss, softmax_decode, softmax_loss
+from ..layers.crf import crf_loss, softmax_decode, softmax_loss
 from ..models.encoder import initialize_encoders
 from ..models.heads import get_crf
-from ..tags import biluo_to_bio, make_tags, tags_to_spans
+from ..tags import TagScheme
 from ..types import TagIds
 
 # Lowers the score of every tag but O where a preset entity stands; finite, since it takes part in sums
@@ -42,6 +42,7 @@ class BertEntityRecognizer(TrainablePipe):
         self.name = name
         self.scorer = scorer
         self.cfg: Dict[str, Any] = {"labels": []}
+        self._cached_scheme: Optional[TagScheme] = None
 
     @property
     def labels(self) -> Tuple[str, ...]:
@@ -56,7 +57,13 @@ class BertEntityRecognizer(TrainablePipe):
     @property
     def tags(self) -> List[str]:
         """RETURNS (List[str]): The tags the model scores, in the order of its output."""
-        return make_tags(self.labels)
+        return self._scheme.tags
+
+    @property
+    def _scheme(self) -> TagScheme:
+        if self._cached_scheme is None or tuple(self._cached_scheme.labels) != self.labels:
+            self._cached_scheme = TagScheme(self.model.attrs.get("scheme", "bio"), self.labels)
+        return self._cached_scheme
 
     def add_label(self, label: str) -> int:
         """Add an entity label; possible until the model is initialised.
@@ -125,12 +132,12 @@ class BertEntityRecognizer(TrainablePipe):
         docs (Iterable[Doc]): The Docs.
         scores (List[TagIds]): What `predict` gave for them.
         """
-        tags = self.tags
+        scheme = self._scheme
         for doc, tag_ids in zip(docs, scores):
             preset = list(doc.ents)
             blocked = _blocked(doc)
             ents = []
-            for start, stop, label in tags_to_spans([tags[i] for i in tag_ids.tolist()]):
+            for start, stop, label in scheme.spans_from_tags(tag_ids.tolist()):
                 # As in spaCy's own `ner`, no entity begins or ends on white space
                 words = [i for i in range(start, stop) if not doc[i].is_space]
                 if words:
@@ -173,26 +180,32 @@ class BertEntityRecognizer(TrainablePipe):
 
         scores (List[Floats2d]): The model's emissions. Float, (n_tokens, n_tags) per Doc.
         """
-        index = {tag: i for i, tag in enumerate(self.tags)}
-        targets = [gold_tags(eg, index) for eg in examples]
+        targets = [gold_tags(eg, self._scheme) for eg in examples]
         crf = get_crf(self.model)
         return softmax_loss(scores, targets) if crf is None else crf_loss(crf, scores, targets)
 
 
-def gold_tags(example: Example, index: Dict[str, int]) -> TagIds:
-    """Gold BIO tags for the tokens of the predicted Doc.
+def gold_tags(example: Example, scheme: TagScheme) -> TagIds:
+    """Gold tags for the tokens of the predicted Doc.
 
     example (Example): Predicted and reference Doc, whose tokens may differ.
-    index (Dict[str, int]): Tag to number.
-    RETURNS (TagIds): MISSING where there is no annotation, where the tokens cannot be aligned, and for labels that
-        `index` does not have.
+    scheme (TagScheme): Labels and how their entities become tags.
+    RETURNS (TagIds): UNKNOWN where there is no annotation, where the tokens cannot be aligned, and for labels that
+        the scheme does not have.
     """
     if _same_tokens(example):
-        tags: Iterator[Optional[str]] = _own_tags(example.reference)
+        ents = example.reference.ents
+        missing = example.reference.to_array(ENT_IOB) == 0
     else:
-        tags = (None if tag in (None, "-") else biluo_to_bio(tag) for tag in example.get_aligned_ner())
-    ids = [MISSING if tag is None else index.get(tag, MISSING) for tag in tags]
-    return numpy.array(ids, dtype="int64")
+        ents, tags = example.get_aligned_ents_and_ner()
+        missing = numpy.array([tag in (None, "-") for tag in tags], dtype=bool)
+    spans = []
+    for ent in ents:
+        if ent.label_ in scheme.labels:
+            spans.append((ent.start, ent.end, ent.label_))
+        else:
+            missing[ent.start : ent.end] = True
+    return numpy.array(scheme.tags_from_spans(len(example.predicted), spans, missing), dtype="int64")
 
 
 def _same_tokens(example: Example) -> bool:
@@ -200,18 +213,6 @@ def _same_tokens(example: Example) -> bool:
     return len(example.predicted) == len(example.reference) and bool(
         (example.predicted.to_array(ORTH) == example.reference.to_array(ORTH)).all()
     )
-
-
-def _own_tags(doc: Doc) -> Iterator[Optional[str]]:
-    strings = doc.vocab.strings
-    rows: Any = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2).tolist()
-    for iob, label in rows:
-        if iob == 0:
-            yield None
-        elif iob == 2 or label == 0:  # outside, or blocked
-            yield "O"
-        else:
-            yield f"{'B' if iob == 3 else 'I'}-{strings[label]}"
 
 
 def _blocked(doc: Doc) -> List[Span]:
