@@ -90,16 +90,20 @@ class TagScheme:
 
         RETURNS (List[List[bool]]): For each tag (row), whether each tag of the next token (column) does so.
         """
-        return [
-            [self._ends(tag) and follows and not self._may_open(after) for after, follows in zip(self.tags, row)]
-            for tag, row in zip(self.tags, self.allowed_transitions)
-        ]
+        return [self.extends_from(tag) for tag in range(len(self.tags))]
 
     @property
     def forbidden_next(self) -> List[List[bool]]:
         """RETURNS (List[List[bool]]): For each label, the tags that cannot follow a finished entity."""
         extends = self.extends
         return [extends[tags.last] for tags in self.span_tags]
+
+    def extends_from(self, tag: int) -> List[bool]:
+        """RETURNS (List[bool]): Which tags of the next token would make an entity that ends in `tag` longer."""
+        name = self.tags[tag]
+        return [
+            self._ends(name) and self._may_follow(name, after) and not self._may_open(after) for after in self.tags
+        ]
 
     def tags_from_spans(
         self, n_tokens: int, spans: Sequence[Span], missing: Optional[Sequence[bool]] = None

@@ -1,6 +1,6 @@
 """Scorers for the text heads: spaCy's own over the Docs that have categories at all."""
 
-from typing import Any, Callable, Dict, Iterable
+from typing import Any, Callable, Dict, Iterable, Optional
 
 from spacy.scorer import Scorer
 from spacy.training import Example
@@ -27,7 +27,12 @@ def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     """
     examples = [eg for eg in examples if any(value > 0 for value in eg.reference.cats.values())]
     scores = Scorer.score_cats(examples, "cats", multi_label=False, **kwargs)
-    scores["cats_acc"] = scores["cats_micro_f"]
+    labels = kwargs.get("labels", ())
+    right = [
+        _best(eg.reference.cats) == _best({k: v for k, v in eg.predicted.cats.items() if k in labels})
+        for eg in examples
+    ]
+    scores["cats_acc"] = right / max(len(examples), 1)
     return scores if examples else _without_overall(scores)
 
 
@@ -39,6 +44,10 @@ def score_textcat_multilabel(examples: Iterable[Example], **kwargs: Any) -> Dict
     examples = [eg for eg in examples if eg.reference.cats]
     scores = Scorer.score_cats(examples, "cats", multi_label=True, **kwargs)
     return scores if examples else _without_overall(scores)
+
+
+def _best(cats: Dict[str, float]) -> Optional[str]:
+    return max(cats, key=lambda label: cats[label], default=None)
 
 
 def _without_overall(scores: Dict[str, Any]) -> Dict[str, Any]:

@@ -56,7 +56,11 @@ class TorchShim(PyTorchShim):
                 cast(FloatsXd, torch2xp(parameter.grad)),
                 **extra,
             )
-            parameter.data = xp2torch(weights, device=parameter.device)
+            # thinc's optimizers work in place. To write the result back all the same, as thinc's own shim does, chains
+            # every step's arrays to the next one's, and none is ever freed.
+            updated = xp2torch(weights, device=parameter.device)
+            if updated.data_ptr() != parameter.data_ptr():
+                parameter.data.copy_(updated)
             parameter.grad = None
 
     @contextmanager

@@ -9,9 +9,9 @@ from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
-from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
-from thinc.api import Model, Optimizer, set_dropout_rate
+from thinc.api import Model, Optimizer
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
@@ -20,8 +20,9 @@ from ..models.encoder import initialize_encoders
 from ..models.heads import get_crf
 from ..tags import TagScheme
 from ..types import TagIds
+from .update import update_head
 
-# Lowers the score of every tag but O where a preset entity stands; finite, since it takes part in sums
+# Lowers the scores of tags that do not fit the entities on a Doc; finite, since it takes part in sums
 FORBIDDEN = -1e4
 
 
@@ -105,8 +106,9 @@ class BertEntityRecognizer(TrainablePipe):
             if len(sample) < 10:
                 sample.append(eg.reference)
         given = list(seen) if labels is None else list(labels)
-        if set(seen) - set(given):
-            raise BertHeadsError("H301", found=", ".join(sorted(set(seen) - set(given))), component=self.name)
+        unknown = set(seen) - set(given) - set(self.labels)
+        if unknown:
+            raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
         for label in given:
             self.add_label(label)
         if not self.labels:
@@ -122,7 +124,7 @@ class BertEntityRecognizer(TrainablePipe):
         docs = list(docs)
         if not docs:
             return []
-        emissions = [_forbid_preset(doc, scores) for doc, scores in zip(docs, self.model.predict(docs))]
+        emissions = [_keep_preset(doc, scores, self._scheme) for doc, scores in zip(docs, self.model.predict(docs))]
         crf = get_crf(self.model)
         return softmax_decode(emissions) if crf is None else crf.predict(emissions)
 
@@ -134,13 +136,13 @@ class BertEntityRecognizer(TrainablePipe):
         """
         scheme = self._scheme
         for doc, tag_ids in zip(docs, scores):
-            preset = list(doc.ents)
-            blocked = _blocked(doc)
+            preset, blocked = list(doc.ents), _blocked(doc)
+            taken = {i for span in [*preset, *blocked] for i in range(span.start, span.end)}
             ents = []
             for start, stop, label in scheme.spans_from_tags(tag_ids.tolist()):
                 # As in spaCy's own `ner`, no entity begins or ends on white space
                 words = [i for i in range(start, stop) if not doc[i].is_space]
-                if words:
+                if words and taken.isdisjoint(words):
                     ents.append(Span(doc, words[0], words[-1] + 1, label=label))
             doc.set_ents(preset + ents, blocked=blocked, default="outside")
 
@@ -160,20 +162,7 @@ class BertEntityRecognizer(TrainablePipe):
         losses (Optional[Dict[str, float]]): Gets the loss under the component's name.
         RETURNS (Dict[str, float]): The losses.
         """
-        examples = list(examples)
-        validate_examples(examples, "BertEntityRecognizer.update")
-        losses = {} if losses is None else losses
-        losses.setdefault(self.name, 0.0)
-        if not any(len(eg.predicted) for eg in examples):
-            return losses
-        set_dropout_rate(self.model, drop)
-        emissions, backprop = self.model.begin_update([eg.predicted for eg in examples])
-        loss, d_emissions = self.get_loss(examples, emissions)
-        backprop(d_emissions)
-        if sgd not in (None, False):
-            self.finish_update(sgd)
-        losses[self.name] += loss
-        return losses
+        return update_head(self, examples, drop=drop, sgd=sgd, losses=losses)
 
     def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
         """The loss of a batch and its gradient; see layers.crf.
@@ -216,15 +205,30 @@ def _same_tokens(example: Example) -> bool:
 
 
 def _blocked(doc: Doc) -> List[Span]:
-    """Runs of tokens that `doc.set_ents(blocked=...)` closed to entities."""
+    """Tokens that `doc.set_ents(blocked=...)` closed to entities."""
     return [doc[token.i : token.i + 1] for token in doc if token.ent_iob == 3 and token.ent_type == 0]
 
 
-def _forbid_preset(doc: Doc, emissions: Floats2d) -> Floats2d:
-    """Emissions that leave preset entities and blocked tokens outside."""
-    taken = numpy.flatnonzero(numpy.isin(doc.to_array(ENT_IOB), (1, 3)))
-    if not len(taken):
+def _keep_preset(doc: Doc, emissions: Floats2d, scheme: TagScheme) -> Floats2d:
+    """Emissions that leave the entities on a Doc as they are, and blocked tokens outside.
+
+    The tags of a preset entity are forced, so that the path around it is the best one that has this entity; of one
+    with a label the model does not know, every token is outside.
+    """
+    ents, blocked = list(doc.ents), _blocked(doc)
+    if not ents and not blocked:
         return emissions
+    known = [(ent.start, ent.end, ent.label_) for ent in ents if ent.label_ in scheme.labels]
+    tags = scheme.tags_from_spans(len(doc), known)
+    wanted = numpy.zeros(emissions.shape, dtype=bool)
+    fixed = numpy.zeros(len(doc), dtype=bool)
+    for span in [*ents, *blocked]:
+        fixed[span.start : span.end] = True
+    wanted[numpy.arange(len(doc)), tags] = True
+    forbidden = fixed[:, None] & ~wanted
+    for _, end, _ in known:
+        if end < len(doc):
+            forbidden[end] |= scheme.extends_from(tags[end - 1])
     lowered: Any = emissions.copy()
-    lowered[taken, 1:] += FORBIDDEN
+    lowered[forbidden] += FORBIDDEN
     return lowered

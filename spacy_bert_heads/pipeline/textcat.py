@@ -4,7 +4,7 @@ Labels, `add_label` and most of `initialize` are spaCy's; what differs is here.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterable, List, Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Tuple, Union, cast
 
 import numpy
 import torch
@@ -14,12 +14,13 @@ from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from spacy.vocab import Vocab
-from thinc.api import Model
+from thinc.api import Model, Optimizer
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
 from ..models.encoder import initialize_encoders
+from .update import update_head
 
 if TYPE_CHECKING:
     _Base = TextCategorizer
@@ -43,6 +44,17 @@ class _LogitsMixin(_Base):
             return self.model.ops.alloc2f(0, len(self.labels))
         logits = xp2torch(self.model.predict(docs))
         return cast(Floats2d, self._probabilities(logits).cpu().numpy())
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Learn from a batch; see update_head. Docs without categories neither help nor hurt."""
+        return update_head(self, examples, drop=drop, sgd=sgd, losses=losses)
 
     def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
         """The loss of a batch, a mean as in Hugging Face's models, and its gradient.
@@ -80,7 +92,7 @@ class _LogitsMixin(_Base):
         docs = (eg.reference for eg in get_examples())
         initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
         if labels is not None:
-            unknown = {label for eg in get_examples() for label in eg.reference.cats} - set(labels)
+            unknown = {label for eg in get_examples() for label in eg.reference.cats} - {*labels, *self.labels}
             if unknown:
                 raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
 
