@@ -88,6 +88,7 @@ MESSAGES: Dict[str, str] = {
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
+    "H251": "bert_encoder cannot run the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or take them out of the data.",
     "H302": "there is no entity label for '{component}': the training data has no entities. Add some, or give labels under [initialize.components].",
@@ -147,7 +148,17 @@ class BertHeadsError(ConfigValidationError):
         self.text = message
         self.args = (message,)
 
+    def __reduce__(self) -> Any:
+        """Errors cross process borders as they are, not by being made anew."""
+        return _restore, (self.__dict__,)
+
     @classmethod
     def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:
         """What spaCy's commands make of the error to show it."""
         return ConfigValidationError.from_error(err, *args, **kwargs)
+
+
+def _restore(state: Dict[str, Any]) -> BertHeadsError:
+    error = BertHeadsError.__new__(BertHeadsError, state["text"])
+    error.__dict__.update(state)
+    return error

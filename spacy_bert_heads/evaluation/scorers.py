@@ -28,10 +28,10 @@ def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     examples = [eg for eg in examples if any(value > 0 for value in eg.reference.cats.values())]
     scores = Scorer.score_cats(examples, "cats", multi_label=False, **kwargs)
     labels = kwargs.get("labels", ())
-    right = [
-        _best(eg.reference.cats) == _best({k: v for k, v in eg.predicted.cats.items() if k in labels})
-        for eg in examples
-    ]
+    right = 0
+    for eg in examples:
+        predicted = {label: score for label, score in eg.predicted.cats.items() if label in labels}
+        right += _best(predicted) == _best(eg.reference.cats)
     scores["cats_acc"] = right / max(len(examples), 1)
     return scores if examples else _without_overall(scores)
 

@@ -48,16 +48,17 @@ def _init(model: Model, X: Any = None, Y: Any = None) -> None:
         shim.build(nI=model.get_dim("nI"), nO=model.get_dim("nO"), **model.attrs["settings"])
 
 
-def _prepare(model: Model) -> TorchShim:
+def _prepare(model: Model, is_train: bool) -> TorchShim:
     shim = cast(TorchShim, model.shims[0])
     if shim.module is None:
         raise BertHeadsError("H215", found=model.name)
-    shim.module.dropout.p = model.attrs["dropout_rate"]
+    if is_train:
+        shim.module.dropout.p = model.attrs["dropout_rate"]
     return shim
 
 
 def _forward_classifier(model: Model, X: Floats2d, is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], Floats2d]]:
-    shim = _prepare(model)
+    shim = _prepare(model, is_train)
     Yt, bp_torch = shim(ArgsKwargs((xp2torch(X, requires_grad=is_train, device=shim.device),), {}), is_train)
 
     def backprop(dY: Floats2d) -> Floats2d:
@@ -70,7 +71,7 @@ def _forward_classifier(model: Model, X: Floats2d, is_train: bool) -> Tuple[Floa
 def _forward_tagger(
     model: Model, X: List[Floats2d], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
-    shim = _prepare(model)
+    shim = _prepare(model, is_train)
     lengths = [len(Xi) for Xi in X]
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in X], lambda dY: X

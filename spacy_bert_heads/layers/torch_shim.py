@@ -10,7 +10,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from thinc.api import Optimizer, PyTorchShim, get_torch_default_device
 from thinc.shims import Shim
-from thinc.types import FloatsXd
+from thinc.types import ArgsKwargs, FloatsXd
 from thinc.util import torch2xp, xp2torch
 
 
@@ -37,6 +37,12 @@ class TorchShim(PyTorchShim):
         assert self._build_module is not None
         self.cfg: Dict[str, Any] = cfg
         self._model = self._build_module(**cfg).to(get_torch_default_device())
+
+    def predict(self, inputs: ArgsKwargs) -> Any:
+        """Run the module for prediction and leave it so, for other threads may be predicting too."""
+        self._model.eval()
+        with torch.no_grad():
+            return self._model(*inputs.args, **inputs.kwargs)
 
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step every parameter that has a gradient, then clear the gradients.

@@ -1,6 +1,7 @@
 """The shared encoder as a thinc model: Docs in, named outputs per Doc out, gradients back by the same names."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, cast
 
@@ -61,9 +62,13 @@ def build_bert_encoder_v1(
     RAISES (BertHeadsError): H209 for an unknown precision.
     """
 
-    def load(texts: Iterable[str], vocab: Optional[Path]) -> Encoder:
-        return load_pretrained(name, dict(tokenizer_config), dict(transformer_config))
-
+    # A partial, not a closure: pipelines are pickled for other processes
+    load = partial(
+        _load_pretrained,
+        name=name,
+        tokenizer_config=dict(tokenizer_config),
+        transformer_config=dict(transformer_config),
+    )
     return _encoder_model(load, hidden_states, precision, window, overlap)
 
 
@@ -94,21 +99,18 @@ def build_bert_from_scratch_v1(
     hidden_states, precision, overlap: see build_bert_encoder_v1.
     """
 
-    def build(texts: Iterable[str], vocab: Optional[Path]) -> Encoder:
-        return build_from_scratch(
-            texts,
-            vocab=vocab,
-            width=width,
-            depth=depth,
-            heads=heads,
-            feed_forward_width=feed_forward_width,
-            max_length=max_length,
-            vocab_size=vocab_size,
-            lowercase=lowercase,
-            dropout=dropout,
-        )
-
-    return _encoder_model(build, hidden_states, precision, None, overlap)
+    load = partial(
+        build_from_scratch,
+        width=width,
+        depth=depth,
+        heads=heads,
+        feed_forward_width=feed_forward_width,
+        max_length=max_length,
+        vocab_size=vocab_size,
+        lowercase=lowercase,
+        dropout=dropout,
+    )
+    return _encoder_model(load, hidden_states, precision, None, overlap)
 
 
 def initialize_encoders(model: Model, docs: Iterable[Doc], vocab: Optional[Path] = None) -> None:
@@ -130,8 +132,20 @@ def is_encoder(model: Model) -> bool:
     return bool(model.shims) and isinstance(model.shims[0], EncoderShim)
 
 
+def _load_pretrained(
+    texts: Iterable[str],
+    vocab: Optional[Path],
+    *,
+    name: str,
+    tokenizer_config: Dict[str, Any],
+    transformer_config: Dict[str, Any],
+) -> Encoder:
+    """A pretrained encoder brings its vocabulary along: texts and vocab are not used."""
+    return load_pretrained(name, tokenizer_config, transformer_config)
+
+
 def _encoder_model(
-    load: Callable[[Iterable[str], Optional[Path]], Encoder],
+    load: Callable[..., Encoder],
     hidden_states: bool,
     precision: str,
     window: Optional[int],
@@ -162,7 +176,7 @@ def init(model: Model, X: Optional[Iterable[Doc]] = None, Y: Any = None) -> None
 def _initialize(model: Model, docs: Iterable[Doc], vocab: Optional[Path]) -> None:
     shim = cast(EncoderShim, model.shims[0])
     if shim.encoder is None:
-        shim.set_encoder(model.attrs["load"]((doc.text for doc in docs), vocab))
+        shim.set_encoder(model.attrs["load"]((doc.text for doc in docs), vocab=vocab))
         model.set_dim("nO", shim.module.transformer.config.hidden_size)
 
 
@@ -186,7 +200,7 @@ def forward(
     special = SpecialTokens.of(encoder.tokenizer)
     longest = max_positions(encoder)
     settings: EncoderSettings = model.attrs["settings"]
-    window = min(longest, settings.window or longest)
+    window = longest if settings.window is None else min(longest, settings.window)
     windowed = [
         make_windowed_doc(pieces, special, window, _fitting_overlap(settings.overlap, window - len(special)))
         for pieces in tokenize(encoder.tokenizer, docs)

@@ -13,7 +13,8 @@ from spacy_transformers.pipeline_component import Transformer, install_extension
 from thinc.api import Model, Optimizer, set_dropout_rate
 from transformers.file_utils import ModelOutput
 
-from ..models.encoder import initialize_encoders
+from ..errors import BertHeadsError
+from ..models.encoder import initialize_encoders, is_encoder
 
 
 class PendingBatch:
@@ -78,6 +79,7 @@ class BertEncoder(Transformer):
     set_extra_annotations (Callable): Called with the Docs and the outputs after each prediction.
     name (str): The component's name.
     max_batch_items (int): Wordpieces, padding counted, that a prediction sends through the encoder at once.
+    RAISES (BertHeadsError): H251 for a model of another architecture.
     """
 
     def __init__(
@@ -89,6 +91,8 @@ class BertEncoder(Transformer):
         name: str,
         max_batch_items: int,
     ) -> None:
+        if not is_encoder(model):
+            raise BertHeadsError("H251")
         super().__init__(vocab, model, set_extra_annotations, name=name, max_batch_items=max_batch_items)
         model.attrs["settings"].max_batch_pieces = max_batch_items
         self._pending: Optional[PendingBatch] = None
