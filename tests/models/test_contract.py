@@ -1,0 +1,189 @@
+"""One contract for every architecture this package registers."""
+
+import copy
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import spacy
+import srsly
+from spacy.tokens import Doc
+from spacy.util import fix_random_seed, registry
+from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
+from thinc.api import Config, Model
+
+from ..making import assert_close, make_config, make_nlp, make_scratch_config
+
+ENCODER = {"@architectures": "spacy_bert_heads.BertEncoder.v1", "name": "FOLDER", "overlap": 4}
+SCRATCH = make_scratch_config()
+PREFIX = "spacy_bert_heads."
+# Architecture, and what it is given that has no default
+TABLE: Dict[str, Dict[str, Any]] = {
+    "BertEncoder.v1": {"name": "FOLDER", "overlap": 4, "hidden_states": True},
+    "BertFromScratch.v1": {key: value for key, value in SCRATCH.items() if key != "@architectures"},
+    "TokenListener.v1": {"pooling": "mean"},
+    "PooledListener.v1": {},
+    "TokenVectors.v1": {"encoder": ENCODER, "pooling": "last"},
+    "PooledVectors.v1": {"encoder": SCRATCH},
+    "TransformerVectors.v1": {"encoder": ENCODER, "pooling": {"@layers": "reduce_mean.v1"}},
+    "PooledClassifier.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "nO": 3},
+    "BiLSTMCRF.v1": {"tok2vec": SCRATCH, "lstm_width": 8, "nO": 5},
+}
+WIDTHS = {"PooledClassifier.v1": 3, "BiLSTMCRF.v1": 5}
+PER_DOC = ("PooledListener.v1", "PooledVectors.v1", "PooledClassifier.v1")
+TEXTS = ["where is my order", "", "请取消", " ", "cancel " * 40]
+
+
+@pytest.fixture(scope="module")
+def docs(bert_folder: str) -> List[Doc]:
+    """Docs that carry the shared encoder's outputs, for the listeners."""
+    return list(make_nlp(bert_folder, []).pipe(TEXTS))
+
+
+def make_model(name: str, folder: str) -> Model:
+    config = Config({"model": {"@architectures": PREFIX + name, **TABLE[name]}}).to_str().replace("FOLDER", folder)
+    fix_random_seed(0)
+    return registry.resolve(Config().from_str(config))["model"]
+
+
+def make_ready(name: str, folder: str, docs: List[Doc]) -> Model:
+    model = make_model(name, folder)
+    if name.endswith("Listener.v1"):
+        make_nlp(folder, []).get_pipe("transformer").add_listener(model.layers[0], "head")
+    fix_random_seed(0)
+    return model.initialize(X=docs)
+
+
+def arrays(name: str, Y: Any) -> List[Any]:
+    """A model's output as one list of arrays, Doc by Doc."""
+    if isinstance(Y, FullTransformerBatch):
+        return [
+            array
+            for data in Y.doc_data
+            for value in data.model_output.values()
+            for array in (value if isinstance(value, list) else [value])
+        ]
+    return list(Y)
+
+
+def assert_same_output(name: str, ours: Any, theirs: Any, tolerance: float = 0.0) -> None:
+    ours, theirs = arrays(name, ours), arrays(name, theirs)
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs):
+        assert_close(a, b, tolerance)
+
+
+def test_the_table_holds_every_registered_architecture() -> None:
+    points = entry_points().select(group="spacy_architectures")  # type: ignore[attr-defined]
+    names = {point.name[len(PREFIX) :] for point in points if point.name.startswith(PREFIX)}
+    assert names == set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_config_fills_and_survives_json_and_text(name: str, bert_folder: str) -> None:
+    filled = registry.fill({"model": {"@architectures": PREFIX + name, **TABLE[name]}})
+    assert srsly.json_loads(srsly.json_dumps(filled)) == filled
+    config = Config(filled)
+    assert Config().from_str(config.to_str()) == config
+    assert set(TABLE[name]) < set(filled["model"])
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_shapes_are_as_declared(name: str, bert_folder: str, docs: List[Doc]) -> None:
+    model = make_ready(name, bert_folder, docs)
+    width = WIDTHS.get(name, 16)
+    assert model.get_dim("nO") == width
+    Y = model.predict(docs)
+    if isinstance(Y, FullTransformerBatch):
+        for doc, data in zip(docs, Y.doc_data):
+            n_windows, n_pieces = data.wordpieces.input_ids.shape
+            assert data.model_output["last_hidden_state"].shape == (n_windows, n_pieces, width)
+            assert data.model_output["pooler_output"].shape == (n_windows, width)
+            for layer in data.model_output.get("hidden_states", []):
+                assert layer.shape == (n_windows, n_pieces, width)
+            assert len(data.align.lengths) == len(doc)
+    elif name in PER_DOC:
+        assert Y.shape == (len(docs), width)
+    else:
+        assert [y.shape for y in Y] == [(len(doc), width) for doc in docs]
+    if name != "TransformerVectors.v1":  # spacy-transformers' part of it needs a Doc
+        assert arrays(name, model.predict([])) == []
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_prediction_is_repeatable_and_free_of_company(name: str, bert_folder: str, docs: List[Doc]) -> None:
+    model = make_ready(name, bert_folder, docs)
+    together = model.predict(docs)
+    assert_same_output(name, model.predict(docs), together)
+    if name == "TransformerVectors.v1":  # spacy-transformers gives one empty Doc alone a width of 0
+        docs = [doc for doc in docs if len(doc)]
+        together = model.predict(docs)
+    apart = [array for doc in docs for array in arrays(name, model.predict([doc]))]
+    assert_same_output(name, apart, arrays(name, together), 1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if not name.endswith("Listener.v1")])
+def test_backprop_fills_every_parameters_gradient(name: str, bert_folder: str, docs: List[Doc]) -> None:
+    model = make_ready(name, bert_folder, docs)
+    Y, backprop = model.begin_update(docs)
+    if isinstance(Y, FullTransformerBatch):
+        backprop([TransformerData(data.wordpieces, data.model_output, data.align) for data in Y.doc_data])
+    elif name in PER_DOC:
+        backprop(model.ops.asarray2f([[1.0 + i * j for j in range(Y.shape[1])] for i in range(len(Y))]))
+    else:
+        backprop([model.ops.asarray2f(y * 0 + 1) * model.ops.xp.arange(1, y.shape[1] + 1, dtype="f") for y in Y])
+    for node in model.walk():
+        for shim in node.shims:
+            if node.name == "crf":  # trained by its loss
+                continue
+            for parameter, value in shim.module.named_parameters():
+                per_token = name not in (*PER_DOC, "BertEncoder.v1", "BertFromScratch.v1")
+                if parameter.startswith("transformer.pooler") and per_token:
+                    assert value.grad is None or not value.grad.any()
+                elif not parameter.endswith("key.bias"):
+                    assert value.grad is not None and bool(value.grad.any()), parameter
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_bytes_disk_and_copies_give_the_same_output(
+    name: str, bert_folder: str, docs: List[Doc], tmp_path: Path
+) -> None:
+    model = make_ready(name, bert_folder, docs)
+    before = model.predict(docs)
+    from_bytes = make_model(name, bert_folder).from_bytes(model.to_bytes())
+    assert_same_output(name, from_bytes.predict(docs), before)
+    model.to_disk(tmp_path / "model")
+    assert_same_output(name, make_model(name, bert_folder).from_disk(tmp_path / "model").predict(docs), before)
+    again = make_model(name, bert_folder).from_bytes(from_bytes.to_bytes())
+    assert again.to_bytes() == from_bytes.to_bytes()
+    assert_same_output(name, copy.deepcopy(model).predict(docs), before)
+    copied = model.copy()
+    assert_same_output(name, copied.predict(docs), before)
+    ids = [shim.id for m in (model, copied) for node in m.walk() for shim in node.shims]
+    assert len(ids) == len(set(ids))
+    for node in copied.walk():  # a copy shares no weight
+        for shim in node.shims:
+            for parameter in shim.module.parameters():
+                parameter.data.zero_()
+    assert_same_output(name, model.predict(docs), before)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_uninitialised_model_can_be_saved(name: str, bert_folder: str) -> None:
+    model = make_model(name, bert_folder)
+    assert make_model(name, bert_folder).from_bytes(model.to_bytes()).to_bytes() == model.to_bytes()
+
+
+@pytest.mark.parametrize("factory", ["bert_encoder", "bert_textcat", "bert_textcat_multilabel", "bert_ner"])
+def test_factory_config_survives_text_and_json(factory: str) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe(factory)
+    config = nlp.config["components"]
+    assert Config().from_str(nlp.config.to_str())["components"] == config
+    assert srsly.json_loads(srsly.json_dumps(config)) == config
+    assert spacy.blank("en").from_config(Config().from_str(nlp.config.to_str())).pipe_names == [factory]
+
+
+def test_make_config_is_what_the_table_says(bert_folder: str) -> None:
+    assert {**ENCODER, "name": bert_folder} == make_config(bert_folder)
