@@ -95,6 +95,7 @@ def run_seed(seed: int, args: argparse.Namespace, corpora: Path, n_train: int, o
         interpolate=False,
     )
     nlp = init_nlp(config)
+    output.mkdir()
     start = time.perf_counter()
     train(nlp, output)
     seconds = time.perf_counter() - start
