@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pickle
 import re
 import string
 import subprocess
@@ -151,4 +152,5 @@ def test_an_error_says_code_place_and_what_to_do(code: str) -> None:
     assert (error.code, error.path, error.line, error.found) == (code, "data.jsonl", 7, "FOUND")
     assert isinstance(error, ValueError)
     assert ("FOUND" in str(error)) == ("found" in fields_of(code))
+    assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
     assert "data.jsonl: " in str(BertHeadsError(code, path="data.jsonl", found="", **fields))

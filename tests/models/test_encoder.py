@@ -114,6 +114,14 @@ def test_settings_that_cannot_work_are_refused_at_once(
     assert (error.value.code, error.value.found) == found
 
 
+def test_the_component_refuses_another_encoders_architecture(bert_folder: str) -> None:
+    foreign = {"@architectures": "spacy-transformers.TransformerModel.v3", "name": bert_folder}
+    spans = {"@span_getters": "spacy-transformers.doc_spans.v1"}
+    with pytest.raises(BertHeadsError) as error:
+        make_nlp(encoder={**foreign, "get_spans": spans}, heads=[], initialize=False)
+    assert error.value.code == "H251"
+
+
 @pytest.mark.parametrize("window, longest", [(None, 32), (0, None), (2, None), (-4, None), (3, 3), (500, 32)])
 def test_a_window_holds_at_least_one_wordpiece_and_at_most_what_the_encoder_reads(
     bert_folder: str, window: Any, longest: Any
