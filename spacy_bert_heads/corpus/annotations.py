@@ -121,9 +121,7 @@ def _report_losers(winner: Annotation, versions: Sequence[Annotation], findings:
             findings.note("binary_against_manual", version.where, f"{_show(span)} against {winner.where}")
 
 
-def _join_verdicts(
-    ordered: Sequence[Annotation], findings: Findings
-) -> Tuple[List[CharSpan], List[CharSpan]]:
+def _join_verdicts(ordered: Sequence[Annotation], findings: Findings) -> Tuple[List[CharSpan], List[CharSpan]]:
     verdicts: Dict[CharSpan, Tuple[bool, Where]] = {}
     for version in ordered:
         answers = [(span, True) for span in version.ents] + [(span, False) for span in version.rejected]

@@ -108,7 +108,5 @@ class Findings:
         for kind, cases in self.cases.items():
             places = [case.where for case in cases if case.where.path == path]
             if places:
-                parts.append(
-                    f"{KINDS.get(kind, f'bad records [{kind}]').split(',')[0]}, first at {places[0]}"
-                )
+                parts.append(f"{KINDS.get(kind, f'bad records [{kind}]').split(',')[0]}, first at {places[0]}")
         return "; ".join(parts) or "no records"

@@ -43,9 +43,7 @@ def read_lines(path: Path, findings: Findings) -> Iterator[Tuple[Where, str]]:
     """
     with _open(path) as stream:
         # A delay, so that short files show no bar; `disable=None` shows none where stderr is not a terminal.
-        lines = enumerate(
-            tqdm(stream, desc=path.name, unit=" lines", leave=False, delay=1.0, disable=None), 1
-        )
+        lines = enumerate(tqdm(stream, desc=path.name, unit=" lines", leave=False, delay=1.0, disable=None), 1)
         while True:
             try:
                 number, raw = next(lines)

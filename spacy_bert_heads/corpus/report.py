@@ -142,10 +142,7 @@ class ConvertReport:
 
 
 def _sorted_counts(values: Dict[str, Any]) -> Dict[str, Any]:
-    return {
-        name: dict(sorted(value.items())) if isinstance(value, dict) else value
-        for name, value in values.items()
-    }
+    return {name: dict(sorted(value.items())) if isinstance(value, dict) else value for name, value in values.items()}
 
 
 def _render_cases(entry: Dict[str, Any], n_cases: int) -> List[str]:

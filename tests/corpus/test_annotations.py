@@ -39,9 +39,7 @@ def test_complete_annotation_wins_over_binary_and_contradictions_are_reported():
 
 
 def test_same_complete_annotation_twice_is_no_conflict():
-    merged, findings = merge_all(
-        make(1, ents=[ORG, GPE], complete=True), make(2, ents=[GPE, ORG], complete=True)
-    )
+    merged, findings = merge_all(make(1, ents=[ORG, GPE], complete=True), make(2, ents=[GPE, ORG], complete=True))
     assert merged.ents == [ORG, GPE]
     assert findings.counts == {"merged": 1}
 
@@ -59,8 +57,7 @@ def test_newest_of_two_complete_annotations_wins_when_both_have_a_time():
 @pytest.mark.parametrize("times", [(None, None), (9.0, None), (3.0, 3.0)])
 def test_last_of_two_complete_annotations_wins_without_two_different_times(times):
     versions = [
-        make(line, ents=[span], complete=True, timestamp=time)
-        for line, span, time in zip((1, 2), (ORG, GPE), times)
+        make(line, ents=[span], complete=True, timestamp=time) for line, span, time in zip((1, 2), (ORG, GPE), times)
     ]
     merged, findings = merge_all(*versions)
     assert merged.ents == [GPE]

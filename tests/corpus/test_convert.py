@@ -204,9 +204,7 @@ def test_twice_in_a_row_gives_the_same_bytes(tmp_path: Path):
 
 def test_next_line_character_and_carriage_returns_stay_in_their_text(tmp_path: Path):
     text = "one\u0085two\u2028three\r\nfour"
-    (doc,) = convert_records(
-        tmp_path, '\ufeff{"text": "%s", "label": "A"}\r' % text.replace("\r\n", "\\r\\n")
-    )
+    (doc,) = convert_records(tmp_path, '\ufeff{"text": "%s", "label": "A"}\r' % text.replace("\r\n", "\\r\\n"))
     assert doc.text == text
 
 
@@ -274,9 +272,7 @@ def test_report_counts_what_the_docs_hold(tmp_path: Path):
     assert train["cats"] == {"NEWS": 1} and train["cats_not"] == {"NEWS": 1}
     counts = (train["docs"], train["ents_complete"], train["ents_partial"], train["with_cats"])
     assert counts == (3, 1, 1, 2)
-    assert saved["inputs"] == [
-        {"path": str(path), "role": "main", "format": "prodigy", "records": 4, "used": 3}
-    ]
+    assert saved["inputs"] == [{"path": str(path), "role": "main", "format": "prodigy", "records": 4, "used": 3}]
     (finding,) = saved["findings"]
     assert (finding["kind"], finding["count"], finding["cases"][0]["line"]) == ("ignored", 1, 4)
     last = report.to_text().splitlines()[-1]

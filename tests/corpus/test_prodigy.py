@@ -51,9 +51,7 @@ def test_binary_accept_leaves_the_other_tokens_missing(tmp_path: Path):
     assert get_iob(doc) == ["", "", "", "B", ""]
 
 
-@pytest.mark.parametrize(
-    "keys", [{"_is_binary": True}, {"_view_id": "ner"}, {"_view_id": "review", "view_id": "ner"}]
-)
+@pytest.mark.parametrize("keys", [{"_is_binary": True}, {"_view_id": "ner"}, {"_view_id": "review", "view_id": "ner"}])
 def test_binary_reject_becomes_an_incorrect_span(tmp_path: Path, keys):
     record = {"text": PARIS, "spans": [make_span(16, 21)], "answer": "reject", **keys}
     (doc,) = convert_records(tmp_path, record)
@@ -145,9 +143,7 @@ def test_spans_and_label_in_one_record_give_entities_and_a_category():
 
 
 def test_rejected_record_with_spans_and_label_keeps_the_no_to_the_label():
-    annotation, findings = read_one(
-        {"text": PARIS, "spans": [make_span(0, 5)], "label": "NEWS", "answer": "reject"}
-    )
+    annotation, findings = read_one({"text": PARIS, "spans": [make_span(0, 5)], "label": "NEWS", "answer": "reject"})
     assert annotation.cats == {"NEWS": 0.0}
     assert not annotation.complete
     assert findings.counts == {"rejected": 1}
@@ -199,9 +195,7 @@ def test_text_alone_is_no_task():
 def test_given_tokens_are_kept_with_their_white_space(tmp_path: Path):
     text = "ab c\n\td"
     tokens = [(0, 1, False), (1, 2, True), (3, 4, False), (4, 6, False), (6, 7, False)]
-    given = [
-        {"text": text[s:e], "start": s, "end": e, "id": i, "ws": ws} for i, (s, e, ws) in enumerate(tokens)
-    ]
+    given = [{"text": text[s:e], "start": s, "end": e, "id": i, "ws": ws} for i, (s, e, ws) in enumerate(tokens)]
     (doc,) = convert_records(tmp_path, {"text": text, "tokens": given, "spans": []})
     assert [token.text for token in doc] == ["a", "b", "c", "\n\t", "d"]
     assert [bool(token.whitespace_) for token in doc] == [ws for _, _, ws in tokens]
@@ -210,10 +204,7 @@ def test_given_tokens_are_kept_with_their_white_space(tmp_path: Path):
 
 def test_white_space_is_derived_from_offsets_where_ws_is_absent(tmp_path: Path):
     text = " ab  c\n"
-    given = [
-        {"text": text[s:e], "start": s, "end": e, "id": i}
-        for i, (s, e) in enumerate([(1, 2), (2, 3), (5, 6)])
-    ]
+    given = [{"text": text[s:e], "start": s, "end": e, "id": i} for i, (s, e) in enumerate([(1, 2), (2, 3), (5, 6)])]
     (doc,) = convert_records(tmp_path, {"text": text, "tokens": given, "spans": [make_span(1, 3)]})
     assert doc.text == text
     assert [token.text for token in doc] == [" ", "a", "b", " ", "c", "\n"]

@@ -41,9 +41,7 @@ def total(report, attribute: str) -> int:
 
 
 @pytest.mark.parametrize("name, lang, n_docs, n_ents, findings", FILES)
-def test_counts_are_those_of_the_readme(
-    tmp_path: Path, shared_data: Path, name, lang, n_docs, n_ents, findings
-):
+def test_counts_are_those_of_the_readme(tmp_path: Path, shared_data: Path, name, lang, n_docs, n_ents, findings):
     report = run(shared_data / "prodigy" / name, tmp_path, lang=lang)
     assert (total(report, "docs"), total(report, "spans")) == (n_docs, n_ents)
     assert report.findings.counts == findings

@@ -25,9 +25,7 @@ def test_division_is_the_same_on_every_machine():
     assert names == [*["train"] * 5, "test", "dev", "dev"]
 
 
-@pytest.mark.parametrize(
-    "other", ["CAFÉ  au lait", " café au\nlait ", "cafe\u0301 au\u00a0lait", "Café Au\u2003Lait"]
-)
+@pytest.mark.parametrize("other", ["CAFÉ  au lait", " café au\nlait ", "cafe\u0301 au\u00a0lait", "Café Au\u2003Lait"])
 def test_case_white_space_and_composition_make_no_other_text(other: str):
     assert split_key(other) == split_key("café au lait")
 

@@ -69,9 +69,7 @@ def make_annotation(crf, mask, seed=0):
 
 def every_path(crf, emissions, mask):
     """All legal paths of each doc: one namespace per doc with the paths and their scores in float64."""
-    start, end, step = (
-        p.detach().double() for p in (crf.start_transitions, crf.end_transitions, crf.transitions)
-    )
+    start, end, step = (p.detach().double() for p in (crf.start_transitions, crf.end_transitions, crf.transitions))
     legal = crf.legal if crf.legal is not None else torch.ones(crf.num_tags + 1, crf.num_tags + 1).bool()
     docs = []
     for scores, n_tokens in zip(emissions.detach().double(), mask.sum(1).tolist()):
@@ -172,9 +170,7 @@ def test_viterbi_and_nbest_equal_sorted_paths(scheme, lengths, scale):
         assert best[d, n_tokens:].sum() == 0
         assert best_scores[d].item() == pytest.approx(ranked[0][1], rel=1e-5, abs=1e-5)
         assert exists[d].tolist() == [True] * len(ranked) + [False] * (7 - len(ranked))
-        assert [tuple(path) for path in paths[d, exists[d], :n_tokens].tolist()] == [
-            path for path, _ in ranked
-        ]
+        assert [tuple(path) for path in paths[d, exists[d], :n_tokens].tolist()] == [path for path, _ in ranked]
         assert_close(scores[d, exists[d]].tolist(), [score for _, score in ranked], rtol=1e-5, atol=1e-5)
 
 
@@ -199,9 +195,7 @@ def expected_span_log_probabilities(crf, tags, emissions, mask, spans):
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("lengths", [(3,), (1, 0, 4)])
-@pytest.mark.parametrize(
-    "scheme, n_labels", [("bio", 1), ("bio", 2), ("biluo", 1), ("bioes", 1), ("bmes", 1)]
-)
+@pytest.mark.parametrize("scheme, n_labels", [("bio", 1), ("bio", 2), ("biluo", 1), ("bioes", 1), ("bmes", 1)])
 def test_span_probability_equals_share_of_paths_with_that_entity(scheme, n_labels, lengths, scale):
     crf, tags = make_crf(scheme, n_labels, scale=scale)
     emissions, mask = make_batch(crf.num_tags, lengths, scale=scale)
@@ -235,9 +229,7 @@ def test_rejected_span_loss_is_minus_log_of_all_other_paths(scheme, n_labels, sc
     ]
     loss = crf.rejected_span_loss(emissions, mask, torch.tensor(spans), make_patterns(tags))
     assert_close(loss.tolist(), expected, rtol=1e-4, atol=2e-5 * scale)
-    assert crf.rejected_span_loss(emissions, mask, torch.zeros(0, 4).long(), make_patterns(tags)).shape == (
-        0,
-    )
+    assert crf.rejected_span_loss(emissions, mask, torch.zeros(0, 4).long(), make_patterns(tags)).shape == (0,)
 
 
 def test_rejected_span_still_teaches_when_the_model_is_sure_of_it():
@@ -295,9 +287,7 @@ def test_gradients_for_large_scores_equal_expected_counts(scale):
     crf, _ = make_crf("bio", scale=scale)
     emissions, mask = make_batch(crf.num_tags, (4, 0, 1), scale=scale)
     emissions.requires_grad_()
-    d_emissions, d_steps = torch.autograd.grad(
-        crf.log_partition(emissions, mask).sum(), [emissions, crf.transitions]
-    )
+    d_emissions, d_steps = torch.autograd.grad(crf.log_partition(emissions, mask).sum(), [emissions, crf.transitions])
     expected, expected_steps = torch.zeros_like(emissions), torch.zeros_like(crf.transitions)
     for d, doc in enumerate(every_path(crf, emissions, mask)):
         for path, score in doc.paths:
@@ -373,9 +363,7 @@ def test_autocast_changes_nothing(call):
         inside = compute(emissions)
         if call != "viterbi":
             inside_gradient = torch.autograd.grad(inside.sum(), crf.transitions)[0]
-            assert_close(
-                inside_gradient, torch.autograd.grad(compute(emissions.float()).sum(), crf.transitions)[0]
-            )
+            assert_close(inside_gradient, torch.autograd.grad(compute(emissions.float()).sum(), crf.transitions)[0])
     assert inside.dtype == torch.float32
     assert torch.equal(inside, compute(emissions.float()))
 
