@@ -1,0 +1,1 @@
+"""`python -m spacy bert-heads VERB ...`: one module each, which parses, calls and prints."""

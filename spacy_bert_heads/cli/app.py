@@ -1,0 +1,87 @@
+"""The Typer app behind `python -m spacy bert-heads`.
+
+spaCy imports this module for every one of its commands, so it and the modules of the verbs stay light: torch,
+transformers and spaCy's pipelines are imported inside functions.
+
+A new verb is a module of its own in this folder, with a function that typer can read, plus a line in VERBS.
+"""
+
+from functools import wraps
+from importlib import import_module
+from typing import Any, Callable, Dict
+
+import typer
+
+from ..errors import BertHeadsError
+
+# Verb -> "module:function". Each function is wrapped in `user_errors` here, so none has to think of it.
+VERBS: Dict[str, str] = {
+    "init": "spacy_bert_heads.cli.init:init_cli",
+    "convert": "spacy_bert_heads.cli.convert:convert_cli",
+    "check-data": "spacy_bert_heads.cli.check_data:check_data_cli",
+    "fit-config": "spacy_bert_heads.cli.fit_config:fit_config_cli",
+    "vocab": "spacy_bert_heads.cli.vocab:vocab_cli",
+    "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
+    "check-package": "spacy_bert_heads.cli.check_package:check_package_cli",
+}
+
+app = typer.Typer(
+    name="bert-heads",
+    help="One BERT, several heads: convert data, set up a project, check the result.",
+    no_args_is_help=True,
+)
+
+
+def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a user's mistake into one message on stderr and exit status 1. Other errors keep their traceback.
+
+    function (Callable[..., Any]): A verb.
+    RETURNS (Callable[..., Any]): The verb, with the same signature for typer.
+    """
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BertHeadsError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from error
+
+    return wrapper
+
+
+@app.callback()
+def _keep_verbs() -> None:
+    """One BERT, several heads: convert data, set up a project, check the result."""
+    # With a callback, typer keeps the verb even while there is only one of them.
+
+
+def _load_verb(verb: str, target: str) -> Callable[..., Any]:
+    module, function = target.split(":")
+    try:
+        loaded: Callable[..., Any] = getattr(import_module(module), function)
+        return loaded
+    except ImportError as error:
+        # A verb that cannot be imported must not take the rest of `python -m spacy` with it.
+        reason = error
+
+    def broken() -> None:
+        raise BertHeadsError("H124", found=reason, verb=verb)
+
+    return broken
+
+
+for _verb, _target in VERBS.items():
+    app.command(_verb)(user_errors(_load_verb(_verb, _target)))
+
+
+def _register() -> None:
+    try:
+        from spacy.cli import app as spacy_app
+    except ImportError as error:
+        typer.echo(f"bert-heads is not available: {error}", err=True)
+    else:
+        spacy_app.add_typer(app, name="bert-heads")
+
+
+_register()

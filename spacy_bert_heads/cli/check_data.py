@@ -1,0 +1,39 @@
+"""`bert-heads check-data`: a config and its data in, a report and an exit status out."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+CONFIG = typer.Argument(help="Training config.", show_default=False)
+TRAIN = typer.Option("--train", "--paths.train", help="Train split.", show_default="as in the config")
+DEV = typer.Option("--dev", "--paths.dev", help="Dev split.", show_default="as in the config")
+TEST = typer.Option("--test", help="Test split, if there is one.", show_default=False)
+OUTPUT = typer.Option("--output", "-o", help="Write the report here too, as JSON.", show_default=False)
+
+
+def check_data_cli(
+    config: Annotated[Path, CONFIG],
+    train: Annotated[Optional[Path], TRAIN] = None,
+    dev: Annotated[Optional[Path], DEV] = None,
+    test: Annotated[Optional[Path], TEST] = None,
+    output: Annotated[Optional[Path], OUTPUT] = None,
+) -> None:
+    """
+    Check that annotated texts fit a training config.
+
+    Looks at labels, token borders, exclusive categories and texts on two sides, which `spacy debug data` does
+    not do for the heads of this package. Exit status 1 if training would fail or learn the wrong thing.
+    """
+    from ..evaluation.check_data import check_data
+
+    report = check_data(config, train=train, dev=dev, test=test, output=output)
+    typer.echo(report.to_text())
+    for error in report.errors:
+        typer.echo(str(error), err=True)
+    docs = sum(split.counts.docs for split in report.splits.values())
+    verdict = "fit the config" if not report.errors else f"do not fit the config: {len(report.errors)} errors"
+    written = f"; report in {output}" if output else ""
+    typer.echo(f"{docs} texts {verdict}, {len(report.warnings)} warnings{written}")
+    if report.errors:
+        raise typer.Exit(1)

@@ -1,0 +1,51 @@
+"""`bert-heads fit-config`: a training config in, a copy that is ready for one corpus out."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+CONFIG = typer.Argument(help="Training config, such as configs/joint.cfg.", show_default=False)
+OUTPUT = typer.Argument(help="Where to write the fitted copy.", show_default=False)
+TRAIN = typer.Option("--train", help="Train split; its size decides the number of steps.", show_default=False)
+DEV = typer.Option("--dev", help="Dev split.", show_default="as in the config")
+ENCODER = typer.Option(
+    "--encoder",
+    help='Hub id, folder, package:IMPORT_NAME/FOLDER, or "scratch".',
+    show_default="as in the config",
+)
+EPOCHS = typer.Option("--epochs", help="Times over the train split.", show_default="as in the config")
+SEED = typer.Option("--seed", help="Seed of weights and order.", show_default="as in the config")
+EVALUATIONS = typer.Option("--evaluations", help="How often to evaluate on the dev split.", min=1)
+
+
+def fit_config_cli(
+    config: Annotated[Path, CONFIG],
+    output: Annotated[Path, OUTPUT],
+    train: Annotated[Path, TRAIN],
+    dev: Annotated[Optional[Path], DEV] = None,
+    encoder: Annotated[Optional[str], ENCODER] = None,
+    epochs: Annotated[Optional[int], EPOCHS] = None,
+    seed: Annotated[Optional[int], SEED] = None,
+    evaluations: Annotated[int, EVALUATIONS] = 10,
+) -> None:
+    """
+    Fit a training config to a corpus.
+
+    The learning rate then falls to 0 with the last epoch, and the last evaluation is at the end. Another
+    encoder than the config's, also one from scratch, brings the learning rates that suit it. Nothing else changes.
+    """
+    from ..training.fit import fit_config
+
+    fit = fit_config(
+        config,
+        output,
+        train=train,
+        dev=dev,
+        encoder=encoder,
+        epochs=epochs,
+        seed=seed,
+        evaluations=evaluations,
+    )
+    typer.echo(f"Encoder {fit.encoder}; {fit.docs} texts, {fit.steps} steps, an evaluation every {fit.eval_frequency}")
+    typer.echo(f"Wrote {output}")

@@ -1,0 +1,36 @@
+"""`bert-heads init`: a folder in, a project that runs out."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+DIRECTORY = typer.Argument(help="Folder for the project.", show_default=False)
+LANG = typer.Option("--lang", "-l", help="spaCy's code of the language.")
+HEADS = typer.Option("--heads", help="ner, textcat, textcat_multilabel; several with commas between them.")
+ENCODER = typer.Option(
+    "--encoder",
+    help='Hub id, folder, package:IMPORT_NAME/FOLDER, or "scratch".',
+    show_default="for English the demo encoder, otherwise scratch",
+)
+FORCE = typer.Option("--force", "-F", help="Write into a folder that is not empty.")
+
+
+def init_cli(
+    directory: Annotated[Path, DIRECTORY],
+    lang: Annotated[str, LANG] = "en",
+    heads: Annotated[str, HEADS] = "textcat,ner",
+    encoder: Annotated[Optional[str], ENCODER] = None,
+    force: Annotated[bool, FORCE] = False,
+) -> None:
+    """
+    Write a project: project.yml, a commented training config, a few sample annotations.
+
+    `python -m spacy project run all DIRECTORY` then goes all the way to an installable package.
+    """
+    from ..project import parse_heads, write_project
+
+    written = write_project(directory, lang=lang, heads=parse_heads(heads), encoder=encoder, force=force)
+    for path in written:
+        typer.echo(f"  {path}")
+    typer.echo(f"Wrote {len(written)} files in {directory}. Next: python -m spacy project run all {directory}")

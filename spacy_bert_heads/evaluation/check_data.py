@@ -1,0 +1,309 @@
+"""What is wrong with annotated texts before a pipeline is trained on them.
+
+spaCy's own `debug data` looks at labels only for the factory names it knows; this looks at those of our heads.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+import srsly
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.util import get_lang_class, registry
+from thinc.api import Config
+from wasabi import table
+
+from ..corpus.report import SplitCounts
+from ..corpus.splits import split_key
+from ..corpus.writing import write_files
+from ..errors import BertHeadsError
+from ..training.fit import HEAD_FACTORIES, read_config, read_doc_bins
+
+# Fewer training examples than this for a label are worth a warning
+FEW = 10
+N_CASES = 5
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head of the config that is to be checked.
+
+    name (str): The component's name.
+    kind (str): "textcat", "textcat_multilabel" or "ner".
+    labels (Optional[Set[str]]): Labels that the config gives it. None: it reads them off the train split.
+    """
+
+    name: str
+    kind: str
+    labels: Optional[Set[str]]
+
+
+@dataclass
+class Split:
+    """What is known about one split.
+
+    counts (SplitCounts): Docs, labels and annotated Docs.
+    keys (Counter[str]): Texts, in the form in which they are compared.
+    lengths (List[int]): Tokens of each Doc, by the config's tokenizer.
+    misaligned (List[Tuple[str, str, str]]): Words, label and text of entities off the tokenizer's borders.
+    several (List[Tuple[str, List[str]]]): Text and labels of Docs with more than one true category.
+    none_true (int): Docs with categories, none of them true.
+    bare (int): Docs without any annotation.
+    """
+
+    counts: SplitCounts = field(default_factory=SplitCounts)
+    keys: "Counter[str]" = field(default_factory=Counter)
+    lengths: List[int] = field(default_factory=list)
+    misaligned: List[Tuple[str, str, str]] = field(default_factory=list)
+    several: List[Tuple[str, List[str]]] = field(default_factory=list)
+    none_true: int = 0
+    bare: int = 0
+
+    def labels(self, kind: str) -> "Counter[str]":
+        """RETURNS (Counter[str]): Examples of each label of a kind of head."""
+        return self.counts.spans if kind == "ner" else self.counts.cats
+
+
+@dataclass
+class DataReport:
+    """The result of `check_data`.
+
+    splits (Dict[str, Split]): By name.
+    heads (List[Head]): Those of the config that were checked.
+    errors (List[BertHeadsError]): What training cannot or should not go on with.
+    warnings (List[str]): What is worth a look.
+    shared (Dict[str, int]): Texts that are in both of two splits, as "train and test".
+    """
+
+    splits: Dict[str, Split]
+    heads: List[Head]
+    errors: List[BertHeadsError] = field(default_factory=list)
+    warnings: List[str] = field(default_factory=list)
+    shared: Dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): The report, ready for JSON."""
+        return {
+            "heads": {head.name: sorted(head.labels) if head.labels else None for head in self.heads},
+            "splits": {name: _split_to_dict(split) for name, split in self.splits.items()},
+            "same_text": self.shared,
+            "errors": [{"code": error.code, "message": str(error)} for error in self.errors],
+            "warnings": self.warnings,
+        }
+
+    def to_text(self) -> str:
+        """RETURNS (str): The report, ready for a terminal."""
+        names = list(self.splits)
+        columns = list(self.splits.values())
+        rows: List[Tuple[Any, ...]] = [("texts", *(split.counts.docs for split in columns))]
+        rows.append(("  without annotation", *(split.bare for split in columns)))
+        rows.append(("  with all entities known", *(split.counts.ents_complete for split in columns)))
+        rows.append(("  with some entities known", *(split.counts.ents_partial for split in columns)))
+        rows.append(("  with categories", *(split.counts.with_cats for split in columns)))
+        rows.append(("tokens, middle / longest", *(_middle_and_longest(split.lengths) for split in columns)))
+        rows.append(("entities off token borders", *(len(split.misaligned) for split in columns)))
+        for head in self.heads:
+            for label in sorted(set().union(*(split.labels(head.kind) for split in columns))):
+                rows.append((f"{head.name} {label}", *(split.labels(head.kind)[label] for split in columns)))
+        aligns: Any = ("l", *("r" for _ in names))
+        lines = [str(table(rows, header=("", *names), divider=True, aligns=aligns, max_col=60))]
+        lines += [f"Warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def check_data(
+    config_path: Path, *, train: Optional[Path], dev: Optional[Path], test: Optional[Path], output: Optional[Path]
+) -> DataReport:
+    """Compare annotated texts with a training config.
+
+    config_path (Path): The training config. Its heads, their labels and its tokenizer are what the data must fit.
+    train (Optional[Path]): Train split, a `.spacy` file or a folder of them. None: as in the config.
+    dev (Optional[Path]): Dev split. None: as in the config.
+    test (Optional[Path]): Test split. None: there is none.
+    output (Optional[Path]): Where to write the report as JSON, errors or not.
+    RETURNS (DataReport): Counts, errors and warnings.
+    RAISES (BertHeadsError): H101 or H315 if a split cannot be read; H221 if the config cannot.
+    """
+    config = read_config(config_path)
+    try:
+        heads, nlp = _read_heads(config), _tokenizer(config)
+        paths = {name: path or _path(config, name) for name, path in (("train", train), ("dev", dev))}
+    except (KeyError, TypeError, ValueError, ImportError) as error:
+        if isinstance(error, BertHeadsError):
+            raise
+        raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__}: {error}") from error
+    if test is not None:
+        paths["test"] = test
+    report = DataReport({name: _read_split(nlp, path) for name, path in paths.items()}, heads)
+    for name, split in report.splits.items():
+        if not split.counts.docs:
+            report.errors.append(BertHeadsError("H310", path=paths[name]))
+    for head in heads:
+        _check_labels(report, head)
+        if head.kind == "textcat":
+            _check_exclusive(report, head)
+    if any(head.kind == "ner" for head in heads):
+        _check_borders(report, paths)
+    _check_texts(report)
+    if output is not None:
+        write_files({output: (srsly.json_dumps(report.to_dict(), indent=2) + "\n").encode("utf8")})
+    return report
+
+
+def _read_heads(config: Config) -> List[Head]:
+    heads = []
+    components: Dict[str, Any] = config["components"]
+    settings: Dict[str, Any] = config.interpolate()["initialize"].get("components", {})
+    for name in config.interpolate()["nlp"]["pipeline"]:
+        kind = HEAD_FACTORIES.get(components.get(name, {}).get("factory"))
+        if kind is not None:
+            labels = settings.get(name, {}).get("labels")
+            if isinstance(labels, dict) and labels:
+                labels = registry.resolve({"labels": labels})["labels"]
+            heads.append(Head(name, kind, set(labels) if labels else None))
+    return heads
+
+
+def _tokenizer(config: Config) -> Language:
+    """The config's language and tokenizer without its components, which could be large."""
+    settings = dict(config.interpolate()["nlp"], pipeline=[], disabled=[])
+    return get_lang_class(settings["lang"]).from_config({"nlp": settings})
+
+
+def _path(config: Config, split: str) -> Path:
+    path = config.interpolate()["paths"].get(split)
+    if path is None:
+        raise BertHeadsError("H221", found=f"paths.{split} is null; pass --paths.{split}")
+    return Path(path)
+
+
+def _read_split(nlp: Language, path: Path) -> Split:
+    split = Split()
+    for doc_bin in read_doc_bins(path):
+        for doc in doc_bin.get_docs(nlp.vocab):
+            _add(split, nlp, doc)
+    return split
+
+
+def _add(split: Split, nlp: Language, doc: Doc) -> None:
+    before = split.counts.ents_complete + split.counts.ents_partial
+    split.counts.add(doc)
+    has_ents = split.counts.ents_complete + split.counts.ents_partial > before
+    split.bare += not (has_ents or doc.cats)
+    split.keys[split_key(doc.text)] += 1
+    tokenized = nlp.make_doc(doc.text)
+    split.lengths.append(len(tokenized))
+    for ent in doc.ents:
+        if tokenized.char_span(ent.start_char, ent.end_char) is None:
+            split.misaligned.append((ent.text, ent.label_, doc.text))
+    true = [label for label, value in doc.cats.items() if value > 0.0]
+    if len(true) > 1:
+        split.several.append((doc.text, true))
+    split.none_true += bool(doc.cats) and not true
+
+
+def _check_labels(report: DataReport, head: Head) -> None:
+    train = report.splits["train"].labels(head.kind)
+    if not train and report.splits["train"].counts.docs:
+        missing = "an entity" if head.kind == "ner" else "a true category"
+        report.errors.append(BertHeadsError("H312", found=missing, component=head.name))
+        return
+    total = sum((split.labels(head.kind) for split in report.splits.values()), Counter[str]())
+    for label in sorted(total):
+        if head.labels is not None and label not in head.labels:
+            report.errors.append(BertHeadsError("H311", found=total[label], label=label, component=head.name))
+        elif label not in train:
+            report.warnings.append(str(BertHeadsError("H314", label=label, component=head.name)))
+        elif train[label] < FEW:
+            report.warnings.append(f"'{head.name}' has only {train[label]} training examples of {label!r}")
+    for label in sorted((head.labels or set()) - set(train)):
+        if label not in total:
+            report.warnings.append(f"'{head.name}' has the label {label!r}, of which there is no example")
+    for name, split in report.splits.items():
+        if name != "train" and split.counts.docs and not split.labels(head.kind):
+            report.warnings.append(f"the {name} split has nothing to score '{head.name}' with")
+
+
+def _check_exclusive(report: DataReport, head: Head) -> None:
+    several = [case for split in report.splits.values() for case in split.several]
+    if several:
+        text, labels = several[0]
+        report.errors.append(
+            BertHeadsError(
+                "H313", found=len(several), component=head.name, text=_short(text), labels=", ".join(labels)
+            )
+        )
+    none_true = sum(split.none_true for split in report.splits.values())
+    if none_true:
+        report.warnings.append(
+            f"{none_true} texts say only which categories are wrong; '{head.name}' learns from that, "
+            "but the scorer counts whatever it predicts as wrong"
+        )
+
+
+def _check_borders(report: DataReport, paths: Dict[str, Path]) -> None:
+    """Entities off the tokenizer's borders are errors where none of a split's would be left, otherwise warnings."""
+    for name, split in report.splits.items():
+        if not split.misaligned:
+            continue
+        total = sum(split.counts.spans.values())
+        text, label, context = split.misaligned[0]
+        found = len(split.misaligned)
+        error = BertHeadsError(
+            "H316", path=paths[name], found=found, total=total, text=text, label=label, context=_short(context)
+        )
+        if found == total:
+            report.errors.append(error)
+        else:
+            report.warnings.append(str(error))
+
+
+def _check_texts(report: DataReport) -> None:
+    names = list(report.splits)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            both = report.splits[one].keys.keys() & report.splits[other].keys.keys()
+            report.shared[f"{one} and {other}"] = len(both)
+            if both:
+                report.warnings.append(
+                    f"{len(both)} texts are in {one} and in {other}, so scores on {other} flatter; "
+                    f"the first is {_short(min(both))!r}"
+                )
+    for name, split in report.splits.items():
+        if split.bare:
+            report.warnings.append(f"{split.bare} texts in {name} have no annotation at all")
+
+
+def _split_to_dict(split: Split) -> Dict[str, Any]:
+    lengths = sorted(split.lengths)
+    return {
+        "docs": split.counts.docs,
+        "without_annotation": split.bare,
+        "ents_complete": split.counts.ents_complete,
+        "ents_partial": split.counts.ents_partial,
+        "with_cats": split.counts.with_cats,
+        "ents": dict(sorted(split.counts.spans.items())),
+        "cats": dict(sorted(split.counts.cats.items())),
+        "several_true_categories": len(split.several),
+        "no_true_category": split.none_true,
+        "same_text_twice": sum(count - 1 for count in split.keys.values()),
+        "tokens": {"sum": sum(lengths), "middle": _middle(lengths), "longest": max(lengths, default=0)},
+        "off_token_borders": {
+            "count": len(split.misaligned),
+            "cases": [dict(zip(("text", "label", "context"), case)) for case in split.misaligned[:N_CASES]],
+        },
+    }
+
+
+def _middle(lengths: Sequence[int]) -> int:
+    return sorted(lengths)[len(lengths) // 2] if lengths else 0
+
+
+def _middle_and_longest(lengths: Sequence[int]) -> str:
+    return f"{_middle(lengths)} / {max(lengths, default=0)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,158 @@
+"""`bert-heads check-data`: what would go wrong in training is said before it."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import pytest
+import spacy
+import srsly
+from spacy.tokens import Doc, DocBin
+from typer.testing import CliRunner
+
+from spacy_bert_heads.cli.app import app
+from spacy_bert_heads.project import SCRATCH, render_config
+
+Entity = Tuple[int, int, str]
+
+
+def run(*arguments: str) -> "tuple[int, str]":
+    result = CliRunner().invoke(app, ["check-data", *arguments])
+    return result.exit_code, result.output
+
+
+def make_doc(text: str, ents: Optional[List[Entity]] = None, cats: Optional[Dict[str, float]] = None) -> Doc:
+    doc = spacy.blank("en").make_doc(text)
+    if ents is not None:
+        doc.set_ents([doc.char_span(start, end, label=label) for start, end, label in ents], default="outside")
+    doc.cats = cats or {}
+    return doc
+
+
+def make_docs(start: int, n: int) -> List[Doc]:
+    return [
+        make_doc(f"Order {i} is late", [(0, 5, "THING")], {"A": i % 2, "B": 1 - i % 2})
+        for i in range(start, start + n)
+    ]
+
+
+def make_project(
+    folder: Path, train: List[Doc], dev: List[Doc], *, heads: Tuple[str, ...] = ("textcat", "ner"), config: str = ""
+) -> List[str]:
+    for name, docs in (("train", train), ("dev", dev)):
+        DocBin(docs=docs, store_user_data=True).to_disk(folder / f"{name}.spacy")
+    text = render_config("en", heads, SCRATCH) + config
+    (folder / "config.cfg").write_text(text)
+    paths = [f"--paths.{name}={folder / name}.spacy" for name in ("train", "dev")]
+    return [str(folder / "config.cfg"), *paths, "--output", str(folder / "report.json")]
+
+
+def read_report(folder: Path) -> Dict[str, Any]:
+    return dict(srsly.read_json(folder / "report.json"))
+
+
+def codes(report: Dict[str, Any]) -> List[str]:
+    return [error["code"] for error in report["errors"]]
+
+
+def test_good_data_pass_and_are_counted(tmp_path: Path) -> None:
+    status, shown = run(*make_project(tmp_path, make_docs(0, 30), make_docs(100, 4)))
+    assert status == 0, shown
+    report = read_report(tmp_path)
+    assert report["errors"] == report["warnings"] == []
+    assert report["splits"]["train"]["docs"] == 30
+    assert report["splits"]["train"]["ents"] == {"THING": 30}
+    assert report["splits"]["train"]["cats"] == {"A": 15, "B": 15}
+    assert report["splits"]["dev"]["tokens"] == {"sum": 16, "middle": 4, "longest": 4}
+    assert "34 texts fit the config, 0 warnings" in shown
+
+
+def test_a_label_that_the_config_lacks_is_an_error_with_its_name(tmp_path: Path) -> None:
+    srsly.write_json(tmp_path / "labels.json", ["PLACE"])
+    reader = f'@readers = "spacy.read_labels.v1"\npath = "{tmp_path / "labels.json"}"\n'
+    config = f"\n[initialize.components.bert_ner]\n\n[initialize.components.bert_ner.labels]\n{reader}"
+    config += '\n[initialize.components.bert_textcat]\nlabels = ["A", "B"]\n'
+    status, shown = run(*make_project(tmp_path, make_docs(0, 30), make_docs(100, 4), config=config))
+    assert status == 1
+    assert codes(read_report(tmp_path)) == ["H311"]
+    assert "'THING' of 'bert_ner' is in the data (34 times)" in shown
+    assert read_report(tmp_path)["heads"] == {"bert_textcat": ["A", "B"], "bert_ner": ["PLACE"]}
+
+
+@pytest.mark.parametrize(("heads", "missing"), [(("ner",), "an entity"), (("textcat_multilabel",), "a true category")])
+def test_a_head_without_annotation_is_an_error(tmp_path: Path, heads: Tuple[str, ...], missing: str) -> None:
+    docs = [make_doc(f"text {i}", [], {}) for i in range(20)]
+    status, shown = run(*make_project(tmp_path, docs, make_docs(100, 4), heads=heads))
+    assert status == 1
+    assert codes(read_report(tmp_path)) == ["H312"]
+    assert f"'bert_{heads[0]}' has nothing to learn from: no text has {missing}" in shown
+
+
+def test_two_true_categories_are_an_error_for_the_exclusive_head_only(tmp_path: Path) -> None:
+    docs = [*make_docs(0, 30), make_doc("both of them", [], {"A": 1.0, "B": 1.0})]
+    status, shown = run(*make_project(tmp_path, docs, make_docs(100, 4), heads=("textcat",)))
+    assert status == 1
+    assert codes(read_report(tmp_path)) == ["H313"]
+    assert "'both of them'" in shown and "A, B" in shown
+    assert run(*make_project(tmp_path, docs, make_docs(100, 4), heads=("textcat_multilabel",)))[0] == 0
+
+
+def test_what_is_only_worth_a_look_warns(tmp_path: Path) -> None:
+    train = [*make_docs(0, 30), make_doc("nothing known"), make_doc("not A", [], {"A": 0.0})]
+    dev = [*make_docs(29, 4), make_doc("New place", [(4, 9, "PLACE")], {"A": 1.0})]
+    status, shown = run(*make_project(tmp_path, train, dev))
+    assert status == 0, shown
+    report = read_report(tmp_path)
+    assert report["splits"]["train"]["without_annotation"] == 1
+    assert report["splits"]["train"]["no_true_category"] == 1
+    assert report["same_text"] == {"train and dev": 1}
+    for claim in (
+        "1 texts are in train and in dev",
+        "1 texts in train have no annotation",
+        "'PLACE' is not in the train",
+    ):
+        assert any(claim in warning for warning in report["warnings"]), (claim, report["warnings"])
+
+
+def test_entities_off_the_tokenizers_borders_are_counted_and_shown(tmp_path: Path) -> None:
+    vocab = spacy.blank("en").vocab
+    split = Doc(vocab, words=["Order", "BK", "12", "now"], spaces=[True, False, True, False])
+    split.set_ents([split.char_span(8, 10, label="NUMBER")], default="outside")
+    status, shown = run(*make_project(tmp_path, [*make_docs(0, 30), split], make_docs(100, 4)))
+    assert status == 0, shown
+    cases = read_report(tmp_path)["splits"]["train"]["off_token_borders"]
+    assert cases == {"count": 1, "cases": [{"text": "12", "label": "NUMBER", "context": "Order BK12 now"}]}
+    assert "[H316]" in shown and "1 of 31 entities" in shown
+    status, shown = run(*make_project(tmp_path, [split], make_docs(100, 4), heads=("ner",)))
+    assert status == 1 and codes(read_report(tmp_path)) == ["H316"], shown
+
+
+def test_test_split_is_checked_too(tmp_path: Path) -> None:
+    arguments = make_project(tmp_path, make_docs(0, 30), make_docs(100, 4))
+    status, shown = run(*arguments, "--test", str(tmp_path / "dev.spacy"))
+    assert status == 0
+    assert read_report(tmp_path)["same_text"]["dev and test"] == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("train.spacy", None, "H101"),
+        ("train.spacy", b"not a DocBin", "H315"),
+        ("config.cfg", None, "H101"),
+        ("config.cfg", b"[nlp\nno config", "H221"),
+        ("config.cfg", b"[nlp]\nlang = 'en'\n", "H221"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, name: str, content: Optional[bytes], code: str) -> None:
+    arguments = make_project(tmp_path, make_docs(0, 30), make_docs(100, 4))
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    status, shown = run(*arguments)
+    assert status == 1 and f"[{code}]" in shown, shown
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
+    status, shown = run(*make_project(tmp_path, make_docs(0, 30), []))
+    assert status == 1 and "[H310]" in shown
