@@ -1,0 +1,175 @@
+"""A training config fitted to a corpus: its encoder, and a learning rate that reaches 0 with the last epoch."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional
+
+from spacy.tokens import DocBin
+from thinc.api import Config
+
+from ..corpus.writing import write_files
+from ..errors import BertHeadsError
+from ..project import HEADS, SCRATCH, render_config
+
+ENCODER_FACTORY = "bert_encoder"
+SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
+HEAD_FACTORIES = {f"bert_{head}": head for head in HEADS}
+# Part of the steps in which the learning rate rises
+WARM_UP = 0.1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit_config` decided.
+
+    docs (int): Texts in the train split.
+    steps (int): Steps of the whole training.
+    warmup_steps (int): Steps in which the learning rate rises.
+    eval_frequency (int): Steps from one evaluation to the next.
+    encoder (str): The encoder's name, or "scratch".
+    """
+
+    docs: int
+    steps: int
+    warmup_steps: int
+    eval_frequency: int
+    encoder: str
+
+
+def fit_config(
+    config_path: Path,
+    output: Path,
+    *,
+    train: Path,
+    dev: Optional[Path],
+    encoder: Optional[str],
+    epochs: Optional[int],
+    seed: Optional[int],
+    evaluations: int,
+) -> Fit:
+    """Write a copy of a training config that is ready for one corpus.
+
+    All other settings stay as they are, so what was changed by hand is kept.
+
+    config_path (Path): A training config, such as configs/joint.cfg.
+    output (Path): Where to write the copy.
+    train (Path): The train split, a `.spacy` file or a folder of them; its size decides the number of steps.
+    dev (Optional[Path]): The dev split. None: as in the config.
+    encoder (Optional[str]): Name for BertEncoder.v1, or "scratch"; where this is not the config's, learning rates
+        go with it. None: as in the config.
+    epochs (Optional[int]): Times over the train split. None: as in the config.
+    seed (Optional[int]): None: as in the config.
+    evaluations (int): Evaluations on the dev split, evenly spaced, the last one at the end.
+    RETURNS (Fit): What was decided.
+    RAISES (BertHeadsError): H101 or H315 if the train split cannot be read; H221 if the config cannot; H222 if an
+        encoder is given and there is none in the pipeline; H228 for less than one epoch.
+    """
+    config = read_config(config_path)
+    docs = sum(len(doc_bin) for doc_bin in read_doc_bins(train))
+    try:
+        training = config["training"]
+        config["paths"]["train"] = str(train)
+        if dev is not None:
+            config["paths"]["dev"] = str(dev)
+        if seed is not None:
+            config["system"]["seed"] = seed
+        if encoder is not None:
+            _set_encoder(config, encoder, config_path)
+        epochs = training["max_epochs"] if epochs is None else epochs
+        if epochs < 1:
+            raise BertHeadsError("H228", path=config_path, found=epochs)
+        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, _encoder_name(config))
+        training.update(max_epochs=epochs, max_steps=fit.steps, eval_frequency=fit.eval_frequency, patience=0)
+        # A number, since nlp.create_optimizer() does not fill in variables
+        schedule = {"warmup_steps": fit.warmup_steps, "total_steps": fit.steps}
+        training["optimizer"]["learn_rate"].update(schedule)
+    except (KeyError, TypeError) as error:
+        raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__} {error}") from error
+    comment = f"# {config_path.as_posix()}, which is the file to change, fitted to {train.as_posix()}\n"
+    comment += "# by `python -m spacy bert-heads fit-config`.\n\n"
+    write_files({output: (comment + config.to_str(interpolate=False)).encode("utf8")})
+    return fit
+
+
+def read_config(path: Path) -> Config:
+    """Read a training config, variables as they stand.
+
+    RAISES (BertHeadsError): H101 if there is no such file, H221 if it is not a config.
+    """
+    if not path.is_file():
+        raise BertHeadsError("H101", path=path)
+    try:
+        return Config().from_disk(path, interpolate=False)
+    except ValueError as error:
+        raise BertHeadsError("H221", path=path, found=str(error).strip().splitlines()[0]) from error
+
+
+def read_doc_bins(path: Path) -> Iterator[DocBin]:
+    """Read annotated texts, one file at a time.
+
+    path (Path): A `.spacy` file, or a folder of them.
+    YIELDS (DocBin): One for each file.
+    RAISES (BertHeadsError): H101 if there is nothing, H315 if it cannot be read.
+    """
+    files = sorted(path.rglob("*.spacy")) if path.is_dir() else [path]
+    if not files or not path.exists():
+        raise BertHeadsError("H101", path=path)
+    for file in files:
+        try:
+            doc_bin = DocBin().from_disk(file)
+        except Exception as error:  # zlib, msgpack and numpy each have their own
+            raise BertHeadsError("H315", path=file, found=f"{type(error).__name__}: {error}") from error
+        yield doc_bin
+
+
+def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str) -> Fit:
+    """spaCy counts steps from 0 and evaluates at multiples of eval_frequency; the last of them ends the training."""
+    last_step = math.ceil(docs / batch_size) * epochs - 1
+    eval_frequency = max(1, last_step // max(1, evaluations))
+    steps = max(1, last_step // eval_frequency * eval_frequency)
+    return Fit(docs, steps, math.ceil(steps * WARM_UP), eval_frequency, encoder)
+
+
+def _set_encoder(config: Config, encoder: str, path: Path) -> None:
+    name = _encoder_component(config)
+    if name is None:
+        raise BertHeadsError("H222", path=path)
+    if encoder != _encoder_name(config):
+        _swap_encoder(config, name, encoder)
+
+
+def _swap_encoder(config: Config, name: str, encoder: str) -> None:
+    """Put in another encoder, with the learning rates that suit it, from the config we would render for it."""
+    components: Dict[str, Any] = config["components"]
+    heads = {key: HEAD_FACTORIES[c["factory"]] for key, c in components.items() if c.get("factory") in HEAD_FACTORIES}
+    known = [head for head in HEADS if head in heads.values()] or ["ner"]
+    model = Config().from_str(render_config(config["nlp"]["lang"], known, encoder), interpolate=False)
+    is_scratch = components[name]["model"]["@architectures"] == SCRATCH_ARCHITECTURE
+    config["paths"].pop("encoder", None)
+    if encoder != SCRATCH:
+        config["paths"]["encoder"] = encoder
+    if is_scratch or encoder == SCRATCH:
+        components[name]["model"] = model["components"]["transformer"]["model"]
+    else:
+        components[name]["model"]["name"] = "${paths.encoder}"
+    rate = model["training"]["optimizer"]["learn_rate"]["initial_rate"]
+    config["training"]["optimizer"]["learn_rate"]["initial_rate"] = rate
+    for key, head in heads.items():
+        components[key]["model"]["lr_scale"] = model["components"][f"bert_{head}"]["model"]["lr_scale"]
+
+
+def _encoder_component(config: Config) -> Optional[str]:
+    components: Dict[str, Any] = config["components"]
+    found = [name for name, component in components.items() if component.get("factory") == ENCODER_FACTORY]
+    return found[0] if found else None
+
+
+def _encoder_name(config: Config) -> str:
+    name = _encoder_component(config)
+    if name is None:
+        return "none"
+    model = config["components"][name]["model"]
+    if model["@architectures"] == SCRATCH_ARCHITECTURE:
+        return SCRATCH
+    return str(config.interpolate()["components"][name]["model"]["name"])
