@@ -25,7 +25,7 @@ SCRATCH_SETTINGS: Dict[str, Any] = {
     "initial_rate": "5e-4",
     "lr_scale": 2.0,
     "warmup_steps": 50,
-    "epochs": 40,
+    "epochs": 30,
     "width": 192,
     "depth": 3,
     "attention_heads": 4,
@@ -42,7 +42,7 @@ SAMPLES = {"en": "sample_en.jsonl", "zh": "sample_zh.jsonl"}
 SAMPLE_TEXTS = {
     "en": (
         "Where is my order BK-2093? I bought it on Monday.",
-        "The kettle from last week leaks, I want my money back.",
+        "The headphones from last week hiss, I want my money back.",
     ),
     "zh": ("我周一买的订单BK-2093到哪了？", "上周买的水壶漏水，我要退款。"),
 }

