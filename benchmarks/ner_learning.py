@@ -6,7 +6,7 @@
    the constrained CRF takes as partial labels; the same half taken as `O`. F1 on test, the best epoch chosen on dev.
 2. Calibration of span._.confidence on the test splits of SNIPS (the pipeline with all labels) and of WNUT-17 (trained
    here as well): reliability in ten bins of equal width, and the expected calibration error
-       ECE = sum over bins of (count / number of predictions) * |accuracy - mean confidence|
+       ECE = sum over bins of (predictions in the bin / all predictions) * |accuracy - mean confidence|
    (Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3). An entity counts as right if its borders
    and its label are.
 
@@ -167,7 +167,7 @@ def draw(reports: Dict[str, Dict[str, Any]], path: Path) -> None:
         axis.plot([0, 1], [0, 1], linestyle="--", color="grey")
         for b in report["bins"]:
             axis.bar(b["low"], b["accuracy"], b["high"] - b["low"], align="edge", edgecolor="white", color="#4878a8")
-            axis.annotate(str(b["count"]), (b["low"] + 0.01, 0.02), fontsize=7, color="white")
+            axis.annotate(str(b["predictions"]), (b["low"] + 0.01, 0.02), fontsize=7, color="white")
         error = report["expected_calibration_error"]
         axis.set_title(f"{name}: ECE {'-' if error is None else f'{error:.3f}'}, {report['predictions']} entities")
         axis.set(xlabel="span._.confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
@@ -196,7 +196,7 @@ def main() -> None:
     }
     for title, report in reports.items():
         print(f"{title}: expected calibration error {report['expected_calibration_error']}")
-        line = "  {low:.1f}-{high:.1f}  {count:5d} entities  confidence {confidence:.3f}  right {accuracy:.3f}"
+        line = "  {low:.1f}-{high:.1f}  {predictions:5d} entities  confidence {confidence:.3f}  right {accuracy:.3f}"
         for b in report["bins"]:
             print(line.format(**b))
     settings = {"epochs": args.epochs, "precision": args.precision, "seed": args.seed, "limit": args.limit}

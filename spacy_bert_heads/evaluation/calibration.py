@@ -13,14 +13,14 @@ class Bin(NamedTuple):
 
     low (float): Its lower border, which belongs to the bin below, unless it is 0.
     high (float): Its upper border, which belongs to it.
-    count (int): Number of predictions.
+    predictions (int): How many there are.
     confidence (float): Their mean confidence; NaN if there are none.
     accuracy (float): Share of them that is right; NaN if there are none.
     """
 
     low: float
     high: float
-    count: int
+    predictions: int
     confidence: float
     accuracy: float
 
@@ -48,17 +48,17 @@ def reliability(confidences: Sequence[float], correct: Sequence[bool], n_bins: i
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
     """How far confidence is from accuracy on average:
 
-        ECE = sum over bins of (count / number of predictions) * |accuracy - mean confidence|
+        ECE = sum over bins of (predictions in the bin / all predictions) * |accuracy - mean confidence|
 
     bins (Sequence[Bin]): What reliability gave.
     RETURNS (float): 0 to 1, 0 is best; NaN without predictions.
 
     SOURCE: Guo et al. (2017), On Calibration of Modern Neural Networks, equation 3.
     """
-    total = sum(b.count for b in bins)
+    total = sum(b.predictions for b in bins)
     if not total:
         return float("nan")
-    return sum(b.count / total * abs(b.accuracy - b.confidence) for b in bins if b.count)
+    return sum(b.predictions / total * abs(b.accuracy - b.confidence) for b in bins if b.predictions)
 
 
 def entity_outcomes(examples: Iterable[Example]) -> Tuple[List[float], List[bool]]:
@@ -97,5 +97,5 @@ def calibration_report(confidences: Sequence[float], correct: Sequence[bool], n_
         "mean_confidence": float(numpy.mean(confidences)) if n else None,
         "accuracy": float(numpy.mean(correct)) if n else None,
         "expected_calibration_error": expected_calibration_error(bins) if n else None,
-        "bins": [b._asdict() for b in bins if b.count],
+        "bins": [b._asdict() for b in bins if b.predictions],
     }

@@ -21,7 +21,7 @@ from spacy_bert_heads.evaluation.calibration import (
 
 def test_bins_and_error_are_those_computed_by_hand() -> None:
     bins = reliability([0.05, 0.55, 0.6, 0.95, 0.85, 1.0], [False, True, False, True, True, True])
-    assert [b.count for b in bins] == [1, 0, 0, 0, 0, 2, 0, 0, 1, 2]
+    assert [b.predictions for b in bins] == [1, 0, 0, 0, 0, 2, 0, 0, 1, 2]
     assert (bins[5].confidence, bins[5].accuracy) == (pytest.approx(0.575), 0.5)
     assert (bins[9].low, bins[9].high) == (0.9, 1.0) and math.isnan(bins[1].accuracy)
     # 1/6 * 0.05 + 2/6 * 0.075 + 1/6 * 0.15 + 2/6 * 0.025
@@ -30,7 +30,7 @@ def test_bins_and_error_are_those_computed_by_hand() -> None:
 
 def test_borders_belong_to_the_bin_below() -> None:
     bins = reliability([0.0, 0.1, 0.5, 1.0], [True] * 4)
-    assert [i for i, b in enumerate(bins) for _ in range(b.count)] == [0, 0, 4, 9]
+    assert [i for i, b in enumerate(bins) for _ in range(b.predictions)] == [0, 0, 4, 9]
 
 
 @pytest.mark.parametrize("n_bins", [1, 5, 10])
@@ -39,10 +39,10 @@ def test_bins_equal_those_of_scikit_learn(n_bins: int) -> None:
     confidences = chooser.rand(500)
     correct = chooser.rand(500) < confidences**2
     accuracy, confidence = calibration_curve(correct, confidences, n_bins=n_bins, strategy="uniform")
-    bins = [b for b in reliability(confidences, correct, n_bins) if b.count]
+    bins = [b for b in reliability(confidences, correct, n_bins) if b.predictions]
     numpy.testing.assert_allclose([b.accuracy for b in bins], accuracy)
     numpy.testing.assert_allclose([b.confidence for b in bins], confidence)
-    weights = numpy.array([b.count for b in bins]) / 500
+    weights = numpy.array([b.predictions for b in bins]) / 500
     assert expected_calibration_error(bins) == pytest.approx(float((weights * abs(accuracy - confidence)).sum()))
 
 

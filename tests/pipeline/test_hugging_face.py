@@ -11,7 +11,7 @@ from thinc.api import SGD, Adam, Optimizer
 from torchcrf import CRF
 from transformers import AutoModel, BertForSequenceClassification, BertForTokenClassification
 
-from spacy_bert_heads.pipeline.ner import gold_tags
+from spacy_bert_heads.pipeline.entity_annotations import gold_tags
 from spacy_bert_heads.tags import TagScheme
 
 from ..making import (
