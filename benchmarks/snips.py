@@ -8,46 +8,28 @@ FOLDER/snips holds seq.in, seq.out and label for train, dev and test, as in the 
 import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List
 
 import spacy
 from environment import add_common_arguments, data_folder, write_result
 from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
+from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin
-from spacy.training import Corpus, iob_utils
-from spacy.training.initialize import init_nlp
-from spacy.training.loop import train
-from spacy.util import load_config
+from spacy.training import iob_utils
 from spacy.vocab import Vocab
-
-CONFIG = Path(__file__).parent.parent / "configs" / "joint.cfg"
-BATCH_SIZE = 32
-SPLITS = ("train", "dev", "test")
-FILES = ("seq.in", "seq.out", "label")
-
-
-def read_split(folder: Path) -> Iterator[Tuple[List[str], List[str], str]]:
-    """Words, tags and intent of each utterance. Fields are split on runs of white space."""
-    columns = [(folder / name).read_text(encoding="utf8").rstrip("\n").split("\n") for name in FILES]
-    if len({len(column) for column in columns}) > 1:
-        raise SystemExit(f"{folder}: {', '.join(FILES)} have {[len(column) for column in columns]} lines")
-    for line, (words, tags, intent) in enumerate(zip(*columns), start=1):
-        if len(words.split()) != len(tags.split()):
-            raise SystemExit(f"{folder}, line {line}: {len(words.split())} words but {len(tags.split())} tags")
-        yield words.split(), tags.split(), intent.strip()
+from training import SPLITS, predict, read_snips, train_pipeline
 
 
 def convert(data: Path, output: Path) -> Dict[str, int]:
     """Write train.spacy, dev.spacy and test.spacy; RETURNS the number of Docs in each."""
     vocab = Vocab()
-    intents = sorted({intent for _, _, intent in read_split(data / "train")})
+    intents = sorted({intent for _, _, intent in read_snips(data / "train")})
     counts = {}
     for split in SPLITS:
         docs = DocBin()
-        for words, tags, intent in read_split(data / split):
+        for words, tags, intent in read_snips(data / split):
             doc = Doc(vocab, words=words)
             doc.set_ents(iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(tags)), default="outside")
             doc.cats = {label: float(label == intent) for label in intents}
@@ -60,8 +42,8 @@ def convert(data: Path, output: Path) -> Dict[str, int]:
 def score(pipeline: Path, corpus: Path) -> Dict[str, float]:
     """Intent accuracy, slot F1 by spaCy and by seqeval, share of sentences with all of it right. In percent."""
     nlp = spacy.load(pipeline)
-    examples = list(Corpus(corpus)(nlp))
-    scores = nlp.evaluate(examples)
+    examples = predict(nlp, corpus)
+    scores = Scorer(nlp).score(examples)
     gold = [_bio(eg.reference) for eg in examples]
     predicted = [_bio(eg.predicted) for eg in examples]
     whole = [g == p and _intent(eg.reference) == _intent(eg.predicted) for g, p, eg in zip(gold, predicted, examples)]
@@ -75,34 +57,19 @@ def score(pipeline: Path, corpus: Path) -> Dict[str, float]:
 
 def run_seed(seed: int, args: argparse.Namespace, corpora: Path, n_train: int, output: Path) -> Dict[str, Any]:
     """Train one pipeline and score the model that was best on dev."""
-    steps_per_epoch = -(-n_train // BATCH_SIZE)
-    total = steps_per_epoch * args.epochs
-    config = load_config(
-        CONFIG,
-        overrides={
-            "paths.train": str(corpora / "train.spacy"),
-            "paths.dev": str(corpora / "dev.spacy"),
-            "system.seed": seed,
-            "components.transformer.model.precision": args.precision,
-            "training.max_epochs": args.epochs,
-            "training.patience": 0,
-            "training.max_steps": 0,
-            "training.eval_frequency": steps_per_epoch,
-            "training.batcher.size": BATCH_SIZE,
-            "training.optimizer.learn_rate.warmup_steps": total // 10,
-            "training.optimizer.learn_rate.total_steps": total,
-        },
-        interpolate=False,
+    figures = train_pipeline(
+        "joint.cfg",
+        corpora / "train.spacy",
+        corpora / "dev.spacy",
+        n_train,
+        output,
+        epochs=args.epochs,
+        precision=args.precision,
+        seed=seed,
     )
-    nlp = init_nlp(config)
-    output.mkdir()
-    start = time.perf_counter()
-    train(nlp, output)
-    seconds = time.perf_counter() - start
     result = {
         "seed": seed,
-        "training_seconds": round(seconds, 1),
-        "training_examples_per_second": round(n_train * args.epochs / seconds, 1),
+        **figures,
         "dev": score(output / "model-best", corpora / "dev.spacy"),
         "test": score(output / "model-best", corpora / "test.spacy"),
     }

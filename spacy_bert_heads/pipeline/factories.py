@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from spacy.language import Language
 from thinc.api import Config, Model
 
+from .. import extensions  # noqa: F401  (registers span._.confidence in any process that makes a pipeline)
+
 if TYPE_CHECKING:
     from .encoder import BertEncoder
     from .ner import BertEntityRecognizer
@@ -71,6 +73,8 @@ upstream = "*"
 
 NER_CONFIG = """
 [bert_ner]
+min_confidence = 0.0
+incorrect_spans_key = "incorrect_spans"
 
 [bert_ner.scorer]
 @scorers = "spacy.ner_scorer.v1"
@@ -161,12 +165,26 @@ def make_bert_textcat_multilabel(
 
 @Language.factory(
     "bert_ner",
-    assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
+    assigns=["doc.ents", "token.ent_iob", "token.ent_type", "span._.confidence", "doc._.ents_confidence"],
     default_config=_default(NER_CONFIG, "bert_ner"),
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
 )
-def make_bert_ner(nlp: Language, name: str, model: Model, scorer: Optional[Callable]) -> "BertEntityRecognizer":
+def make_bert_ner(
+    nlp: Language,
+    name: str,
+    model: Model,
+    min_confidence: float,
+    incorrect_spans_key: Optional[str],
+    scorer: Optional[Callable],
+) -> "BertEntityRecognizer":
     """Named entities; see pipeline.ner.BertEntityRecognizer."""
     from .ner import BertEntityRecognizer
 
-    return BertEntityRecognizer(nlp.vocab, model, name, scorer=scorer)
+    return BertEntityRecognizer(
+        nlp.vocab,
+        model,
+        name,
+        min_confidence=min_confidence,
+        incorrect_spans_key=incorrect_spans_key,
+        scorer=scorer,
+    )

@@ -1,10 +1,9 @@
 """`bert_ner`: named entities by BERT, BiLSTM and CRF."""
 
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+from pathlib import Path as FilePath
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 import numpy
-from spacy.attrs import ENT_IOB, ORTH
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -15,15 +14,47 @@ from thinc.api import Model, Optimizer
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
-from ..layers.crf import crf_loss, softmax_decode, softmax_loss
+from ..extensions import forget_confidence, set_confidence
+from ..layers.crf import CrfLoss, crf_loss, learns_from_rejected, softmax_loss
+from ..layers.tag_paths import NumberedSpan, TagPaths, Uncertainty
 from ..models.encoder import initialize_encoders
 from ..models.heads import get_crf
+from ..tags import Span as EntitySpan
 from ..tags import TagScheme
 from ..types import TagIds
+from .entity_annotations import (
+    NO_PATH,
+    REJECTED_IGNORED,
+    REJECTED_IS_CERTAIN,
+    REJECTED_LABEL_UNKNOWN,
+    Skipped,
+    known_labels,
+    read_annotation,
+    to_tags,
+)
 from .update import update_head
 
-# Lowers the scores of tags that do not fit the entities on a Doc; finite, since it takes part in sums
-FORBIDDEN = -1e4
+
+class Prediction(NamedTuple):
+    """What `predict` gives for one Doc.
+
+    tags (TagIds): The best path. Int, (n_tokens,).
+    ents (List[Tuple[EntitySpan, float]]): Its entities and their probabilities.
+    """
+
+    tags: TagIds
+    ents: List[Tuple[EntitySpan, float]]
+
+
+class RankedEntities(NamedTuple):
+    """One of the best paths of a Doc.
+
+    ents (List[EntitySpan]): Its entities as (start, end, label).
+    log_probability (float): Of the path among all paths. Nats, at most 0.
+    """
+
+    ents: List[EntitySpan]
+    log_probability: float
 
 
 class BertEntityRecognizer(TrainablePipe):
@@ -31,17 +62,37 @@ class BertEntityRecognizer(TrainablePipe):
 
     Entities that are on a Doc already stay, and nothing is predicted over them or over blocked tokens.
 
+    `span._.confidence` of a predicted entity is its exact probability under the CRF: that of all tag paths that have
+    this entity with these borders, given the entities already on the Doc. It is not calibrated beyond what training
+    does. With crf = "pytorch-crf" or null, which know no illegal paths, it is the probability that the tags spell
+    the entity as the scheme does; an entity read off an illegal path has a low one.
+
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to emissions, such as spacy_bert_heads.BiLSTMCRF.v1.
     name (str): The component's name.
+    min_confidence (float): Predicted entities of lower confidence are dropped; 0 keeps all.
+    incorrect_spans_key (Optional[str]): In training, `doc.spans` under this key are entities that somebody rejected.
+        None: there are none.
     scorer (Optional[Callable]): The scoring method.
     """
 
-    def __init__(self, vocab: Vocab, model: Model, name: str, *, scorer: Optional[Callable]) -> None:
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model,
+        name: str,
+        *,
+        min_confidence: float,
+        incorrect_spans_key: Optional[str],
+        scorer: Optional[Callable],
+    ) -> None:
         self.vocab = vocab
         self.model = model
         self.name = name
+        self.min_confidence = min_confidence
+        self.incorrect_spans_key = incorrect_spans_key
         self.scorer = scorer
+        self.skipped = Skipped(name)
         self.cfg: Dict[str, Any] = {"labels": []}
         self._cached_scheme: Optional[TagScheme] = None
 
@@ -87,25 +138,32 @@ class BertEntityRecognizer(TrainablePipe):
         *,
         nlp: Optional[Language] = None,
         labels: Optional[Iterable[str]] = None,
-        vocab: Optional[Union[str, Path]] = None,
+        vocab: Optional[Union[str, FilePath]] = None,
     ) -> None:
-        """Learn the labels and build the model.
+        """Learn the labels and build the model. What training will have to leave out is logged here.
 
         get_examples (Callable[[], Iterable[Example]]): The training corpus.
         nlp (Optional[Language]): The pipeline.
-        labels (Optional[Iterable[str]]): Entity labels, as from `spacy init labels`; None reads them off the corpus.
-        vocab (Optional[Union[str, Path]]): For a private encoder from scratch; see BertEncoder.initialize.
+        labels (Optional[Iterable[str]]): Entity labels, as from `spacy init labels`; None reads them off the corpus,
+            rejected spans included.
+        vocab (Optional[Union[str, FilePath]]): For a private encoder from scratch; see BertEncoder.initialize.
         RAISES (BertHeadsError): H301 if the corpus has labels that are not among the given ones, H302 if there is
             no label at all.
         """
         validate_get_examples(get_examples, "BertEntityRecognizer.initialize")
+        self.skipped = Skipped(self.name)
         seen: Dict[str, None] = {}
+        rejected: Dict[str, List[Any]] = {}  # label -> how many, the first
         sample: List[Doc] = []
         for eg in get_examples():
-            seen.update((ent.label_, None) for ent in eg.reference.ents)
+            annotation = read_annotation(eg, self.incorrect_spans_key, self.skipped)
+            seen.update((label, None) for label in _reference_labels(eg))
+            for start, end, label in annotation.rejected:
+                found = rejected.setdefault(label, [0, Span(eg.predicted, start, end, label=label)])
+                found[0] += 1
             if len(sample) < 10:
                 sample.append(eg.reference)
-        given = list(seen) if labels is None else list(labels)
+        given = list(dict.fromkeys([*seen, *filter(None, rejected)])) if labels is None else list(labels)
         unknown = set(seen) - set(given) - set(self.labels)
         if unknown:
             raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
@@ -113,38 +171,79 @@ class BertEntityRecognizer(TrainablePipe):
             self.add_label(label)
         if not self.labels:
             raise BertHeadsError("H302", component=self.name)
+        for label in set(rejected) - set(self.labels):
+            count, first = rejected[label]
+            self.skipped.add(REJECTED_LABEL_UNKNOWN, first.doc, first, count=count)
+        self.skipped.log()
         docs = (eg.reference for eg in get_examples())
-        initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
+        initialize_encoders(self.model, docs, None if vocab is None else FilePath(vocab))
         if self.model.has_dim("nO") is None:
             self.model.set_dim("nO", len(self.tags))
         self.model.initialize(X=sample)
 
-    def predict(self, docs: Iterable[Doc]) -> List[TagIds]:
-        """The best tags of each Doc. Int, (n_tokens,) per Doc."""
+    def predict(self, docs: Iterable[Doc]) -> List[Prediction]:
+        """The best tags of each Doc, their entities and the entities' probabilities.
+
+        docs (Iterable[Doc]): The Docs; entities on them stay as they are.
+        RETURNS (List[Prediction]): One for each Doc.
+        """
         docs = list(docs)
         if not docs:
             return []
-        emissions = [_keep_preset(doc, scores, self._scheme) for doc, scores in zip(docs, self.model.predict(docs))]
-        crf = get_crf(self.model)
-        return softmax_decode(emissions) if crf is None else crf.predict(emissions)
+        scored = self._score(docs, keep_preset=True)
+        paths = scored.best()
+        ents = [self._read_entities(doc, tags) for doc, tags in zip(docs, paths)]
+        probabilities = iter(self._probabilities(scored, docs, ents))
+        return [Prediction(tags, [(ent, next(probabilities)) for ent in found]) for tags, found in zip(paths, ents)]
 
-    def set_annotations(self, docs: Iterable[Doc], scores: List[TagIds]) -> None:
-        """Write the entities that tags stand for.
+    def set_annotations(self, docs: Iterable[Doc], scores: List[Prediction]) -> None:
+        """Write the entities and their confidence.
 
         docs (Iterable[Doc]): The Docs.
-        scores (List[TagIds]): What `predict` gave for them.
+        scores (List[Prediction]): What `predict` gave for them.
         """
-        scheme = self._scheme
-        for doc, tag_ids in zip(docs, scores):
+        for doc, prediction in zip(docs, scores):
             preset, blocked = list(doc.ents), _blocked(doc)
             taken = {i for span in [*preset, *blocked] for i in range(span.start, span.end)}
-            ents = []
-            for start, stop, label in scheme.spans_from_tags(tag_ids.tolist()):
-                # As in spaCy's own `ner`, no entity begins or ends on white space
-                words = [i for i in range(start, stop) if not doc[i].is_space]
-                if words and taken.isdisjoint(words):
-                    ents.append(Span(doc, words[0], words[-1] + 1, label=label))
+            ents, confidence = [], []
+            for (start, end, label), probability in prediction.ents:
+                if probability >= self.min_confidence and taken.isdisjoint(range(start, end)):
+                    ents.append(Span(doc, start, end, label=label))
+                    confidence.append(probability)
             doc.set_ents(preset + ents, blocked=blocked, default="outside")
+            forget_confidence(doc, keep=preset)
+            for ent, probability in zip(ents, confidence):
+                set_confidence(ent, probability)
+
+    def nbest(self, docs: Iterable[Doc], n: int, *, keep_preset: bool = False) -> List[List[RankedEntities]]:
+        """The n most probable readings of each Doc, best first; fewer where there are no more paths.
+
+        Each is one path of tags. Two paths have the same entities only where they differ in white space around an
+        entity, or, without the tag scheme's constraints, in how they spell one.
+
+        docs (Iterable[Doc]): Docs that the encoder has read: the pipeline's output, or `nlp.select_pipes`.
+        n (int): How many.
+        keep_preset (bool): Take entities on the Docs as given, with those predicted before. If not, they are ignored.
+        RETURNS (List[List[RankedEntities]]): Entities and log-probability of the path, for each Doc.
+        """
+        docs = list(docs)
+        if not docs:
+            return []
+        found = self._score(docs, keep_preset).nbest(n)
+        return [
+            [RankedEntities(self._read_entities(doc, tags), log_probability) for tags, log_probability in paths]
+            for doc, paths in zip(docs, found)
+        ]
+
+    def uncertainty(self, docs: Iterable[Doc], *, keep_preset: bool = False) -> List[Uncertainty]:
+        """How sure the head is of each Doc, for choosing what to annotate next.
+
+        docs (Iterable[Doc]): Docs that the encoder has read.
+        keep_preset (bool): Take entities on the Docs as given.
+        RETURNS (List[Uncertainty]): Entropy of each token's tag and log-probability of the best path, in nats.
+        """
+        docs = list(docs)
+        return self._score(docs, keep_preset).uncertainty() if docs else []
 
     def update(
         self,
@@ -165,43 +264,83 @@ class BertEntityRecognizer(TrainablePipe):
         return update_head(self, examples, drop=drop, sgd=sgd, losses=losses)
 
     def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
-        """The loss of a batch and its gradient; see layers.crf.
+        """The loss of a batch and its gradient; see layers.crf. What cannot be learned from is in `self.skipped`.
 
+        examples (Iterable[Example]): The batch.
         scores (List[Floats2d]): The model's emissions. Float, (n_tokens, n_tags) per Doc.
+        RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient.
         """
-        targets = [gold_tags(eg, self._scheme) for eg in examples]
-        crf = get_crf(self.model)
-        return softmax_loss(scores, targets) if crf is None else crf_loss(crf, scores, targets)
-
-
-def gold_tags(example: Example, scheme: TagScheme) -> TagIds:
-    """Gold tags for the tokens of the predicted Doc.
-
-    example (Example): Predicted and reference Doc, whose tokens may differ.
-    scheme (TagScheme): Labels and how their entities become tags.
-    RETURNS (TagIds): UNKNOWN where there is no annotation, where the tokens cannot be aligned, and for labels that
-        the scheme does not have.
-    """
-    if _same_tokens(example):
-        ents = example.reference.ents
-        missing = example.reference.to_array(ENT_IOB) == 0
-    else:
-        ents, tags = example.get_aligned_ents_and_ner()
-        missing = numpy.array([tag in (None, "-") for tag in tags], dtype=bool)
-    spans = []
-    for ent in ents:
-        if ent.label_ in scheme.labels:
-            spans.append((ent.start, ent.end, ent.label_))
+        examples = list(examples)
+        scheme, crf = self._scheme, get_crf(self.model)
+        targets: List[TagIds] = []
+        rejected: List[List[NumberedSpan]] = []
+        for eg in examples:
+            annotation = read_annotation(eg, self.incorrect_spans_key, self.skipped)
+            annotation = known_labels(annotation, scheme.labels, eg, self.skipped)
+            targets.append(to_tags(annotation, scheme))
+            if annotation.rejected and not learns_from_rejected(crf):
+                self.skipped.add(REJECTED_IGNORED, eg.reference)
+                annotation.rejected.clear()
+            rejected.append([(start, end, scheme.labels.index(label)) for start, end, label in annotation.rejected])
+        if crf is None:
+            loss, d_scores = softmax_loss(scores, targets)
         else:
-            missing[ent.start : ent.end] = True
-    return numpy.array(scheme.tags_from_spans(len(example.predicted), spans, missing), dtype="int64")
+            result = crf_loss(crf, scores, targets, rejected)
+            loss, d_scores = result.loss, result.d_emissions
+            self._count_left_out(result, examples)
+        self.skipped.log()
+        return loss, d_scores
+
+    def _count_left_out(self, result: CrfLoss, examples: List[Example]) -> None:
+        for i in result.impossible:
+            self.skipped.add(NO_PATH, examples[i].reference)
+        for i, (start, end, label) in result.certain:
+            doc = examples[i].predicted
+            self.skipped.add(REJECTED_IS_CERTAIN, doc, Span(doc, start, end, label=self.labels[label]))
+
+    def _score(self, docs: List[Doc], keep_preset: bool) -> TagPaths:
+        forbidden = [_forbidden_by_preset(doc, self._scheme) for doc in docs] if keep_preset else None
+        crf = get_crf(self.model)
+        decoder: Any = None if crf is None else crf.shims[0].module  # type: ignore[attr-defined]
+        return TagPaths(decoder, self.model.predict(docs), self._scheme.scheme, forbidden)
+
+    def _read_entities(self, doc: Doc, tags: TagIds) -> List[EntitySpan]:
+        """Entities of a path. As in spaCy's own `ner`, none begins or ends on white space."""
+        ents = []
+        for start, end, label in self._scheme.spans_from_tags(tags.tolist()):
+            words = [i for i in range(start, end) if not doc[i].is_space]
+            if words:
+                ents.append((words[0], words[-1] + 1, label))
+        return ents
+
+    def _probabilities(self, scored: TagPaths, docs: List[Doc], ents: List[List[EntitySpan]]) -> List[float]:
+        """Of each entity of each Doc, with or without white space at its ends."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        spans: List[Tuple[int, NumberedSpan]] = []
+        owners: List[int] = []
+        n_ents = 0
+        for i, (doc, found) in enumerate(zip(docs, ents)):
+            for start, end, label in found:
+                starts, ends = [start], [end]
+                while starts[-1] > 0 and doc[starts[-1] - 1].is_space:
+                    starts.append(starts[-1] - 1)
+                while ends[-1] < len(doc) and doc[ends[-1]].is_space:
+                    ends.append(ends[-1] + 1)
+                variants = [(i, (first, last, numbers[label])) for first in starts for last in ends]
+                spans += variants
+                owners += [n_ents] * len(variants)
+                n_ents += 1
+        probabilities = numpy.zeros(n_ents)
+        numpy.add.at(probabilities, owners, numpy.exp(scored.span_log_probabilities(spans).astype("float64")))
+        return [float(value) for value in probabilities.clip(0.0, 1.0)]
 
 
-def _same_tokens(example: Example) -> bool:
-    """Aligning is the slow part of reading gold tags, and seldom needed."""
-    return len(example.predicted) == len(example.reference) and bool(
-        (example.predicted.to_array(ORTH) == example.reference.to_array(ORTH)).all()
-    )
+def _reference_labels(example: Example) -> List[str]:
+    """Labels of all entities, also of those that do not align with the tokens."""
+    try:
+        return [ent.label_ for ent in example.reference.ents]
+    except ValueError:  # E093; read_annotation counts it
+        return []
 
 
 def _blocked(doc: Doc) -> List[Span]:
@@ -209,26 +348,23 @@ def _blocked(doc: Doc) -> List[Span]:
     return [doc[token.i : token.i + 1] for token in doc if token.ent_iob == 3 and token.ent_type == 0]
 
 
-def _keep_preset(doc: Doc, emissions: Floats2d, scheme: TagScheme) -> Floats2d:
-    """Emissions that leave the entities on a Doc as they are, and blocked tokens outside.
+def _forbidden_by_preset(doc: Doc, scheme: TagScheme) -> Optional[numpy.ndarray]:
+    """Tags that would change the entities on a Doc, or put one over blocked tokens. None if there are neither.
 
     The tags of a preset entity are forced, so that the path around it is the best one that has this entity; of one
-    with a label the model does not know, every token is outside.
+    with a label the model does not know, every token is outside. Bool, (n_tokens, n_tags).
     """
     ents, blocked = list(doc.ents), _blocked(doc)
     if not ents and not blocked:
-        return emissions
+        return None
     known = [(ent.start, ent.end, ent.label_) for ent in ents if ent.label_ in scheme.labels]
     tags = scheme.tags_from_spans(len(doc), known)
-    wanted = numpy.zeros(emissions.shape, dtype=bool)
-    fixed = numpy.zeros(len(doc), dtype=bool)
+    forbidden = numpy.zeros((len(doc), len(scheme.tags)), dtype=bool)
     for span in [*ents, *blocked]:
-        fixed[span.start : span.end] = True
-    wanted[numpy.arange(len(doc)), tags] = True
-    forbidden = fixed[:, None] & ~wanted
+        forbidden[span.start : span.end] = True
+    fixed = forbidden[:, 0].nonzero()[0]
+    forbidden[fixed, numpy.array(tags)[fixed]] = False
     for _, end, _ in known:
         if end < len(doc):
             forbidden[end] |= scheme.extends_from(tags[end - 1])
-    lowered: Any = emissions.copy()
-    lowered[forbidden] += FORBIDDEN
-    return lowered
+    return forbidden

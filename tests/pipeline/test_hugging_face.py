@@ -11,7 +11,7 @@ from thinc.api import SGD, Adam, Optimizer
 from torchcrf import CRF
 from transformers import AutoModel, BertForSequenceClassification, BertForTokenClassification
 
-from spacy_bert_heads.pipeline.ner import gold_tags
+from spacy_bert_heads.pipeline.entity_annotations import gold_tags
 from spacy_bert_heads.tags import TagScheme
 
 from ..making import (
@@ -174,7 +174,7 @@ def test_emissions_and_paths_equal_those_of_torch_lstm_and_pytorch_crf(bert_fold
         assert_close(ours, emissions[0])
     assert reference.crf is not None
     fresh = [nlp.get_pipe("transformer")(nlp.make_doc(text)) for text in TEXTS]
-    paths = [path.tolist() for path in nlp.get_pipe("bert_ner").predict(fresh)]
+    paths = [prediction.tags.tolist() for prediction in nlp.get_pipe("bert_ner").predict(fresh)]
     assert paths == [reference.crf.decode(emissions)[0] for emissions in theirs]
 
 

@@ -1,15 +1,17 @@
 """bert_ner: labels, gold tags, preset entities, learning."""
 
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
+import spacy
 import torch
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.pipeline.ner import gold_tags
+from spacy_bert_heads.pipeline.entity_annotations import gold_tags
 from spacy_bert_heads.tags import SCHEMES, UNKNOWN, TagScheme
 
 from ..making import (
@@ -91,6 +93,23 @@ def test_labels_come_from_the_data_or_are_given(bert_folder: str) -> None:
     with pytest.raises(BertHeadsError) as error:
         initialize_nlp(nlp)
     assert (error.value.code, error.value.found) == ("H301", "PERSON")
+
+
+def test_settings_of_the_component_have_defaults_and_are_saved(bert_folder: str) -> None:
+    ner: Any = make_nlp(bert_folder, ["bert_ner"]).get_pipe("bert_ner")
+    assert (ner.min_confidence, ner.incorrect_spans_key) == (0.0, "incorrect_spans")
+    given = {"min_confidence": 0.25, "incorrect_spans_key": None}
+    nlp = make_nlp(bert_folder, ["bert_ner"], settings={"bert_ner": given})
+    again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    for pipeline in (nlp, again):
+        ner = pipeline.get_pipe("bert_ner")
+        assert {name: getattr(ner, name) for name in given} == given
+
+
+def test_a_setting_given_while_loading_takes_effect(bert_folder: str, tmp_path: Path) -> None:
+    make_nlp(bert_folder, ["bert_ner"]).to_disk(tmp_path)
+    nlp = spacy.load(tmp_path, config={"components": {"bert_ner": {"min_confidence": 0.5}}})
+    assert nlp.get_pipe("bert_ner").min_confidence == 0.5  # type: ignore[attr-defined]
 
 
 def test_data_without_entities_cannot_be_learned(bert_folder: str) -> None:

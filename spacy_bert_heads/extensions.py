@@ -1,0 +1,71 @@
+"""`span._.confidence` and `doc._.ents_confidence`, registered when this module is imported.
+
+Whatever makes a pipeline imports it, through our entry points; so does unpickling a Doc that holds a confidence.
+A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
+"""
+
+from typing import Any, List, NamedTuple, Optional
+
+from spacy.tokens import Doc, Span
+
+NAME, ENTS_NAME = "confidence", "ents_confidence"
+
+
+class Confidence(NamedTuple):
+    """What `doc.user_data` holds for an entity, under spaCy's own key for a value of a span, which moves with the
+    span in `Doc.from_docs` and `span.as_doc`. From bytes it comes back as a plain pair.
+
+    label (str): The entity's label when the value was set: spaCy's key knows the characters only.
+    value (float): Probability of the entity.
+    """
+
+    label: str
+    value: float
+
+
+def get_confidence(span: Span) -> Optional[float]:
+    """RETURNS (Optional[float]): Probability of exactly this entity, 0 to 1, as `bert_ner` set it. None for any
+    other span, and for one whose label has been changed."""
+    stored = span.doc.user_data.get(_key(span))
+    return stored[1] if stored is not None and stored[0] == span.label_ else None
+
+
+def set_confidence(span: Span, value: Any) -> None:
+    """Keep the probability of an entity.
+
+    span (Span): The entity.
+    value (Any): The probability, None to take it away, or a Confidence.
+    """
+    if value is None:
+        span.doc.user_data.pop(_key(span), None)
+    elif isinstance(value, (tuple, list)):  # from Doc.from_json
+        span.doc.user_data[_key(span)] = Confidence(*value)
+    else:
+        span.doc.user_data[_key(span)] = Confidence(span.label_, float(value))
+
+
+def get_ents_confidence(doc: Doc) -> List[Optional[float]]:
+    """RETURNS (List[Optional[float]]): `span._.confidence` of each entity in `doc.ents`."""
+    return [get_confidence(ent) for ent in doc.ents]
+
+
+def forget_confidence(doc: Doc, *, keep: List[Span]) -> None:
+    """Take away what is stored for anything but some entities.
+
+    doc (Doc): The Doc.
+    keep (List[Span]): Entities whose confidence stays, unless their label has changed.
+    """
+    kept = {_key(ent): ent.label_ for ent in keep}
+    for key, stored in list(doc.user_data.items()):
+        if isinstance(key, tuple) and key[:2] == ("._.", NAME) and kept.get(key) != stored[0]:
+            del doc.user_data[key]
+
+
+def _key(span: Span) -> Any:  # spaCy's stubs know string keys only
+    return "._.", NAME, span.start_char, span.end_char
+
+
+if not Span.has_extension(NAME):
+    Span.set_extension(NAME, getter=get_confidence, setter=set_confidence)
+if not Doc.has_extension(ENTS_NAME):
+    Doc.set_extension(ENTS_NAME, getter=get_ents_confidence)
