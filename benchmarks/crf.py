@@ -8,15 +8,14 @@ backward, expected transitions); decoding needs as many additions and maxima, tw
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import torch
+from environment import write_result
 from torchcrf import CRF as PytorchCRF
 
 from spacy_bert_heads.layers.crf_module import ConditionalRandomField
@@ -175,16 +174,9 @@ def main() -> None:
         result = run_case(case, args.repeats, args.device)
         cases.append(result)
         print(summary(result))
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "device": torch.cuda.get_device_name() if args.device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-    }
     if args.output:
-        args.output.write_text(json.dumps({"machine": machine, "repeats": args.repeats, "cases": cases}, indent=2))
-        print(f"Wrote {len(cases)} cases to {args.output}")
+        load = os.getloadavg()[0]
+        write_result(args.output, {"device": str(args.device), "load": load, "repeats": args.repeats, "cases": cases})
 
 
 if __name__ == "__main__":
