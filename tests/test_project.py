@@ -144,7 +144,12 @@ def python_blocks(markdown: str) -> List[str]:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy") / "project"
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    at_the_top = shutil.ignore_patterns(*NOT_COPIED)
+
+    def ignored(parent: str, names: List[str]) -> Set[str]:
+        return at_the_top(parent, names) if Path(parent) == ROOT else set()
+
+    shutil.copytree(ROOT, folder, ignore=ignored)
     return folder
 
 

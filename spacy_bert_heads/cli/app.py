@@ -56,23 +56,28 @@ def _keep_verbs() -> None:
     # With a callback, typer keeps the verb even while there is only one of them.
 
 
-def _load_verb(verb: str, target: str) -> Callable[..., Any]:
-    module, function = target.split(":")
+def _add_verb(verb: str, target: str) -> None:
+    module, name = target.split(":")
+    settings: Dict[str, Any] = {}
     try:
-        loaded: Callable[..., Any] = getattr(import_module(module), function)
-        return loaded
+        function: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:
-        # A verb that cannot be imported must not take the rest of `python -m spacy` with it.
-        reason = error
+        # A verb that cannot be imported must not take the rest of `python -m spacy` with it. It says why when it is
+        # called, with whatever options.
+        function = _broken_verb(verb, error)
+        settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(verb, context_settings=settings)(user_errors(function))
 
-    def broken() -> None:
-        raise BertHeadsError("H124", found=reason, verb=verb)
+
+def _broken_verb(verb: str, error: ImportError) -> Callable[..., Any]:
+    def broken(ctx: typer.Context) -> None:
+        raise BertHeadsError("H124", found=error, verb=verb)
 
     return broken
 
 
 for _verb, _target in VERBS.items():
-    app.command(_verb)(user_errors(_load_verb(_verb, _target)))
+    _add_verb(_verb, _target)
 
 
 def _register() -> None:

@@ -68,11 +68,14 @@ def test_other_errors_keep_their_traceback():
     assert info.value.exit_code == 1
 
 
-def test_verb_that_cannot_be_imported_says_so_and_breaks_nothing():
-    verb = app_module._load_verb("later", "spacy_bert_heads.cli.no_such_module:run")
-    with pytest.raises(BertHeadsError) as info:
-        verb()
-    assert info.value.code == "H124"
+def test_a_verb_that_cannot_be_imported_says_so_when_called_whatever_its_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app_module.app, "registered_commands", list(app_module.app.registered_commands))
+    app_module._add_verb("later", "spacy_bert_heads.cli.no_such_module:run")
+    result = CliRunner().invoke(app_module.app, ["later", "FILE", "--lang", "en"])
+    assert result.exit_code == 1
+    assert "[H124]" in result.output + (result.stderr or "")
 
 
 def test_app_is_a_part_of_spacys_own():
