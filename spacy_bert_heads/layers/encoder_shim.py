@@ -7,7 +7,7 @@ import torch
 from thinc.api import get_torch_default_device
 from torch import Tensor
 
-from .encoder_module import Encoder, dump_tokenizer, rebuild
+from .encoder_module import Encoder, dump_tokenizer, max_positions, rebuild
 from .torch_shim import TorchShim, dump_weights, load_weights
 
 
@@ -23,11 +23,14 @@ class EncoderShim(TorchShim):
         self.hidden_states = hidden_states
         self.precision = precision
         self.tokenizer: Any = None
+        self.max_positions = 0
 
     def set_encoder(self, encoder: Encoder) -> None:
         """Take an encoder and move it to the current device."""
         self.tokenizer = encoder.tokenizer
         self._model = encoder.module.to(get_torch_default_device())
+        # Found by a walk over all modules, so once and not for every batch
+        self.max_positions = max_positions(encoder)
 
     @property
     def encoder(self) -> Optional[Encoder]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.file_utils import ModelOutput
 
 from ..errors import BertHeadsError
-from ..layers.encoder_module import Encoder, build_from_scratch, load_pretrained, max_positions
+from ..layers.encoder_module import Encoder, build_from_scratch, load_pretrained
 from ..layers.encoder_shim import EncoderShim
 from ..types import NamedArrays
 from .listeners import replace_listener, replace_listener_cfg
@@ -198,7 +198,7 @@ def forward(
     if encoder is None:
         raise BertHeadsError("H210")
     special = SpecialTokens.of(encoder.tokenizer)
-    longest = max_positions(encoder)
+    longest = shim.max_positions
     settings: EncoderSettings = model.attrs["settings"]
     window = longest if settings.window is None else min(longest, settings.window)
     windowed = [
