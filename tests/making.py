@@ -15,6 +15,8 @@ from tokenizers.models import WordPiece
 from transformers import AutoConfig, AutoModel, BertTokenizerFast
 
 from spacy_bert_heads.models.heads import get_crf
+from spacy_bert_heads.pipeline.entity_annotations import Skipped, known_labels, read_annotation, to_tags
+from spacy_bert_heads.tags import TagScheme
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"!,.?'-"]
 PIECES += list("abcdefghijklmnopqrstuvwxyz0123456789") + [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
@@ -295,3 +297,9 @@ def assert_gradients_close(module: torch.nn.Module, reference: torch.nn.Module, 
     for name, gradient in theirs.items():
         if name in ours:
             assert_close(ours[name], gradient, tolerance)
+
+
+def gold_tags(example: Example, scheme: TagScheme) -> Any:
+    """Gold tags for the tokens of the predicted Doc, by the steps of `bert_ner`'s loss. UNKNOWN where none."""
+    skipped = Skipped("")
+    return to_tags(known_labels(read_annotation(example, None, skipped), scheme.labels, example, skipped), scheme)

@@ -147,19 +147,6 @@ def known_labels(
     return EntityAnnotation(kept[ENT_LABEL_UNKNOWN], missing, kept[REJECTED_LABEL_UNKNOWN])
 
 
-def gold_tags(example: Example, scheme: TagScheme, skipped: Optional[Skipped] = None) -> TagIds:
-    """Gold tags for the tokens of the predicted Doc.
-
-    example (Example): Predicted and reference Doc, whose tokens may differ.
-    scheme (TagScheme): Labels and how their entities become tags.
-    skipped (Optional[Skipped]): Counts what is left out.
-    RETURNS (TagIds): UNKNOWN where there is no annotation, where the tokens cannot be aligned, and for labels that
-        the scheme does not have.
-    """
-    skipped = Skipped("") if skipped is None else skipped
-    return to_tags(known_labels(read_annotation(example, None, skipped), scheme.labels, example, skipped), scheme)
-
-
 def to_tags(annotation: EntityAnnotation, scheme: TagScheme) -> TagIds:
     """RETURNS (TagIds): Tags of a Doc's annotation, whose labels the scheme has."""
     tags = scheme.tags_from_spans(len(annotation.missing), annotation.ents, annotation.missing.tolist())

@@ -11,7 +11,6 @@ from thinc.api import SGD, Adam, Optimizer
 from torchcrf import CRF
 from transformers import AutoModel, BertForSequenceClassification, BertForTokenClassification
 
-from spacy_bert_heads.pipeline.entity_annotations import gold_tags
 from spacy_bert_heads.tags import TagScheme
 
 from ..making import (
@@ -20,6 +19,7 @@ from ..making import (
     assert_gradients_close,
     crf_module,
     encoder_module,
+    gold_tags,
     gradients,
     head_module,
     hf_inputs,

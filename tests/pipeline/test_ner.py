@@ -11,11 +11,11 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.pipeline.entity_annotations import gold_tags
 from spacy_bert_heads.tags import SCHEMES, UNKNOWN, TagScheme
 
 from ..making import (
     crf_module,
+    gold_tags,
     gradients,
     head_module,
     initialize_nlp,
