@@ -114,7 +114,6 @@ MESSAGES: Dict[str, str] = {
     "H336": "unknown tag {found!r}. Tags of this scheme and these labels: {expected}.",
     # H34x annotations that are counted and left out in training; {found} is their number
     "H340": "{component}: {found} entities do not begin and end on borders of tokens and are left unannotated; the first is {first}. Change the tokenizer or the annotation.",
-    "H341": "{component}: {found} entities overlap others on the pipeline's tokens and are left unannotated; the first is {first}. Change the tokenizer or the annotation.",
     "H342": "{component}: {found} texts have entity annotation that spaCy cannot read (inside an entity that never began) and are left unannotated; the first is {first}. Set their doc.ents anew.",
     "H343": "{component}: {found} entities have a label that the component does not know and are left unannotated; the first is {first}. Initialise it with these labels, or take the entities out.",
     "H344": "{component}: {found} rejected spans do not begin and end on borders of tokens and are left out; the first is {first}. Change the tokenizer or the annotation.",

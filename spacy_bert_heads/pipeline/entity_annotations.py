@@ -20,7 +20,6 @@ EXCERPT = 40  # Characters of a text that a message shows
 
 # Reasons to skip an annotation: keys of errors.MESSAGES
 ENT_UNALIGNED = "H340"
-ENT_OVERLAPS = "H341"
 UNREADABLE = "H342"
 ENT_LABEL_UNKNOWN = "H343"
 REJECTED_UNALIGNED = "H344"
@@ -83,8 +82,8 @@ def read_annotation(example: Example, rejected_key: Optional[str], skipped: Skip
 
     example (Example): Predicted and reference Doc, whose tokens may differ.
     rejected_key (Optional[str]): Key of `reference.spans` for rejected entities, None for nowhere.
-    skipped (Skipped): Counts H340 entities and H344 rejected ones that do not align with the tokens, H341 entities
-        that overlap, H342 Docs whose annotation is no sequence of entities, H346 rejected ones that are entities.
+    skipped (Skipped): Counts H340 entities and H344 rejected ones that do not align with the tokens, H342 Docs
+        whose annotation is no sequence of entities, H346 rejected ones that are entities.
     RETURNS (EntityAnnotation): On the predicted Doc's tokens.
     """
     reference = example.reference
@@ -102,13 +101,8 @@ def read_annotation(example: Example, rejected_key: Optional[str], skipped: Skip
         elif reference.has_annotation("ENT_IOB"):
             given = _align_ents(example, given, skipped)
             missing = numpy.array([tag in (None, "-") for tag in example.get_aligned_ner()], dtype=bool)
-    ents: List[Span] = []
-    for ent in given:
-        if ents and ent.start < ents[-1][1]:
-            skipped.add(ENT_OVERLAPS, reference, ent)
-            missing[ent.start : ent.end] = True
-        else:
-            ents.append((ent.start, ent.end, ent.label_))
+    # Neither a Doc's entities nor aligned ones ever overlap
+    ents: List[Span] = [(ent.start, ent.end, ent.label_) for ent in given]
     rejected = []
     for span in reference.spans[rejected_key] if rejected_key in reference.spans else ():
         found = [span] if same else example.get_aligned_spans_y2x([span], allow_overlap=True)
