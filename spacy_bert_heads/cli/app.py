@@ -18,6 +18,8 @@ from ..errors import BertHeadsError
 VERBS: Dict[str, str] = {
     "init": "spacy_bert_heads.cli.init:init_cli",
     "convert": "spacy_bert_heads.cli.convert:convert_cli",
+    "inspect": "spacy_bert_heads.cli.inspect:inspect_cli",
+    "export": "spacy_bert_heads.cli.export:export_cli",
     "check-data": "spacy_bert_heads.cli.check_data:check_data_cli",
     "fit-config": "spacy_bert_heads.cli.fit_config:fit_config_cli",
     "vocab": "spacy_bert_heads.cli.vocab:vocab_cli",

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.corpus.convert import convert
+from spacy_bert_heads.corpus.formats import ReadOptions
 
 
 def run(*arguments: str) -> "tuple[int, str]":
@@ -52,9 +53,8 @@ def test_the_sample_fills_every_split(tmp_path: Path, lang: str) -> None:
         [folder / "assets" / "annotations.jsonl"],
         tmp_path / "corpus",
         format="prodigy",
-        lang=lang,
+        options=ReadOptions(lang=lang),
         split=split,
-        seed=0,
     )
     assert all(counts.docs >= 2 and counts.spans and len(counts.cats) == 2 for counts in report.splits.values())
 
