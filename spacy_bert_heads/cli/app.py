@@ -24,6 +24,7 @@ VERBS: Dict[str, str] = {
     "fit-config": "spacy_bert_heads.cli.fit_config:fit_config_cli",
     "vocab": "spacy_bert_heads.cli.vocab:vocab_cli",
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
+    "optimize": "spacy_bert_heads.cli.optimize:optimize_cli",
     "check-package": "spacy_bert_heads.cli.check_package:check_package_cli",
 }
 

@@ -1,6 +1,7 @@
 """PyTorch modules inside thinc models: built late, saved without pickle, with a learning rate of their own."""
 
 import copy
+import os
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional, cast
 
@@ -12,6 +13,11 @@ from thinc.api import Optimizer, PyTorchShim, get_torch_default_device
 from thinc.shims import Shim
 from thinc.types import ArgsKwargs, FloatsXd
 from thinc.util import torch2xp, xp2torch
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has torch's thread pool without its threads, and would wait for them for ever:
+    # nlp.pipe(n_process=2) where processes are forked
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TorchShim(PyTorchShim):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ENCODER_CONFIG = """
 [bert_encoder]
 max_batch_items = 4096
+keep_outputs = true
 
 [bert_encoder.set_extra_annotations]
 @annotation_setters = "spacy-transformers.null_annotation_setter.v1"
@@ -26,7 +27,9 @@ max_batch_items = 4096
 @architectures = "spacy_bert_heads.BertEncoder.v1"
 name = "bert-base-uncased"
 hidden_states = false
-precision = "fp32"
+precision = "auto"
+train_precision = null
+gradient_checkpointing = false
 window = null
 overlap = 64
 tokenizer_config = {}
@@ -48,6 +51,7 @@ nO = null
 
 [bert_textcat.model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
+windows = "mean"
 grad_factor = 1.0
 upstream = "*"
 """
@@ -67,6 +71,7 @@ nO = null
 
 [bert_textcat_multilabel.model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
+windows = "mean"
 grad_factor = 1.0
 upstream = "*"
 """
@@ -86,6 +91,7 @@ lstm_depth = 1
 crf = "constrained"
 scheme = "bio"
 lr_scale = 20.0
+precision = "auto"
 nO = null
 
 [bert_ner.model.tok2vec]
@@ -126,11 +132,19 @@ def make_bert_encoder(
     model: Model,
     set_extra_annotations: Callable,
     max_batch_items: int,
+    keep_outputs: bool,
 ) -> "BertEncoder":
     """The shared encoder; see pipeline.encoder.BertEncoder."""
     from .encoder import BertEncoder
 
-    return BertEncoder(nlp.vocab, model, set_extra_annotations, name=name, max_batch_items=max_batch_items)
+    return BertEncoder(
+        nlp.vocab,
+        model,
+        set_extra_annotations,
+        name=name,
+        max_batch_items=max_batch_items,
+        keep_outputs=keep_outputs,
+    )
 
 
 @Language.factory(

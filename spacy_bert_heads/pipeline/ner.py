@@ -4,6 +4,7 @@ from pathlib import Path as FilePath
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 import numpy
+from spacy.attrs import ENT_IOB, ENT_TYPE
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -19,6 +20,7 @@ from ..layers.crf import CrfLoss, crf_loss, learns_from_rejected, softmax_loss
 from ..layers.tag_paths import NumberedSpan, TagPaths, Uncertainty
 from ..models.encoder import initialize_encoders
 from ..models.heads import get_crf
+from ..models.outputs import release_outputs
 from ..tags import Span as EntitySpan
 from ..tags import TagScheme
 from ..types import TagIds
@@ -75,6 +77,9 @@ class BertEntityRecognizer(TrainablePipe):
         None: there are none.
     scorer (Optional[Callable]): The scoring method.
     """
+
+    # The encoder asks who will call release_outputs
+    releases_outputs = True
 
     def __init__(
         self,
@@ -202,6 +207,7 @@ class BertEntityRecognizer(TrainablePipe):
         docs (Iterable[Doc]): The Docs.
         scores (List[Prediction]): What `predict` gave for them.
         """
+        docs = list(docs)
         for doc, prediction in zip(docs, scores):
             preset, blocked = list(doc.ents), _blocked(doc)
             taken = {i for span in [*preset, *blocked] for i in range(span.start, span.end)}
@@ -214,6 +220,7 @@ class BertEntityRecognizer(TrainablePipe):
             forget_confidence(doc, keep=preset)
             for ent, probability in zip(ents, confidence):
                 set_confidence(ent, probability)
+        release_outputs(self.model, docs)
 
     def nbest(self, docs: Iterable[Doc], n: int, *, keep_preset: bool = False) -> List[List[RankedEntities]]:
         """The n most probable readings of each Doc, best first; fewer where there are no more paths.
@@ -345,7 +352,8 @@ def _reference_labels(example: Example) -> List[str]:
 
 def _blocked(doc: Doc) -> List[Span]:
     """Tokens that `doc.set_ents(blocked=...)` closed to entities."""
-    return [doc[token.i : token.i + 1] for token in doc if token.ent_iob == 3 and token.ent_type == 0]
+    begins, types = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2).T
+    return [doc[i : i + 1] for i in numpy.flatnonzero((begins == 3) & (types == 0)).tolist()]
 
 
 def _forbidden_by_preset(doc: Doc, scheme: TagScheme) -> Optional[numpy.ndarray]:

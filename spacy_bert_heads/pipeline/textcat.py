@@ -20,6 +20,7 @@ from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
 from ..models.encoder import initialize_encoders
+from ..models.outputs import release_outputs
 from .update import update_head
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ else:
 
 class _LogitsMixin(_Base):
     """What both components share: the model gives logits, every Doc is classified, empty ones too."""
+
+    # The encoder asks who will call release_outputs
+    releases_outputs = True
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -44,6 +48,12 @@ class _LogitsMixin(_Base):
             return self.model.ops.alloc2f(0, len(self.labels))
         logits = xp2torch(self.model.predict(docs))
         return cast(Floats2d, self._probabilities(logits).cpu().numpy())
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
+        """Write the probabilities. scores: what `predict` gave for the Docs."""
+        docs = list(docs)
+        super().set_annotations(docs, scores)
+        release_outputs(self.model, docs)
 
     def update(
         self,

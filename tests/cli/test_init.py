@@ -41,7 +41,8 @@ def test_init_writes_a_project_with_a_valid_config(
     assert f"configs/{config}" in commands["config"]["deps"]
     nlp = load_model_from_config(load_config(folder / "configs" / config), validate=True)
     assert nlp.lang == lang
-    assert nlp.pipe_names == ["transformer", *sorted((f"bert_{h.strip()}" for h in heads.split(",")), reverse=True)]
+    names = sorted((f"bert_{head.strip()}" for head in heads.split(",")), reverse=True)
+    assert nlp.pipe_names == ["transformer", *names, "doc_cleaner"]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh", "de"])
