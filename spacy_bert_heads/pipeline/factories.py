@@ -3,7 +3,7 @@
 Every `spacy.blank` imports this module, so it imports the components only when they are made.
 """
 
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
 
 from spacy.language import Language
 from thinc.api import Config, Model
@@ -39,6 +39,10 @@ transformer_config = {}
 TEXTCAT_CONFIG = """
 [bert_textcat]
 threshold = 0.0
+class_weights = null
+label_smoothing = 0.0
+focal_gamma = 0.0
+loss_weight = 1.0
 
 [bert_textcat.scorer]
 @scorers = "spacy_bert_heads.textcat_scorer.v1"
@@ -59,6 +63,10 @@ upstream = "*"
 TEXTCAT_MULTILABEL_CONFIG = """
 [bert_textcat_multilabel]
 threshold = 0.5
+class_weights = null
+label_smoothing = 0.0
+focal_gamma = 0.0
+loss_weight = 1.0
 
 [bert_textcat_multilabel.scorer]
 @scorers = "spacy_bert_heads.textcat_multilabel_scorer.v1"
@@ -80,6 +88,7 @@ NER_CONFIG = """
 [bert_ner]
 min_confidence = 0.0
 incorrect_spans_key = "incorrect_spans"
+loss_weight = 1.0
 
 [bert_ner.scorer]
 @scorers = "spacy.ner_scorer.v1"
@@ -154,12 +163,22 @@ def make_bert_encoder(
     default_score_weights={"cats_acc": 0.0, **TEXTCAT_SCORES},
 )
 def make_bert_textcat(
-    nlp: Language, name: str, model: Model, threshold: float, scorer: Optional[Callable]
+    nlp: Language,
+    name: str,
+    model: Model,
+    threshold: float,
+    class_weights: Optional[Union[str, Dict[str, float]]],
+    label_smoothing: float,
+    focal_gamma: float,
+    loss_weight: float,
+    scorer: Optional[Callable],
 ) -> "BertTextCategorizer":
     """Exclusive classes; see pipeline.textcat.BertTextCategorizer."""
+    from ..layers.class_losses import LossSettings
     from .textcat import BertTextCategorizer
 
-    return BertTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer)
+    loss = LossSettings(class_weights, label_smoothing, focal_gamma, loss_weight)
+    return BertTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer, loss=loss)
 
 
 @Language.factory(
@@ -169,12 +188,22 @@ def make_bert_textcat(
     default_score_weights=TEXTCAT_SCORES,
 )
 def make_bert_textcat_multilabel(
-    nlp: Language, name: str, model: Model, threshold: float, scorer: Optional[Callable]
+    nlp: Language,
+    name: str,
+    model: Model,
+    threshold: float,
+    class_weights: Optional[Union[str, Dict[str, float]]],
+    label_smoothing: float,
+    focal_gamma: float,
+    loss_weight: float,
+    scorer: Optional[Callable],
 ) -> "BertMultiLabelTextCategorizer":
     """Any number of classes; see pipeline.textcat.BertMultiLabelTextCategorizer."""
+    from ..layers.class_losses import LossSettings
     from .textcat import BertMultiLabelTextCategorizer
 
-    return BertMultiLabelTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer)
+    loss = LossSettings(class_weights, label_smoothing, focal_gamma, loss_weight)
+    return BertMultiLabelTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer, loss=loss)
 
 
 @Language.factory(
@@ -189,6 +218,7 @@ def make_bert_ner(
     model: Model,
     min_confidence: float,
     incorrect_spans_key: Optional[str],
+    loss_weight: float,
     scorer: Optional[Callable],
 ) -> "BertEntityRecognizer":
     """Named entities; see pipeline.ner.BertEntityRecognizer."""
@@ -200,5 +230,6 @@ def make_bert_ner(
         name,
         min_confidence=min_confidence,
         incorrect_spans_key=incorrect_spans_key,
+        loss_weight=loss_weight,
         scorer=scorer,
     )

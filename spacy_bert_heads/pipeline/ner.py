@@ -75,7 +75,9 @@ class BertEntityRecognizer(TrainablePipe):
     min_confidence (float): Predicted entities of lower confidence are dropped; 0 keeps all.
     incorrect_spans_key (Optional[str]): In training, `doc.spans` under this key are entities that somebody rejected.
         None: there are none.
+    loss_weight (float): Weight of this head's loss beside those of the other heads.
     scorer (Optional[Callable]): The scoring method.
+    RAISES (BertHeadsError): H273 for a loss_weight below 0.
     """
 
     # The encoder asks who will call release_outputs
@@ -89,13 +91,17 @@ class BertEntityRecognizer(TrainablePipe):
         *,
         min_confidence: float,
         incorrect_spans_key: Optional[str],
+        loss_weight: float,
         scorer: Optional[Callable],
     ) -> None:
+        if loss_weight < 0:
+            raise BertHeadsError("H273", name="loss_weight", found=loss_weight, expected="0 or more")
         self.vocab = vocab
         self.model = model
         self.name = name
         self.min_confidence = min_confidence
         self.incorrect_spans_key = incorrect_spans_key
+        self.loss_weight = loss_weight
         self.scorer = scorer
         self.skipped = Skipped(name)
         self.cfg: Dict[str, Any] = {"labels": []}
@@ -275,7 +281,7 @@ class BertEntityRecognizer(TrainablePipe):
 
         examples (Iterable[Example]): The batch.
         scores (List[Floats2d]): The model's emissions. Float, (n_tokens, n_tags) per Doc.
-        RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient.
+        RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient times loss_weight.
         """
         examples = list(examples)
         scheme, crf = self._scheme, get_crf(self.model)
@@ -290,9 +296,9 @@ class BertEntityRecognizer(TrainablePipe):
                 annotation.rejected.clear()
             rejected.append([(start, end, scheme.labels.index(label)) for start, end, label in annotation.rejected])
         if crf is None:
-            loss, d_scores = softmax_loss(scores, targets)
+            loss, d_scores = softmax_loss(scores, targets, weight=self.loss_weight)
         else:
-            result = crf_loss(crf, scores, targets, rejected)
+            result = crf_loss(crf, scores, targets, rejected, weight=self.loss_weight)
             loss, d_scores = result.loss, result.d_emissions
             self._count_left_out(result, examples)
         self.skipped.log()
