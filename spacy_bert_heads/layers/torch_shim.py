@@ -18,6 +18,7 @@ if hasattr(os, "register_at_fork"):
     # A forked process has torch's thread pool without its threads, and would wait for them for ever:
     # nlp.pipe(n_process=2) where processes are forked
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 # What parameters belong to; each has its own learning rate
 ENCODER_ROLE, HEAD_ROLE, CRF_ROLE = "encoder", "head", "crf"
 
