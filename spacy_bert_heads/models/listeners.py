@@ -13,11 +13,13 @@ from spacy_transformers.data_classes import FullTransformerBatch, TransformerDat
 from spacy_transformers.layers import TransformerListener, trfs2arrays
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
-from transformers.file_utils import ModelOutput
 
 from ..errors import BertHeadsError
+from .encoder_views import Source, cls_as_pooled, gradient, mixed_layers, pooled_pieces
 
+# Of a token's wordpieces, and of a Doc's
 POOLINGS = ("first", "mean", "last")
+DOC_POOLINGS = ("pooler", "cls", "mean", "max", "attention")
 TRANSFORMER_LISTENER = "spacy-transformers.TransformerListener.v1"
 # Listener architectures and their counterparts with an encoder of their own
 PRIVATE_FORMS = {
@@ -25,8 +27,6 @@ PRIVATE_FORMS = {
     "spacy_bert_heads.PooledListener.v1": "spacy_bert_heads.PooledVectors.v1",
     TRANSFORMER_LISTENER: "spacy_bert_heads.TransformerVectors.v1",
 }
-
-Source = Model[List[Doc], List[TransformerData]]
 
 
 class EncoderListener(TransformerListener):
@@ -42,44 +42,73 @@ class EncoderListener(TransformerListener):
 
 
 def build_token_listener_v1(
-    pooling: str = "first", grad_factor: float = 1.0, upstream: str = "*"
+    pooling: str = "first",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
+    upstream: str = "*",
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors from the shared encoder. Registered as spacy_bert_heads.TokenListener.v1.
 
     pooling (str): A token's vector is that of its "first" or "last" wordpiece, or the "mean" of all. Tokens
         without a wordpiece, such as white space, get zeros.
+    layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
+        encoder needs hidden_states = true.
+    lr_scale (float): Multiplies the learning rate for what is learned here, the layer mix.
     grad_factor (float): Multiplies the gradients this head sends to the encoder; 0 sends none.
     upstream (str): Name of the encoder component, or "*" for whichever there is.
     RETURNS (Model): Docs to one array per Doc, float (n_tokens, width).
     RAISES (BertHeadsError): H211 for an unknown pooling.
     """
-    return token_vectors(EncoderListener(upstream), pooling, grad_factor)
+    return token_vectors(EncoderListener(upstream), pooling, grad_factor, layer_mix, lr_scale)
 
 
-def build_pooled_listener_v1(grad_factor: float = 1.0, upstream: str = "*") -> Model[List[Doc], Floats2d]:
-    """The pooled [CLS] from the shared encoder. Registered as spacy_bert_heads.PooledListener.v1.
+def build_pooled_listener_v1(
+    pooling: str = "pooler",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
+    upstream: str = "*",
+) -> Model[List[Doc], Floats2d]:
+    """One vector per Doc from the shared encoder. Registered as spacy_bert_heads.PooledListener.v1.
 
+    pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh. "cls": [CLS] as it stands. "mean", "max",
+        "attention" (a mean weighted by a learned query): of the Doc's wordpieces, without special tokens and padding;
+        see encoder_views.pooled_pieces.
+    layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
+        encoder needs hidden_states = true. Not with "pooler", which knows the last layer only.
+    lr_scale (float): Multiplies the learning rate for what is learned here, layer mix and attention.
     grad_factor, upstream: see build_token_listener_v1.
-    RETURNS (Model): Docs to one vector per Doc, float (n_docs, width). A Doc of several windows gets their mean.
+    RETURNS (Model): Docs to one vector per Doc, float (n_docs, width). With "pooler" and "cls" a Doc of several
+        windows gets their mean.
+    RAISES (BertHeadsError): H211 for an unknown pooling, H263 for a layer mix with "pooler".
     """
-    return pooled_vectors(EncoderListener(upstream), grad_factor)
+    return pooled_vectors(EncoderListener(upstream), grad_factor, pooling, layer_mix, lr_scale)
 
 
 def build_token_vectors_v1(
-    encoder: Model[List[Doc], FullTransformerBatch], pooling: str = "first", grad_factor: float = 1.0
+    encoder: Model[List[Doc], FullTransformerBatch],
+    pooling: str = "first",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors from an encoder of the head's own. Registered as spacy_bert_heads.TokenVectors.v1.
 
     encoder (Model): spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.
     """
-    return token_vectors(replace_listener(encoder), pooling, grad_factor)
+    return token_vectors(replace_listener(encoder), pooling, grad_factor, layer_mix, lr_scale)
 
 
 def build_pooled_vectors_v1(
-    encoder: Model[List[Doc], FullTransformerBatch], grad_factor: float = 1.0
+    encoder: Model[List[Doc], FullTransformerBatch],
+    pooling: str = "pooler",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
 ) -> Model[List[Doc], Floats2d]:
-    """The pooled [CLS] from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1."""
-    return pooled_vectors(replace_listener(encoder), grad_factor)
+    """One vector per Doc from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1."""
+    return pooled_vectors(replace_listener(encoder), grad_factor, pooling, layer_mix, lr_scale)
 
 
 def build_transformer_vectors_v1(
@@ -105,19 +134,35 @@ def replace_listener_cfg(encoder_cfg: Dict[str, Any], listener_cfg: Dict[str, An
     return {**settings, "encoder": encoder_cfg}
 
 
-def token_vectors(source: Source, pooling: str, grad_factor: float) -> Model[List[Doc], List[Floats2d]]:
+def token_vectors(
+    source: Source, pooling: str, grad_factor: float, layer_mix: bool = False, lr_scale: float = 1.0
+) -> Model[List[Doc], List[Floats2d]]:
     """Layer from TransformerData to token vectors; see build_token_listener_v1.
 
     Settings are bound to the function, not kept as attributes, which a loaded model would bring along over the config.
     """
     if pooling not in POOLINGS:
         raise BertHeadsError("H211", found=pooling, expected=", ".join(POOLINGS))
+    if layer_mix:
+        source, grad_factor = mixed_layers(source, grad_factor, lr_scale), 1.0
     forward = partial(_forward_tokens, pooling=pooling, grad_factor=grad_factor)
     return Model("token_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
 
 
-def pooled_vectors(source: Source, grad_factor: float) -> Model[List[Doc], Floats2d]:
+def pooled_vectors(
+    source: Source, grad_factor: float, pooling: str = "pooler", layer_mix: bool = False, lr_scale: float = 1.0
+) -> Model[List[Doc], Floats2d]:
     """Layer from TransformerData to pooled vectors; see build_pooled_listener_v1."""
+    if pooling not in DOC_POOLINGS:
+        raise BertHeadsError("H211", found=pooling, expected=", ".join(DOC_POOLINGS))
+    if layer_mix and pooling == "pooler":
+        raise BertHeadsError("H263", expected=", ".join(DOC_POOLINGS[1:]))
+    if layer_mix:
+        source, grad_factor = mixed_layers(source, grad_factor, lr_scale), 1.0
+    if pooling == "cls":
+        source = cls_as_pooled(source)
+    elif pooling != "pooler":
+        return pooled_pieces(source, pooling, grad_factor, lr_scale)
     forward = partial(_forward_pooled, grad_factor=grad_factor)
     return Model("pooled_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
 
@@ -168,7 +213,7 @@ def _forward_tokens(
             shape = data.model_output.last_hidden_state.shape
             d_flat = ops.alloc2f(shape[0] * shape[1], width)
             ops.scatter_add(d_flat, ops.asarray1i(row), ops.asarray2f(d_vectors * grad_factor))
-            d_trf_data.append(_gradient(data, last_hidden_state=d_flat.reshape(shape)))
+            d_trf_data.append(gradient(data, last_hidden_state=d_flat.reshape(shape)))
         return bp_source(d_trf_data)
 
     return Y, backprop
@@ -188,7 +233,7 @@ def _forward_pooled(
         for data, dYi in zip(trf_data, dY):
             n_windows = len(data.model_output.pooler_output)
             d_pooled = ops.xp.repeat(ops.xp.expand_dims(dYi, 0) * (grad_factor / n_windows), n_windows, axis=0)
-            d_trf_data.append(_gradient(data, pooler_output=d_pooled))
+            d_trf_data.append(gradient(data, pooler_output=d_pooled))
         return bp_source(d_trf_data)
 
     return Y, backprop
@@ -198,11 +243,6 @@ def _width(model: Model) -> int:
     if not model.has_dim("nO"):
         raise BertHeadsError("H215", found=model.name)
     return model.get_dim("nO")
-
-
-def _gradient(data: TransformerData, **named: Any) -> TransformerData:
-    """Gradients by name, in the wrapping that listeners send upstream."""
-    return TransformerData(model_output=ModelOutput(named), wordpieces=data.wordpieces, align=data.align)
 
 
 def _listen(
