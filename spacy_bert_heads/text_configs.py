@@ -19,12 +19,14 @@ HEADER = (
 # Between these the README holds what `literature_table` makes
 MARKERS = ("<!-- text heads: rendered, do not edit -->\n", "\n<!-- text heads: end -->")
 # Where the encoder's learning rate is in a config; without an encoder it is everyone's
-RATE = ("training.optimizer.learn_rate", "initial_rate")
-# Blocks of the encoder, for networks without one
+RATE = ("training.optimizer", "learn_rate")
+# Blocks of the encoder and its outputs, for networks without one
 ENCODER_BLOCKS = (
     "components.transformer",
     "components.transformer.model",
     "components.transformer.set_extra_annotations",
+    "components.doc_cleaner",
+    "components.doc_cleaner.attrs",
     "initialize.components.transformer",
 )
 # What comments say of the encoder, and what they say without one
@@ -34,7 +36,20 @@ NO_ENCODER_PHRASES = (
         "The pipeline: one network, and no encoder.",
     ),
     ("# dropout is the heads'; the encoder has its own, above.\n", ""),
-    ("The encoder's learning rate.", "The learning rate."),
+    (
+        " The encoder sorts them by length; of very long texts, hand\n"
+        "# on fewer: all their vectors are in memory at once.\n",
+        "\n",
+    ),
+    (
+        "# learn_rate is the encoder's. head_rate, crf_rate: null is learn_rate times the lr_scale of each head, "
+        "above.\n"
+        "# layer_decay: each layer of the encoder learns so many times as fast as the one above it.\n"
+        "# freeze_embeddings, freeze_layers (from below) keep parts of the encoder as they are, which is faster, "
+        "too.\n",
+        "# head_rate: null is learn_rate, times the model's lr_scale if it has one. The crf_rate is for CRFs,\n"
+        "# layer_decay, freeze_embeddings and freeze_layers for encoders.\n",
+    ),
 )
 
 TOKEN_LISTENER = """
@@ -58,9 +73,10 @@ rows = [10000]
 include_static_vectors = false
 """
 REGRESSION = """
-# Numbers in doc.cats, one or several per text: mean squared error.
+# Numbers in doc.cats, one or several per text: mean squared error. loss_weight: of this head beside the others.
 [components.bert_regression]
 factory = "bert_regression"
+loss_weight = 1.0
 """
 REGRESSION_SCORER = """
 [components.bert_regression.scorer]

@@ -96,8 +96,9 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
 
 
 def make_config(folder: str, **settings: Any) -> Dict[str, Any]:
-    """Config of spacy_bert_heads.BertEncoder.v1."""
-    return {"@architectures": "spacy_bert_heads.BertEncoder.v1", "name": folder, "overlap": 4, **settings}
+    """Config of spacy_bert_heads.BertEncoder.v1. In fp32, for comparisons that would not hold in less."""
+    required = {"@architectures": "spacy_bert_heads.BertEncoder.v1", "name": folder}
+    return {**required, "precision": "fp32", "overlap": 4, **settings}
 
 
 def make_scratch_config(**settings: Any) -> Dict[str, Any]:
@@ -109,6 +110,7 @@ def make_scratch_config(**settings: Any) -> Dict[str, Any]:
         "feed_forward_width": 32,
         "max_length": 32,
         "vocab_size": 300,
+        "precision": "fp32",
         "overlap": 4,
     }
     return {"@architectures": "spacy_bert_heads.BertFromScratch.v1", **sizes, **settings}
@@ -161,9 +163,12 @@ def make_nlp(
     """A pipeline of one encoder and heads, initialised with the examples of `make_examples`."""
     nlp = spacy.blank(lang)
     config = {"model": encoder or make_config(str(folder)), "max_batch_items": max_batch_items}
-    nlp.add_pipe("bert_encoder", name="transformer", config=config)
+    nlp.add_pipe("bert_encoder", name="transformer", config={**config, **(settings or {}).get("transformer", {})})
     for head in heads:
-        nlp.add_pipe(head, config={**HEADS[head], **(settings or {}).get(head, {})})
+        config = {**HEADS[head], **(settings or {}).get(head, {})}
+        if head == "bert_ner":
+            config["model"] = {"precision": "fp32", **config.get("model", {})}
+        nlp.add_pipe(head, config=config)
     if initialize:
         initialize_nlp(nlp, seed)
     return nlp

@@ -96,7 +96,7 @@ def test_every_head_is_in_some_config() -> None:
     for name in CONFIGS:
         components = load_config(ROOT / "configs" / name)["components"]
         factories.update(component["factory"] for component in components.values())
-    assert factories == {"bert_encoder", *(f"bert_{head}" for head in HEADS)}
+    assert factories == {"bert_encoder", *(f"bert_{head}" for head in HEADS), "doc_cleaner"}
 
 
 def test_commands_say_what_they_need_and_make() -> None:

@@ -12,6 +12,7 @@ from spacy.training import Example
 from spacy.util import load_config, load_model_from_config
 
 from spacy_bert_heads.text_configs import CONFIGS, FOLDER, LITERATURE, MARKERS, literature_table, text_configs
+from spacy_bert_heads.training.optimizer import build_adamw_v1
 
 from .making import assert_same_predictions, make_bert_folder, make_example, predictions
 
@@ -71,9 +72,8 @@ def test_what_a_config_says_learns_and_is_loaded_again(name: str, tmp_path: Path
     nlp = load_model_from_config(config, auto_fill=True)
     examples = examples_for(nlp, name)
     nlp.initialize(lambda: examples)
-    sgd = nlp.create_optimizer()
-    sgd.learn_rate = 0.001
-    head = nlp.pipe_names[-1]
+    sgd = build_adamw_v1(learn_rate=0.001, warmup=0, decay="constant")
+    (head,) = (name for name in nlp.pipe_names if name.startswith("bert_"))
     losses = [nlp.update(examples, sgd=sgd)[head] for _ in range(12)]
     assert min(losses[-3:]) < losses[0]
     nlp.to_disk(tmp_path / "nlp")

@@ -18,12 +18,20 @@ from ..errors import BertHeadsError
 VERBS: Dict[str, str] = {
     "init": "spacy_bert_heads.cli.init:init_cli",
     "convert": "spacy_bert_heads.cli.convert:convert_cli",
+    "inspect": "spacy_bert_heads.cli.inspect:inspect_cli",
+    "export": "spacy_bert_heads.cli.export:export_cli",
     "check-data": "spacy_bert_heads.cli.check_data:check_data_cli",
     "fit-config": "spacy_bert_heads.cli.fit_config:fit_config_cli",
+    "train": "spacy_bert_heads.cli.train:train_cli",
     "vocab": "spacy_bert_heads.cli.vocab:vocab_cli",
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
+    "optimize": "spacy_bert_heads.cli.optimize:optimize_cli",
     "check-package": "spacy_bert_heads.cli.check_package:check_package_cli",
 }
+
+# Verbs that read further options themselves, such as --paths.train
+READS_OPTIONS = ("train",)
+OTHER_OPTIONS: Dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     name="bert-heads",
@@ -58,14 +66,14 @@ def _keep_verbs() -> None:
 
 def _add_verb(verb: str, target: str) -> None:
     module, name = target.split(":")
-    settings: Dict[str, Any] = {}
+    settings: Dict[str, Any] = OTHER_OPTIONS if verb in READS_OPTIONS else {}
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:
         # A verb that cannot be imported must not take the rest of `python -m spacy` with it. It says why when it is
         # called, with whatever options.
         function = _broken_verb(verb, error)
-        settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+        settings = OTHER_OPTIONS
     app.command(verb, context_settings=settings)(user_errors(function))
 
 

@@ -7,16 +7,53 @@ import typer
 
 from ..corpus.splits import DEFAULT_SPLIT
 
+READING = "What the files do not say"
+
 INPUTS = typer.Argument(help="Annotation files, plain or gzipped.", metavar="INPUT...")
 OUTPUT_DIR = typer.Argument(help="Folder for train.spacy, dev.spacy and test.spacy.", metavar="OUTPUT_DIR")
-FORMAT = typer.Option("--format", "-f", help="Format of the files: auto (look at the content) or prodigy.")
+FORMAT = typer.Option(
+    "--format",
+    "-f",
+    help="Format of the files: auto (look at the content), prodigy, doccano, label-studio, cluener, spacy-json, "
+    "spacy, hf-datasets, conll, triples, labelled-lines, csv or tsv.",
+)
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits texts that come without tokens.")
 SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test. A text stays put when data is added.")
-DEV = typer.Option("--dev", help="File that is the dev split; its texts are left out of train.")
-TEST = typer.Option("--test", help="File that is the test split; its texts are left out of train and dev.")
+DEV = typer.Option("--dev", help="File that is the dev split, or several; their texts are left out of train.")
+TEST = typer.Option("--test", help="File that is the test split, or several; their texts are left out of the others.")
 SEED = typer.Option("--seed", help="Another number divides the texts otherwise.")
 SKIP_BAD = typer.Option("--skip-bad", help="Leave bad records out, counted and named, instead of stopping.")
+OFF_TOKENS = typer.Option(
+    "--off-tokens",
+    help="Spans off token borders: error (a bad record), drop, expand to whole tokens, or split the tokens.",
+)
+ENCODER = typer.Option("--encoder", help="Report lengths in the wordpieces of this encoder too.")
 REPORT = typer.Option("--report", "-r", help="Write the report here too, as JSON.")
+LABELS = typer.Option("--labels", help="File of all labels, one a line: names for numbers.", rich_help_panel=READING)
+TEXT_COLUMN = typer.Option(
+    "--text-column",
+    help="Name or number (1: first, -1: last) of the column of text, or of words; A,B: a pair of sentences.",
+    rich_help_panel=READING,
+)
+LABEL_COLUMN = typer.Option(
+    "--label-column",
+    help="Name or number of the column of labels, or of tags; A,B,C: a column for each label.",
+    rich_help_panel=READING,
+)
+KIND = typer.Option(
+    "--kind", help="What the label column holds: auto, single, multi or score.", rich_help_panel=READING
+)
+LABEL_SEPARATOR = typer.Option(
+    "--label-separator", help="What stands between several labels of a text.", rich_help_panel=READING
+)
+DELIMITER = typer.Option("--delimiter", help="What stands between columns; also: tab, space.", rich_help_panel=READING)
+HEADER = typer.Option(
+    "--header/--no-header", help="Whether the first line names the columns.", rich_help_panel=READING
+)
+SCHEME = typer.Option("--scheme", help="Tags: auto, bio, iob1, biluo, bioes or bmes.", rich_help_panel=READING)
+PAIR_SEPARATOR = typer.Option(
+    "--pair-separator", help="What to put between the two sentences of a pair.", rich_help_panel=READING
+)
 
 
 def convert_cli(
@@ -25,11 +62,22 @@ def convert_cli(
     format: Annotated[str, FORMAT] = "auto",
     lang: Annotated[str, LANG] = "en",
     split: Annotated[str, SPLIT] = DEFAULT_SPLIT,
-    dev: Annotated[Optional[Path], DEV] = None,
-    test: Annotated[Optional[Path], TEST] = None,
+    dev: Annotated[Optional[List[Path]], DEV] = None,
+    test: Annotated[Optional[List[Path]], TEST] = None,
     seed: Annotated[int, SEED] = 0,
     skip_bad: Annotated[bool, SKIP_BAD] = False,
+    off_tokens: Annotated[str, OFF_TOKENS] = "error",
+    encoder: Annotated[Optional[str], ENCODER] = None,
     report: Annotated[Optional[Path], REPORT] = None,
+    labels: Annotated[Optional[Path], LABELS] = None,
+    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
+    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
+    kind: Annotated[str, KIND] = "auto",
+    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
+    delimiter: Annotated[Optional[str], DELIMITER] = None,
+    header: Annotated[Optional[bool], HEADER] = None,
+    scheme: Annotated[str, SCHEME] = "auto",
+    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
 ) -> None:
     """
     Convert annotation files to spaCy's binary format, split into train, dev and test.
@@ -38,17 +86,32 @@ def convert_cli(
     Everything left out, merged or decided is reported with file and line.
     """
     from ..corpus.convert import convert
+    from ..corpus.formats import ReadOptions
 
+    options = ReadOptions(
+        lang=lang,
+        labels=labels,
+        text_column=text_column,
+        label_column=label_column,
+        kind=kind,
+        label_separator=label_separator,
+        delimiter=delimiter,
+        header=header,
+        scheme=scheme,
+        pair_separator=pair_separator,
+    )
     done = convert(
         inputs,
         output_dir,
         format=format,
-        lang=lang,
         split=split,
         seed=seed,
-        dev=dev,
-        test=test,
+        dev=dev or [],
+        test=test or [],
+        options=options,
+        off_tokens=off_tokens,
         skip_bad=skip_bad,
+        encoder=encoder,
         report_path=report,
     )
     typer.echo(done.to_text())

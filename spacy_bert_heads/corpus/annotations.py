@@ -25,9 +25,11 @@ class Annotation:
     complete (bool): Whether everything outside `ents` is known to be no entity. Otherwise it is unknown.
     unknown (List[CharSpan]): Spans of a complete annotation about which nothing is known.
     rejected (List[CharSpan]): Spans known not to be entities of their label.
-    cats (Dict[str, float]): 1.0 for labels that hold, 0.0 for labels that do not. Absent labels are unknown.
+    cats (Dict[str, float]): 1.0 for labels that hold, 0.0 for labels that do not, or numbers to be predicted.
+        Absent labels are unknown.
     exclusive (bool): Whether exactly one of the labels in `cats` holds.
     timestamp (Optional[float]): Unix time of the answer.
+    second_start (Optional[int]): Where the second sentence begins, of a text that is a pair of sentences.
     """
 
     text: str
@@ -40,6 +42,7 @@ class Annotation:
     cats: Dict[str, float] = field(default_factory=dict)
     exclusive: bool = False
     timestamp: Optional[float] = None
+    second_start: Optional[int] = None
 
     @property
     def is_empty(self) -> bool:

@@ -1,63 +1,81 @@
 """Annotation -> spaCy Doc, and the checks that make it possible."""
 
-from typing import Iterable, List, Optional, Sequence, Tuple
+import math
+from dataclasses import replace
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from ..errors import BertHeadsError
+from ..tokenizer import CharacterTokenizer, words_and_spaces
 from .annotations import Annotation, CharSpan, overlapping
 from .findings import Findings
 
 # Where spaCy's own `ner` looks for spans that are known to be wrong (its `incorrect_spans_key`).
 INCORRECT_SPANS_KEY = "incorrect_spans"
+# What can be done about a span off token borders.
+OFF_TOKENS = ("error", "drop", "expand", "split")
+# Where `doc.user_data` says at which character the second sentence of a pair begins.
+SECOND_START = "second_start"
 
 
 def load_tokenizer(lang: str) -> Language:
-    """The blank pipeline whose tokenizer splits texts that come without tokens.
+    """The blank pipeline whose tokenizer splits texts that come without tokens. Chinese is split into characters,
+    as our configs for it do.
 
     lang (str): spaCy's code of a language, such as "en" or "zh".
     RETURNS (Language): The blank pipeline.
     RAISES (BertHeadsError): H119 if spaCy has no such language or a package that it needs is missing.
     """
     try:
-        return spacy.blank(lang)
+        nlp = spacy.blank(lang)
     except (ImportError, ValueError) as error:
         raise BertHeadsError("H119", found=repr(lang), reason=str(error).split(". ")[0]) from error
+    if lang == "zh":
+        nlp.tokenizer = CharacterTokenizer(nlp.vocab)
+    return nlp
 
 
-def check_annotation(nlp: Language, annotation: Annotation) -> None:
+def check_annotation(
+    nlp: Language, annotation: Annotation, findings: Findings, off_tokens: str = "error"
+) -> Annotation:
     """Make sure that the text, tokens and spans of one record fit together.
 
     nlp (Language): Tokenizes the text if it comes without tokens.
     annotation (Annotation): What one record says.
+    findings (Findings): Takes spans off token borders that something is done about.
+    off_tokens (str): One of OFF_TOKENS, what to do about spans off token borders: refuse the record, leave their
+        tokens unknown, expand them to whole tokens, or split the tokens at their borders.
+    RETURNS (Annotation): The annotation, with all spans on token borders.
     RAISES (BertHeadsError): H109 for an empty span; H110 for a span outside the text; H111 for a span off
-        token borders; H113 for overlapping entities; H116 for tokens that do not match the text.
+        token borders; H113 for overlapping entities; H116 for tokens that do not match the text; H135 for a
+        category that is no finite number; H138 for a text longer than spaCy takes; H145 for an unknown choice.
     """
+    if off_tokens not in OFF_TOKENS:
+        raise BertHeadsError("H145", option="--off-tokens", found=repr(off_tokens), expected=", ".join(OFF_TOKENS))
     text, where = annotation.text, annotation.where
+    if len(text) > nlp.max_length:
+        raise where.error("H138", len(text), limit=nlp.max_length)
     if annotation.tokens is not None:
         _check_tokens(annotation, annotation.tokens)
-    spans = annotation.ents + annotation.unknown + annotation.rejected
-    if not spans:
-        return
-    for start, end, label in spans:
+    for label, value in annotation.cats.items():
+        if not math.isfinite(value):
+            raise where.error("H135", value, label=label)
+    if not (annotation.ents or annotation.unknown or annotation.rejected):
+        return annotation
+    for start, end, label in annotation.ents + annotation.unknown + annotation.rejected:
         if start >= end:
             raise where.error("H109", f"{start}-{end}", label=label)
         if start < 0 or end > len(text):
             raise where.error("H110", f"{start}-{end}", label=label, length=len(text))
-    tokens = annotation.tokens
-    if tokens is None:
-        tokens = [(token.idx, token.idx + len(token)) for token in nlp.make_doc(text)]
-    starts, ends = {start for start, _ in tokens}, {end for _, end in tokens}
-    for span in spans:
-        if span.start not in starts or span.end not in ends:
-            shown = f"{text[span.start : span.end]!r} {span.start}-{span.end}"
-            raise where.error("H111", shown, label=span.label, nearby=_nearby(text, tokens, span))
+    annotation = _settle_borders(nlp, annotation, findings, off_tokens)
     if annotation.complete:
         for one, other in overlapping(sorted({*annotation.ents, *annotation.unknown})):
             shown = f"{one.label} {one.start}-{one.end} and {other.label} {other.start}-{other.end}"
             raise where.error("H113", shown)
+    return annotation
 
 
 def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
@@ -69,11 +87,12 @@ def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
     annotation (Annotation): Checked by `check_annotation` before it was merged with others.
     findings (Findings): Takes spans that do not fit the tokens of another record of the same text.
     RETURNS (Doc): With entities, `spans["incorrect_spans"]` if there are any, and categories.
+        The start of a second sentence is under `user_data["second_start"]`.
     """
     if annotation.tokens is None:
         doc = nlp.make_doc(annotation.text)
     else:
-        words, spaces = _words_and_spaces(annotation.text, annotation.tokens)
+        words, spaces = words_and_spaces(annotation.text, annotation.tokens)
         doc = Doc(nlp.vocab, words=words, spaces=spaces)
     ents = _to_spans(doc, annotation, annotation.ents, findings)
     unknown = _to_spans(doc, annotation, annotation.unknown, findings)
@@ -82,6 +101,8 @@ def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
     if rejected:
         doc.spans[INCORRECT_SPANS_KEY] = rejected
     doc.cats = dict(annotation.cats)
+    if annotation.second_start is not None:
+        doc.user_data[SECOND_START] = annotation.second_start
     return doc
 
 
@@ -96,6 +117,88 @@ def _to_spans(doc: Doc, annotation: Annotation, spans: Iterable[CharSpan], findi
     return found
 
 
+def _settle_borders(nlp: Language, annotation: Annotation, findings: Findings, off_tokens: str) -> Annotation:
+    text, tokens = annotation.text, annotation.tokens
+    if tokens is None:
+        tokens = [(token.idx, token.idx + len(token)) for token in nlp.make_doc(text)]
+    borders = {start for start, _ in tokens}, {end for _, end in tokens}
+    if not _off_borders(annotation, borders):
+        return annotation
+    annotation = _trim_spans(annotation, borders, findings)
+    off = _off_borders(annotation, borders)
+    if not off:
+        return annotation
+    moved = {span: span if off_tokens == "split" else _expand(tokens, span) for span in off}
+    for span in off:
+        if off_tokens == "error" or not text[span.start : span.end].strip():
+            shown = f"{text[span.start : span.end]!r} {span.start}-{span.end}"
+            raise annotation.where.error("H111", shown, label=span.label, nearby=_nearby(text, tokens, span))
+    kind = {"drop": "spans_dropped", "expand": "spans_expanded", "split": "tokens_split"}[off_tokens]
+    for span in off:
+        detail = f"{span.label} {span.start}-{span.end}: {text[span.start : span.end]!r}"
+        findings.note(kind, annotation.where, detail)
+    ents, unknown, rejected = (
+        [moved.get(span, span) for span in group if off_tokens != "drop" or span not in moved]
+        for group in (annotation.ents, annotation.unknown, annotation.rejected)
+    )
+    if off_tokens == "split":
+        annotation = replace(annotation, tokens=_cut(tokens, {border for span in off for border in span[:2]}))
+    elif off_tokens == "drop" and annotation.complete:
+        # Not known to be an entity, nor to be none.
+        lost = [moved[span] for span in annotation.ents + annotation.unknown if span in moved]
+        unknown = _join([*unknown, *lost], ents)
+    return replace(annotation, ents=ents, unknown=unknown, rejected=rejected)
+
+
+def _off_borders(annotation: Annotation, borders: Tuple[Set[int], Set[int]]) -> List[CharSpan]:
+    starts, ends = borders
+    spans = dict.fromkeys(annotation.ents + annotation.unknown + annotation.rejected)
+    return [span for span in spans if span.start not in starts or span.end not in ends]
+
+
+def _trim_spans(annotation: Annotation, borders: Tuple[Set[int], Set[int]], findings: Findings) -> Annotation:
+    """Take white space off the ends of spans that are off token borders, as people mark it with the mouse."""
+    text = annotation.text
+    moved: Dict[CharSpan, CharSpan] = {}
+    for span in _off_borders(annotation, borders):
+        covered = text[span.start : span.end]
+        start = span.start + len(covered) - len(covered.lstrip())
+        trimmed = CharSpan(start, start + len(covered.strip()), span.label)
+        if covered.strip() and trimmed != span:
+            moved[span] = trimmed
+            findings.note("spans_trimmed", annotation.where, f"{span.label} {span.start}-{span.end}: {covered!r}")
+    ents, unknown, rejected = (
+        [moved.get(span, span) for span in group]
+        for group in (annotation.ents, annotation.unknown, annotation.rejected)
+    )
+    return replace(annotation, ents=ents, unknown=unknown, rejected=rejected)
+
+
+def _expand(tokens: Sequence[Tuple[int, int]], span: CharSpan) -> CharSpan:
+    touched = [(start, end) for start, end in tokens if start < span.end and end > span.start]
+    return CharSpan(touched[0][0], touched[-1][1], span.label) if touched else span
+
+
+def _cut(tokens: Sequence[Tuple[int, int]], cuts: Set[int]) -> List[Tuple[int, int]]:
+    pieces = []
+    for start, end in tokens:
+        borders = [start, *sorted(cut for cut in cuts if start < cut < end), end]
+        pieces += list(zip(borders, borders[1:]))
+    return pieces
+
+
+def _join(unknown: Sequence[CharSpan], ents: Sequence[CharSpan]) -> List[CharSpan]:
+    """Make unknown stretches that overlap one, and leave out those that overlap an entity that is known."""
+    joined: List[CharSpan] = []
+    for span in sorted(unknown):
+        if any(span.start < ent.end and ent.start < span.end for ent in ents):
+            continue
+        if joined and span.start < joined[-1].end:
+            span = CharSpan(joined[-1].start, max(span.end, joined[-1].end), joined.pop().label)
+        joined.append(span)
+    return joined
+
+
 def _check_tokens(annotation: Annotation, tokens: Sequence[Tuple[int, int]]) -> None:
     text, position = annotation.text, 0
     for index, (start, end) in enumerate([*tokens, (len(text), len(text))]):
@@ -106,24 +209,6 @@ def _check_tokens(annotation: Annotation, tokens: Sequence[Tuple[int, int]]) -> 
         if text[position:start].strip():
             raise annotation.where.error("H116", f"{text[position:start].strip()!r} in no token")
         position = end
-
-
-def _words_and_spaces(text: str, tokens: Sequence[Tuple[int, int]]) -> Tuple[List[str], List[bool]]:
-    words: List[str] = []
-    spaces: List[bool] = []
-    position = 0
-    for start, end in [*tokens, (len(text), len(text))]:
-        gap = text[position:start]
-        if gap.startswith(" ") and words:
-            spaces[-1] = True
-            gap = gap[1:]
-        # As in spaCy, white space beyond one space after a word is a token of its own.
-        for word in (gap, text[start:end]):
-            if word:
-                words.append(word)
-                spaces.append(False)
-        position = end
-    return words, spaces
 
 
 def _nearby(text: str, tokens: Sequence[Tuple[int, int]], span: CharSpan) -> str:

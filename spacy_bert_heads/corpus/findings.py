@@ -21,6 +21,28 @@ KINDS: Dict[str, str] = {
     "unanswered_choice": "records with options but no 'accept' list, their categories left unknown",
     "numbered_options": "records whose option ids are numbers, option texts used as labels instead",
     "unused_label": "records with a 'label' beside another question, the label not used",
+    "split_entity": "entities cut in two by the end of a sentence, both parts left unknown",
+    "broken_tags": "entities whose tags do not begin or end as their scheme wants, left unknown",
+    "repaired_tags": "entities that begin with I- instead of B-, taken as they stand",
+    "comment_lines": "comment lines, left out",
+    "numbered_labels": "labels that are numbers and have no name, kept as they are; --labels gives names",
+    "unquoted": "cells in quotes, the quotes taken off as in CSV",
+    "separator_in_label": "labels that hold a separator, taken as one label; --kind multi takes them apart",
+    "no_label": "records without a label, left out",
+    "no_annotation": "records that nobody has annotated, left out",
+    "cancelled": "annotations that were skipped or cancelled, left out",
+    "drafts": "drafts that were never submitted, not used",
+    "predictions": "predictions of a model, not used",
+    "relations": "relations between spans, not used",
+    "unused_results": "results of other kinds than spans, classes and numbers, not used",
+    "empty_annotation": "records with an empty list of spans, taken as texts without entities",
+    "utf16_offsets": "spans whose offsets count UTF-16 units, recounted in characters",
+    "stale_text": "spans whose stored text is not the text at their offsets, the offsets used",
+    "other_layers": "Docs with spans or tags that are neither entities nor categories, those not used",
+    "spans_trimmed": "spans that begin or end with white space off token borders, the white space taken off",
+    "spans_dropped": "spans off token borders, left unknown",
+    "spans_expanded": "spans off token borders, expanded to whole tokens",
+    "tokens_split": "spans off token borders, the tokens split there",
     "merged": "records merged with an earlier record of the same text",
     "entity_conflict": "complete annotations that differ from another of the same text, the last one kept",
     "binary_conflict": "spans both accepted and rejected, the last answer kept",
@@ -30,17 +52,35 @@ KINDS: Dict[str, str] = {
     "off_tokens": "spans off the borders of the tokens kept for their text, left unknown",
     "in_dev_and_test": "texts of the dev file that also occur in the test file, kept in test only",
     "left_out_of_main": "texts that also occur in the dev or test file, left out of the other splits",
+    "repeated_text": "texts that occur before in the same corpus, but for case and white space",
+    "shared_text": "texts that occur in another corpus as well, so scores on one of the two flatter",
+    "differing_text": "texts annotated otherwise than where they occur first",
+    "bare": "texts with no annotation that the format can hold, written as they are",
+    "lost_blank": "texts without a word, left out",
+    "lost_unknown": "texts with tokens that are not annotated, which the format makes tokens outside entities",
+    "lost_unasked": "texts whose entities nobody was asked about, which the format makes texts without entities",
+    "lost_outside": "texts known to have no entities: no text in the file has one, so a reader cannot tell",
+    "lost_rejected": "rejected spans, which the format cannot hold, left out",
+    "lost_implied": "rejected spans of texts whose entities are all known, left out: no entity is there anyway",
+    "lost_cats": "categories, which the format cannot hold, left out",
+    "lost_scores": "category values other than 0 and 1, which the format cannot hold, left out",
+    "lost_negative": "categories that do not hold, which the format cannot say, left out",
+    "lost_unknown_cats": "categories of which nothing is known, which the format makes ones that do not hold",
+    "lost_spacing": "texts whose white space the format cannot hold, which get other spaces",
 }
 
 
 class Where(NamedTuple):
-    """The place of a record: file, and line counted from 1. Line 0 is the file as a whole."""
+    """The place of a record: file, and line counted from 1. Line 0 is the file as a whole. In files that may have
+    many records on a line, such as JSON arrays, also its number counted from 1."""
 
     path: Path
     line: int
+    record: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}" if self.line else str(self.path)
+        place = f"{self.path}:{self.line}" if self.line else str(self.path)
+        return f"{place} (record {self.record})" if self.record else place
 
     def error(self, code: str, found: Any, **fields: Any) -> BertHeadsError:
         """The error of this code, at this place.
@@ -50,7 +90,7 @@ class Where(NamedTuple):
         **fields (Any): The other values the message names.
         RETURNS (BertHeadsError): To be raised.
         """
-        return BertHeadsError(code, path=self.path, line=self.line, found=found, **fields)
+        return BertHeadsError(code, path=self.path, line=self.line, record=self.record, found=found, **fields)
 
 
 class Finding(NamedTuple):
@@ -87,6 +127,17 @@ class Findings:
         if len(cases) < MAX_CASES:
             cases.append(Finding(where, detail))
 
+    def add(self, other: "Findings") -> None:
+        """Take over what was noted elsewhere.
+
+        other (Findings): Its kinds and cases are added to these.
+        """
+        self.counts += other.counts
+        self.n_cases += other.n_cases
+        for kind, cases in other.cases.items():
+            known = self.cases.setdefault(kind, [])
+            known += cases[: MAX_CASES - len(known)]
+
     def bad(self, error: BertHeadsError) -> None:
         """Stop at a bad record, or count it under its error code and go on.
 
@@ -95,7 +146,7 @@ class Findings:
         """
         if not self.skip_bad:
             raise error
-        where = Where(Path(error.path or ""), error.line or 0)
+        where = Where(Path(error.path or ""), error.line or 0, error.record)
         self.note(error.code, where, str(error))
 
     def describe(self, path: Path) -> str:

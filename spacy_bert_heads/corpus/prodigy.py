@@ -9,6 +9,8 @@ from ..errors import BertHeadsError
 from .annotations import Annotation, CharSpan
 from .findings import Findings, Where
 from .lines import read_json_objects
+from .offsets import is_index, read_span, show
+from .options import ReadOptions
 
 ANSWERS = ("accept", "reject", "ignore")
 # Interfaces that ask about the whole text; spans in their records were only shown.
@@ -17,6 +19,8 @@ TEXT_VIEWS = ("classification", "choice")
 BINARY_SPANS_VIEW = "ner"
 # Besides a text, a record has at least one of these.
 MARKS = ("spans", "options", "accept", "answer", "tokens", "_input_hash", "_task_hash")
+# What records of other tools have beside those.
+OTHER_MARKS = ("ents", "entities", "annotations", "cats")
 
 
 class ProdigyConverter:
@@ -25,19 +29,21 @@ class ProdigyConverter:
     name = "prodigy"
     suffixes: Tuple[str, ...] = (".jsonl", ".jsonl.gz")
 
-    def sniff(self, head: bytes) -> bool:
+    def sniff(self, path: Path, head: bytes) -> bool:
         """Recognise the format by its content.
 
+        path (Path): Its name is not looked at.
         head (bytes): The beginning of a file.
         RETURNS (bool): Whether one of the complete lines in it is a Prodigy record.
         """
         return any(_is_record(line) for line in head.split(b"\n"))
 
-    def read(self, path: Path, findings: Findings) -> Iterator[Annotation]:
+    def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
 
         path (Path): A JSONL file, plain or gzipped.
         findings (Findings): Takes bad records, and decisions about good ones.
+        options (ReadOptions): Not needed.
         YIELDS (Annotation): One for each record that says something about its text.
         RAISES (BertHeadsError): For a bad record, unless those are skipped; for a file that cannot be read.
         """
@@ -64,7 +70,7 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
     record = {key: value for key, value in record.items() if value is not None}
     text = record.get("text")
     if not isinstance(text, str) or not text:
-        raise where.error("H107", _show(text) if "text" in record else "no such key")
+        raise where.error("H107", show(text) if "text" in record else "no such key")
     answer = _read_answer(record, where, "accept")
     if answer == "ignore":
         findings.note("ignored", where)
@@ -81,7 +87,7 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
     if answer == "reject" and ((spans is not None and not is_binary) or asks_choice):
         findings.note("rejected", where)
         spans, asks_choice = None, False
-    verdicts = _read_spans(spans or [], answer, where)
+    verdicts = _read_spans(spans or [], answer, text, where, findings)
     if verdicts["ignore"]:
         findings.note("span_ignored", where, count=len(verdicts["ignore"]))
     complete = spans is not None and not is_binary
@@ -111,6 +117,8 @@ def _is_record(line: bytes) -> bool:
         return False
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
         return False
+    if any(mark in record for mark in OTHER_MARKS) or isinstance(record.get("spans"), dict):
+        return False
     return any(mark in record for mark in MARKS) or isinstance(record.get("label"), str)
 
 
@@ -119,13 +127,13 @@ def _read_answer(holder: Dict[str, Any], where: Where, default: str) -> str:
     if answer is None:
         return default
     if answer not in ANSWERS:
-        raise where.error("H114", _show(answer))
+        raise where.error("H114", show(answer))
     return str(answer)
 
 
 def _read_label(label: Any, where: Where) -> str:
     if not isinstance(label, str) or not label:
-        raise where.error("H112", _show(label))
+        raise where.error("H112", show(label))
     return label
 
 
@@ -144,7 +152,7 @@ def _select_spans(
         return None, False
     spans = record["spans"]
     if not isinstance(spans, list) or not all(isinstance(span, dict) for span in spans):
-        raise where.error("H108", _show(spans))
+        raise where.error("H108", show(spans))
     spans = [{key: value for key, value in span.items() if value is not None} for span in spans]
     view = record.get("_view_id")
     if view == "review":
@@ -165,40 +173,39 @@ def _select_spans(
     return labelled, is_binary
 
 
-def _read_spans(spans: List[Dict[str, Any]], answer: str, where: Where) -> Dict[str, List[CharSpan]]:
+def _read_spans(
+    spans: List[Dict[str, Any]], answer: str, text: str, where: Where, findings: Findings
+) -> Dict[str, List[CharSpan]]:
     """The spans by answer: their own one, or that of their record."""
     verdicts: Dict[str, List[CharSpan]] = {name: [] for name in ANSWERS}
     for span in spans:
-        start: Any = span.get("start")
-        end: Any = span.get("end")
-        if not _is_index(start) or not _is_index(end):
-            raise where.error("H108", f"start {_show(start)}, end {_show(end)}")
         verdict = _read_answer(span, where, answer)
-        verdicts[verdict].append(CharSpan(start, end, _read_label(span.get("label"), where)))
+        borders = span.get("start"), span.get("end")
+        verdicts[verdict].append(read_span(*borders, span.get("label"), text, span.get("text"), where, findings))
     return verdicts
 
 
 def _read_choice(record: Dict[str, Any], where: Where, findings: Findings) -> Dict[str, float]:
     options, accepted = record.get("options", []), record.get("accept")
     if not isinstance(options, list) or not all(isinstance(option, dict) for option in options):
-        raise where.error("H122", f"options {_show(options)}")
+        raise where.error("H122", f"options {show(options)}")
     if accepted is None:
         findings.note("unanswered_choice", where)
         return {}
     if not isinstance(accepted, list):
-        raise where.error("H122", f"accept {_show(accepted)}")
+        raise where.error("H122", f"accept {show(accepted)}")
     labels: Dict[Any, str] = {}
     for option in options:
         option_id = _read_option_id(option.get("id"), where)
         labels[option_id] = _read_option_label(option, option_id)
     if len(set(labels.values())) < len(options):
-        raise where.error("H122", f"options {_show(options)}")
+        raise where.error("H122", f"options {show(options)}")
     if any(not isinstance(option_id, str) for option_id in labels):
         findings.note("numbered_options", where)
     cats = dict.fromkeys(labels.values(), 0.0)
     for option_id in accepted:
         if options and _read_option_id(option_id, where) not in labels:
-            raise where.error("H115", _show(option_id), options=_show(list(labels)))
+            raise where.error("H115", show(option_id), options=show(list(labels)))
         # An export without its options tells what was chosen, not what else was offered.
         cats[labels[option_id] if options else _read_label(option_id, where)] = 1.0
     if _is_exclusive(record):
@@ -206,14 +213,14 @@ def _read_choice(record: Dict[str, Any], where: Where, findings: Findings) -> Di
             findings.note("nothing_chosen", where)
             return {}
         if len(set(accepted)) > 1:
-            raise where.error("H122", f"accept {_show(accepted)} with choice_style 'single'")
+            raise where.error("H122", f"accept {show(accepted)} with choice_style 'single'")
     return cats
 
 
 def _read_option_id(option_id: Any, where: Where) -> Any:
     if isinstance(option_id, (str, int, float)) and not isinstance(option_id, bool) and option_id != "":
         return option_id
-    raise where.error("H122", f"option id {_show(option_id)}")
+    raise where.error("H122", f"option id {show(option_id)}")
 
 
 def _read_option_label(option: Dict[str, Any], option_id: Any) -> str:
@@ -234,24 +241,15 @@ def _read_tokens(record: Dict[str, Any], text: str, where: Where) -> Optional[Li
     if tokens is None or tokens == []:
         return None
     if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
-        raise where.error("H116", _show(tokens))
+        raise where.error("H116", show(tokens))
     borders: List[Tuple[int, int]] = []
     for token in tokens:
         start, end = token.get("start"), token.get("end")
-        if not _is_index(start) or not _is_index(end) or text[start:end] != token.get("text"):
-            raise where.error("H116", _show(token))
+        if not is_index(start) or not is_index(end) or text[start:end] != token.get("text"):
+            raise where.error("H116", show(token))
         borders.append((start, end))
     next_starts = [start for start, _ in borders[1:]]
     for token, (_, end), next_start in zip(tokens, borders, next_starts):
         if isinstance(token.get("ws"), bool) and token["ws"] != (next_start > end):
-            raise where.error("H116", _show(token))
+            raise where.error("H116", show(token))
     return borders
-
-
-def _is_index(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _show(value: Any, limit: int = 80) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."

@@ -3,58 +3,18 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping, Set
 
-from spacy.tokens import Doc
 from wasabi import table
 
-from .docs import INCORRECT_SPANS_KEY
+from .counts import DEFAULT_LIMIT, SplitCounts, count_over, middle_and_longest
 from .findings import KINDS, Findings
 from .splits import SPLITS
 
-# How many labels of a kind the text report lists, the most frequent first. The JSON report lists all.
+# How many labels of a kind the text report lists, the most frequent first, and how many a warning names. The JSON
+# report lists all.
 MAX_LABELS = 20
-
-
-@dataclass
-class SplitCounts:
-    """What the Docs of one split hold.
-
-    docs (int): How many there are.
-    ents_complete (int): Docs in which every token is known to be in or outside an entity.
-    ents_partial (int): Docs in which only some tokens are known, or only rejected spans.
-    with_cats (int): Docs with at least one category.
-    spans (Counter[str]): Entities by label.
-    rejected (Counter[str]): Rejected spans by label.
-    cats (Counter[str]): Docs in which the label holds.
-    cats_not (Counter[str]): Docs in which the label is known not to hold.
-    """
-
-    docs: int = 0
-    ents_complete: int = 0
-    ents_partial: int = 0
-    with_cats: int = 0
-    spans: "Counter[str]" = field(default_factory=Counter)
-    rejected: "Counter[str]" = field(default_factory=Counter)
-    cats: "Counter[str]" = field(default_factory=Counter)
-    cats_not: "Counter[str]" = field(default_factory=Counter)
-
-    def add(self, doc: Doc) -> None:
-        """Count one Doc.
-
-        doc (Doc): As `build_doc` makes it.
-        """
-        self.docs += 1
-        rejected = doc.spans.get(INCORRECT_SPANS_KEY, ())
-        if doc.has_annotation("ENT_IOB", require_complete=True):
-            self.ents_complete += 1
-        elif doc.has_annotation("ENT_IOB") or rejected:
-            self.ents_partial += 1
-        self.with_cats += bool(doc.cats)
-        self.spans.update(ent.label_ for ent in doc.ents)
-        self.rejected.update(span.label_ for span in rejected)
-        self.cats.update(label for label, value in doc.cats.items() if value > 0.0)
-        self.cats_not.update(label for label, value in doc.cats.items() if value == 0.0)
+MAX_NAMED = 5
 
 
 @dataclass
@@ -66,6 +26,8 @@ class ConvertReport:
     inputs (List[Dict[str, Any]]): Of each file its path, role, format, and how many records it has and gave.
     splits (Dict[str, SplitCounts]): What each split holds.
     files (List[Path]): What was written.
+    shards (Dict[str, int]): Number of files of each split that is a folder.
+    limit (int): Wordpieces that the encoder takes at once.
     """
 
     settings: Dict[str, Any]
@@ -73,16 +35,20 @@ class ConvertReport:
     inputs: List[Dict[str, Any]] = field(default_factory=list)
     splits: Dict[str, SplitCounts] = field(default_factory=lambda: {name: SplitCounts() for name in SPLITS})
     files: List[Path] = field(default_factory=list)
+    shards: Dict[str, int] = field(default_factory=dict)
+    limit: int = DEFAULT_LIMIT
 
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): The report, ready for JSON."""
         return {
             "settings": self.settings,
             "inputs": self.inputs,
-            "splits": {name: _sorted_counts(vars(counts)) for name, counts in self.splits.items()},
-            "skipped": self._list_cases(bad_records=True),
-            "findings": self._list_cases(bad_records=False),
+            "splits": {name: counts.to_dict(self.limit) for name, counts in self.splits.items()},
+            "warnings": self._list_warnings(),
+            "skipped": list_cases(self.findings, bad_records=True),
+            "findings": list_cases(self.findings, bad_records=False),
             "files": [str(path) for path in self.files],
+            "shards": self.shards,
         }
 
     def to_text(self) -> str:
@@ -92,57 +58,122 @@ class ConvertReport:
             + (f" for {entry['role']} only" if entry["role"] != "main" else "")
             for entry in self.inputs
         ]
-        lines += [self._render_counts()]
-        contents = self.to_dict()
-        for title, entries in (("Skipped", contents["skipped"]), ("Decided", contents["findings"])):
-            lines += [f"{title}:"] if entries else []
-            for entry in entries:
-                lines += _render_cases(entry, self.findings.n_cases[entry["kind"]])
-        empty = [name for name in SPLITS if not self.splits[name].docs]
-        if empty:
-            lines.append(f"Warning: nothing in {' and '.join(empty)}. Give more data or another --split.")
+        lines.append(render_counts(self.splits, self.limit))
+        lines += render_findings(self.findings)
+        lines += [f"Warning: {warning}" for warning in self._list_warnings()]
+        for name, count in self.shards.items():
+            path = next(path for path in self.files if path.stem == name)
+            lines.append(f"{path} is a folder of {count} files; give the folder, as in --paths.{name} {path}")
         written = ", ".join(f"{name}.spacy ({self.splits[name].docs} docs)" for name in SPLITS)
         lines.append(f"Wrote {written} in {self.files[0].parent}" if self.files else "Wrote nothing")
         return "\n".join(lines)
 
-    def _list_cases(self, *, bad_records: bool) -> List[Dict[str, Any]]:
-        counts = self.findings.counts
-        kinds = sorted(kind for kind in counts if kind not in KINDS) if bad_records else list(KINDS)
-        return [
-            {
-                "kind": kind,
-                "meaning": KINDS.get(kind, f"bad records [{kind}]"),
-                "count": counts[kind],
-                "cases": [
-                    {"path": str(where.path), "line": where.line, "detail": detail}
-                    for where, detail in self.findings.cases[kind]
-                ],
-            }
-            for kind in kinds
-            if counts[kind]
-        ]
-
-    def _render_counts(self) -> str:
-        columns = [self.splits[name] for name in SPLITS]
-        rows = [("docs", *(counts.docs for counts in columns))]
-        rows.append(("  all entities known", *(counts.ents_complete for counts in columns)))
-        rows.append(("  some entities known", *(counts.ents_partial for counts in columns)))
-        rows.append(("  with categories", *(counts.with_cats for counts in columns)))
-        for title, yes, no in (("span", "spans", "rejected"), ("category", "cats", "cats_not")):
-            pairs = [(getattr(counts, yes), getattr(counts, no)) for counts in columns]
-            yeses: Counter[str] = sum((one for one, _ in pairs), Counter())
-            noes: Counter[str] = sum((other for _, other in pairs), Counter())
-            labels = sorted({*yeses, *noes}, key=lambda label: (-yeses[label], -noes[label], label))
-            for label in labels[:MAX_LABELS]:
-                cells = [f"{one[label]} / {other[label]}" if noes else one[label] for one, other in pairs]
-                rows.append((f"{title} {label}" + (" yes / no" if noes else ""), *cells))
-            if len(labels) > MAX_LABELS:
-                rows.append((f"and {len(labels) - MAX_LABELS} more labels", *[""] * len(SPLITS)))
-        return str(table(rows, header=("", *SPLITS), divider=True, aligns=("l", "r", "r", "r"), max_col=80))
+    def _list_warnings(self) -> List[str]:
+        warnings = []
+        empty = [name for name in SPLITS if not self.splits[name].docs]
+        if empty:
+            warnings.append(f"nothing in {' and '.join(empty)}. Give more data or another --split.")
+        filled = [name for name in SPLITS if name not in empty]
+        for kind, attribute in (("entity", "spans"), ("category", "cats")):
+            by_split: Dict[str, "Counter[str]"] = {name: getattr(self.splits[name], attribute) for name in filled}
+            for name in filled:
+                lacking = sorted(set().union(*by_split.values()) - set(by_split[name]))
+                if lacking:
+                    warnings.append(_lacking_labels(name, kind, lacking))
+        return warnings
 
 
-def _sorted_counts(values: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: dict(sorted(value.items())) if isinstance(value, dict) else value for name, value in values.items()}
+def list_cases(findings: Findings, *, bad_records: bool) -> List[Dict[str, Any]]:
+    """Make findings ready for JSON.
+
+    findings (Findings): All of them.
+    bad_records (bool): Whether to list bad records that were skipped, or decisions about good ones.
+    RETURNS (List[Dict[str, Any]]): Of each kind the meaning, the number and the first cases.
+    """
+    counts = findings.counts
+    kinds = sorted(kind for kind in counts if kind not in KINDS) if bad_records else list(KINDS)
+    return [
+        {
+            "kind": kind,
+            "meaning": KINDS.get(kind, f"bad records [{kind}]"),
+            "count": counts[kind],
+            "cases": [
+                {"path": str(where.path), "line": where.line, "detail": detail}
+                for where, detail in findings.cases[kind]
+            ],
+        }
+        for kind in kinds
+        if counts[kind]
+    ]
+
+
+def render_findings(findings: Findings) -> List[str]:
+    """RETURNS (List[str]): Lines for a terminal: what was skipped and what was decided, each with its first cases."""
+    lines = []
+    for title, bad_records in (("Skipped", True), ("Decided", False)):
+        entries = list_cases(findings, bad_records=bad_records)
+        lines += [f"{title}:"] if entries else []
+        for entry in entries:
+            lines += _render_cases(entry, findings.n_cases[entry["kind"]])
+    return lines
+
+
+def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT) -> str:
+    """Make a table of counts.
+
+    splits (Mapping[str, SplitCounts]): One column each.
+    limit (int): Wordpieces that the encoder takes at once.
+    RETURNS (str): The table, for a terminal.
+    """
+    columns = list(splits.values())
+    rows: List[Any] = [("docs", *(counts.docs for counts in columns))]
+    rows.append(("  all entities known", *(counts.ents_complete for counts in columns)))
+    rows.append(("  some entities known", *(counts.ents_partial for counts in columns)))
+    rows.append(("  with categories", *(counts.with_cats for counts in columns)))
+    rows.append(("tokens, middle / longest", *(_show_lengths(counts.tokens) for counts in columns)))
+    if any(counts.wordpieces for counts in columns):
+        rows.append(("wordpieces, middle / longest", *(_show_lengths(counts.wordpieces) for counts in columns)))
+        rows.append((f"  over {limit} wordpieces", *(_show_over(counts, limit) for counts in columns)))
+    scored = {label for counts in columns for label in counts.scores}
+    for title, yes, no in (("span", "spans", "rejected"), ("category", "cats", "cats_not")):
+        rows += _label_rows(title, [(getattr(counts, yes), getattr(counts, no)) for counts in columns], scored)
+    for label in sorted(scored):
+        cells = [counts.values.get(label) for counts in columns]
+        shown = [f"{one.total / one.n:.3g} ({one.low:.3g} to {one.high:.3g})" if one else "" for one in cells]
+        rows.append((f"score {label}, mean (range)", *shown))
+    aligns: Any = ("l", *("r" for _ in splits))
+    return str(table(rows, header=("", *splits), divider=True, aligns=aligns, max_col=80))
+
+
+def _label_rows(title: str, pairs: List[Any], scored: Set[str]) -> List[Any]:
+    rows: List[Any] = []
+    yeses: Counter[str] = sum((one for one, _ in pairs), Counter())
+    noes: Counter[str] = sum((other for _, other in pairs), Counter())
+    leave_out = scored if title == "category" else set()
+    labels = sorted({*yeses, *noes} - leave_out, key=lambda label: (-yeses[label], -noes[label], label))
+    for label in labels[:MAX_LABELS]:
+        cells = [f"{one[label]} / {other[label]}" if noes else one[label] for one, other in pairs]
+        rows.append((f"{title} {label}" + (" yes / no" if noes else ""), *cells))
+    if len(labels) > MAX_LABELS:
+        rows.append((f"and {len(labels) - MAX_LABELS} more labels", *[""] * len(pairs)))
+    return rows
+
+
+def _show_lengths(lengths: "Counter[int]") -> str:
+    return "{} / {}".format(*middle_and_longest(lengths))
+
+
+def _show_over(counts: SplitCounts, limit: int) -> str:
+    over = count_over(counts.wordpieces, limit)
+    return f"{over} ({over / counts.docs:.1%})" if over else "0"
+
+
+def _lacking_labels(name: str, kind: str, labels: List[str]) -> str:
+    shown = ", ".join(repr(label) for label in labels[:MAX_NAMED])
+    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
+    label = f"{kind} label" if len(labels) == 1 else f"{len(labels)} {kind} labels"
+    effect = "cannot be learned" if name == "train" else "are not scored"
+    return f"no text in {name} for {label} {shown}{more}, which {effect}. Give more data, or try another --seed."
 
 
 def _render_cases(entry: Dict[str, Any], n_cases: int) -> List[str]:

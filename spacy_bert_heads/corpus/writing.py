@@ -1,10 +1,207 @@
 """Files that are either the old ones or the new ones, never half of either."""
 
 import os
+import re
+import shutil
+import sys
+import zlib
 from pathlib import Path
-from typing import Dict
+from types import TracebackType
+from typing import Dict, List, Optional, Set, Type
+
+from spacy.attrs import SPACY
+from spacy.tokens import Doc, DocBin
+from srsly.msgpack import Packer
 
 from ..errors import BertHeadsError
+
+# A `.spacy` file holds at most this many Docs and about as many tokens; beyond, it is a folder of such files.
+# spaCy reads one file at a time, so this is also what training has in memory of a streamed corpus.
+SHARD_DOCS = 200_000
+SHARD_TOKENS = 5_000_000
+
+SHARD_NAME = re.compile(r"\d{3,}\.spacy")
+UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<ending>tmp|old)")
+
+# What a DocBin of ours holds of each token, and its version, as spaCy writes them.
+ATTRIBUTES = DocBin(attrs=("ENT_IOB", "ENT_TYPE")).attrs
+DOCBIN_VERSION = DocBin().version
+# The first byte of a map of up to 15 entries, and of an array whose length is given in four bytes.
+MSGPACK_MAP = 0x80
+MSGPACK_ARRAY = b"\xdd"
+
+
+class Staging:
+    """Files under temporary names beside their own, put into place one after the other when all are complete.
+
+    Leaving the `with` block before `commit` removes them and the folders made for them. A killed process leaves
+    `.NAME.PID.tmp` behind, which the next one to write into the folder removes.
+    """
+
+    def __init__(self) -> None:
+        self._staged: Dict[Path, Path] = {}
+        self._made: List[Path] = []
+
+    def __enter__(self) -> "Staging":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        for path, temporary in self._staged.items():
+            _remove(temporary)
+            _settle_old(_temporary_name(path, "old"), path)
+        for folder in reversed(self._made):
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def reserve(self, path: Path) -> Path:
+        """Choose the temporary name of a file, or of a folder of `.spacy` files.
+
+        path (Path): Where it is to be in the end. Folders that are missing are made.
+        RETURNS (Path): Where to write it. Nothing is there yet.
+        RAISES (BertHeadsError): H123 if its folder cannot be made or it would replace a folder of something else.
+        """
+        try:
+            self._make_folder(path.parent)
+            _clean_up(path.parent)
+            if path.is_dir() and not is_shards(path):
+                raise BertHeadsError("H123", path=path, found="there is a folder of this name")
+        except OSError as error:
+            raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
+        self._staged[path] = _temporary_name(path, "tmp")
+        return self._staged[path]
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file under a temporary name.
+
+        path (Path): Where it is to be in the end.
+        content (bytes): What is to be in it.
+        RAISES (BertHeadsError): H123 if it cannot be written.
+        """
+        write_bytes(self.reserve(path), content, path)
+
+    def commit(self) -> None:
+        """Put all files into place.
+
+        A file is replaced in one step. Where a folder is replaced, or replaces a file, there is a moment in which
+        neither is there.
+
+        RAISES (BertHeadsError): H123 if one cannot be moved.
+        """
+        path = Path()
+        try:
+            for path, temporary in self._staged.items():
+                if path.exists() and (path.is_dir() or temporary.is_dir()):
+                    os.replace(path, _temporary_name(path, "old"))
+                os.replace(temporary, path)
+        except OSError as error:
+            raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
+        self._made.clear()
+
+    def _make_folder(self, folder: Path) -> None:
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._made += reversed(missing)
+
+
+class DocWriter:
+    """Writes Docs to a `.spacy` file, or to a folder `NAME.spacy` of several when there are many.
+
+    The same path works for spaCy either way. Of the Docs it keeps what an Annotation can say: words and spaces,
+    entities, categories, span groups and user data.
+
+    staging (Staging): Takes the file.
+    path (Path): The file, which ends in `.spacy`.
+    """
+
+    def __init__(self, staging: Staging, path: Path) -> None:
+        self.path = path
+        self.n_shards = 0
+        self._temporary = staging.reserve(path)
+        self._shard = _Shard()
+
+    def add(self, doc: Doc) -> None:
+        """Write a Doc.
+
+        doc (Doc): The Doc. It can be released afterwards.
+        RAISES (BertHeadsError): H123 if a full file cannot be written.
+        """
+        if self._shard.n_docs >= SHARD_DOCS or self._shard.n_tokens >= SHARD_TOKENS:
+            self._write_shard()
+        self._shard.add(doc)
+
+    def close(self) -> None:
+        """Write what is left.
+
+        RAISES (BertHeadsError): H123 if it cannot be written.
+        """
+        if self.n_shards:
+            self._write_shard()
+        else:
+            write_bytes(self._temporary, self._shard.to_bytes(), self.path)
+
+    def _write_shard(self) -> None:
+        write_bytes(self._temporary / f"{self.n_shards:03}.spacy", self._shard.to_bytes(), self.path)
+        self.n_shards += 1
+        self._shard = _Shard()
+
+
+class _Shard:
+    """Makes what `DocBin.to_bytes` makes, in the memory that the result takes before it is compressed.
+
+    No time is spent on tags, lemmas and the like, which are not in our Docs.
+    """
+
+    def __init__(self) -> None:
+        self.n_docs = 0
+        self.n_tokens = 0
+        # `srsly.msgpack_dumps` looks for extensions in all installed packages, each time: half a millisecond.
+        self._packer = Packer(use_bin_type=True)
+        self._words: Set[int] = set()
+        self._strings: Set[str] = set()
+        self._tokens, self._spaces, self._lengths = bytearray(), bytearray(), bytearray()
+        # The items of msgpack arrays, one for each Doc.
+        self._items = {name: bytearray() for name in ("cats", "flags", "span_groups", "user_data")}
+
+    def add(self, doc: Doc) -> None:
+        array = doc.to_array([*ATTRIBUTES, SPACY]).reshape(len(doc), len(ATTRIBUTES) + 1)
+        new = {*array[:, 0].tolist()} - self._words
+        self._words |= new
+        strings, pack = doc.vocab.strings, self._packer.pack
+        self._strings.update(strings[word] for word in new)
+        self._strings.update(ent.label_ for ent in doc.ents)
+        self._strings.update(span.label_ for group in doc.spans.values() for span in group)
+        self._tokens += array[:, :-1].tobytes()
+        self._spaces += array[:, -1].astype(bool).tobytes()
+        self._lengths += len(doc).to_bytes(4, sys.byteorder)
+        self._items["cats"] += pack(doc.cats)
+        self._items["flags"] += pack({"has_unknown_spaces": doc.has_unknown_spaces})
+        self._items["span_groups"] += pack(doc.spans.to_bytes())
+        self._items["user_data"] += pack(pack(doc.user_data))
+        self.n_docs += 1
+        self.n_tokens += len(doc)
+
+    def to_bytes(self) -> bytes:
+        pack = self._packer.pack
+        values = {
+            "version": DOCBIN_VERSION,
+            "attrs": ATTRIBUTES,
+            "tokens": bytes(self._tokens),
+            "spaces": bytes(self._spaces),
+            "lengths": bytes(self._lengths),
+            "strings": sorted(self._strings),
+        }
+        zipper = zlib.compressobj()
+        parts = [zipper.compress(bytes([MSGPACK_MAP | len(values) + len(self._items)]))]
+        for name, value in values.items():
+            parts += [zipper.compress(pack(name)), zipper.compress(pack(value))]
+        for name, items in self._items.items():
+            head = pack(name) + MSGPACK_ARRAY + self.n_docs.to_bytes(4, "big")
+            parts += [zipper.compress(head), zipper.compress(items)]
+        return b"".join([*parts, zipper.flush()])
 
 
 def write_files(contents: Dict[Path, bytes]) -> None:
@@ -13,19 +210,84 @@ def write_files(contents: Dict[Path, bytes]) -> None:
     contents (Dict[Path, bytes]): What to write where. Folders that are missing are made.
     RAISES (BertHeadsError): H123 if a file cannot be written. Temporary files are removed.
     """
-    staged: Dict[Path, Path] = {}
-    path = Path()
-    try:
+    with Staging() as staging:
         for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise BertHeadsError("H123", path=path, found="there is a folder of this name")
-            staged[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            staged[path].write_bytes(content)
-        for path, temporary in staged.items():
-            os.replace(temporary, path)
+            staging.write(path, content)
+        staging.commit()
+
+
+def is_shards(folder: Path) -> bool:
+    """RETURNS (bool): Whether a folder is one that a DocWriter made: numbered `.spacy` files and nothing else."""
+    names = [entry.name for entry in folder.iterdir()]
+    return folder.suffix == ".spacy" and bool(names) and all(SHARD_NAME.fullmatch(name) for name in names)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written into, before time is spent on what is to be written.
+
+    folder (Path): It need not exist yet.
+    RAISES (BertHeadsError): H123 if it is a file, or is or would be in a folder that takes no files.
+    """
+    nearest = next((parent for parent in (folder, *folder.parents) if os.path.lexists(parent)), Path())
+    if not nearest.is_dir():
+        raise BertHeadsError("H123", path=folder, found=f"{nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise BertHeadsError("H123", path=folder, found=f"no permission to write into {nearest}")
+
+
+def write_bytes(temporary: Path, content: bytes, path: Path) -> None:
+    """Write a file under its temporary name.
+
+    temporary (Path): Where to write. Its folder is made.
+    content (bytes): What to write.
+    path (Path): Its name in the end, for messages.
+    RAISES (BertHeadsError): H123 if it cannot be written.
+    """
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
     except OSError as error:
         raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+
+
+def _clean_up(folder: Path) -> None:
+    """Remove what killed processes left. Windows cannot be asked whether a process lives, so there it stays."""
+    if os.name != "posix":
+        return
+    for entry in folder.iterdir():
+        match = UNFINISHED.fullmatch(entry.name)
+        if match and not _is_alive(int(match["pid"])):
+            if match["ending"] == "old":
+                _settle_old(entry, folder / match["name"])
+            else:
+                _remove(entry)
+
+
+def _settle_old(old: Path, path: Path) -> None:
+    """Remove what was replaced, or put it back if nothing came in its place."""
+    if os.path.lexists(old):
+        if path.exists():
+            _remove(old)
+        else:
+            os.replace(old, path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

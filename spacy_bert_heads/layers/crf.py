@@ -16,7 +16,7 @@ from ..types import TagIds
 from .crf_module import ConditionalRandomField, allowed_from_tags
 from .heads import unpad
 from .tag_paths import NumberedSpan, TagPaths, pad_scores, span_patterns, unnamed_scheme
-from .torch_shim import TorchShim
+from .torch_shim import CRF_ROLE, TorchShim
 
 # Ours, constrained by the tag scheme; or pytorch-crf's, as the reference
 CONSTRAINED, PYTORCH_CRF = "constrained", "pytorch-crf"
@@ -55,7 +55,7 @@ def crf(nO: Optional[int], *, kind: str, scheme: str, lr_scale: float) -> Model[
         _decode,
         init=_init,
         dims={"nO": nO},
-        shims=[TorchShim(_build_crf, lr_scale)],
+        shims=[TorchShim(_build_crf, lr_scale, role=CRF_ROLE)],
         attrs={"settings": settings},
     )
 
@@ -65,6 +65,8 @@ def crf_loss(
     emissions: List[Floats2d],
     targets: List[TagIds],
     rejected: Optional[Sequence[Sequence[NumberedSpan]]] = None,
+    *,
+    weight: float = 1.0,
 ) -> CrfLoss:
     """Negative log-likelihood of the gold tags, and -log(1 - P) of each rejected entity, summed for each Doc; the
     mean of that over the Docs that have any of them.
@@ -77,6 +79,7 @@ def crf_loss(
     targets (List[TagIds]): Gold tags of each Doc, UNKNOWN where there is none.
     rejected (Optional[Sequence[Sequence[NumberedSpan]]]): Entities of each Doc that somebody rejected. Only our own
         CRF can learn from them.
+    weight (float): Multiplies the gradients, also those of the CRF, but not the loss.
     RETURNS (CrfLoss): The loss. A Doc of no tokens, or without tags and rejected entities, adds nothing to it.
     RAISES (BertHeadsError): H230 for emissions of a wrong shape.
 
@@ -117,17 +120,20 @@ def crf_loss(
             loss = loss + losses.sum()
         break
     loss = loss / len(used)
-    loss.backward()
+    (loss * weight).backward()
     for i, gradient in zip(used, unpad(cast(Tensor, scores.grad), [len(targets[i]) for i in used])):
         d_emissions[i] = gradient
     return CrfLoss(float(loss.detach()), d_emissions, impossible, certain)
 
 
-def softmax_loss(emissions: List[Floats2d], targets: List[TagIds]) -> Tuple[float, List[Floats2d]]:
+def softmax_loss(
+    emissions: List[Floats2d], targets: List[TagIds], *, weight: float = 1.0
+) -> Tuple[float, List[Floats2d]]:
     """Cross-entropy of each token by itself, mean over the tokens that have a tag, as in BertForTokenClassification.
 
     emissions (List[Floats2d]): Tag scores of each Doc. Float, (n_tokens, nO).
     targets (List[TagIds]): Gold tags of each Doc, UNKNOWN where there is none.
+    weight (float): Multiplies the gradient, but not the loss.
     RETURNS (Tuple[float, List[Floats2d]]): The loss in nats and its gradient for the emissions.
     """
     lengths = [len(scores) for scores in emissions]
@@ -136,7 +142,7 @@ def softmax_loss(emissions: List[Floats2d], targets: List[TagIds]) -> Tuple[floa
     if not bool((gold != UNKNOWN).any()):
         return 0.0, [scores * 0 for scores in emissions]
     loss = torch.nn.functional.cross_entropy(flat, gold, ignore_index=UNKNOWN)
-    loss.backward()
+    (loss * weight).backward()
     gradients = torch.split(cast(Tensor, flat.grad), lengths)
     return float(loss.detach()), [cast(Floats2d, torch2xp(gradient)) for gradient in gradients]
 

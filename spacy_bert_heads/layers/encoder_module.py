@@ -143,14 +143,23 @@ def rebuild(config: Dict[str, Any], tokenizer_files: Dict[str, bytes]) -> Encode
     config (Dict[str, Any]): The Hugging Face config.
     tokenizer_files (Dict[str, bytes]): Content of the files that `dump_tokenizer` gave.
     """
+    hf_config = rebuild_config(config)
+    return Encoder(rebuild_tokenizer(hf_config, tokenizer_files), EncoderModule(AutoModel.from_config(hf_config)))
+
+
+def rebuild_config(config: Dict[str, Any]) -> Any:
+    """RETURNS (PretrainedConfig): From what its `to_dict` gave."""
     config = dict(config)
-    hf_config = AutoConfig.for_model(config.pop("model_type"), **config)
+    return AutoConfig.for_model(config.pop("model_type"), **config)
+
+
+def rebuild_tokenizer(hf_config: Any, tokenizer_files: Dict[str, bytes]) -> Any:
+    """The tokenizer as it was saved; see rebuild."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in tokenizer_files.items():
             (Path(folder) / name).write_bytes(content)
         hf_config.save_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
-    return Encoder(tokenizer, EncoderModule(AutoModel.from_config(hf_config)))
+        return AutoTokenizer.from_pretrained(folder, use_fast=True)
 
 
 def dump_tokenizer(tokenizer: Any) -> Dict[str, bytes]:
@@ -158,6 +167,18 @@ def dump_tokenizer(tokenizer: Any) -> Dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+
+
+def enable_checkpointing(module: EncoderModule) -> None:
+    """Trade time for memory in training: keep each layer's input, compute what is within again when it is needed.
+
+    RAISES (BertHeadsError): H236 if the model cannot.
+
+    SOURCE: Chen et al. (2016).
+    """
+    if not getattr(module.transformer, "supports_gradient_checkpointing", False):
+        raise BertHeadsError("H236", found=module.transformer.config.model_type)
+    module.transformer.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def max_positions(encoder: Encoder) -> int:

@@ -7,7 +7,18 @@ import torch
 from thinc.api import get_torch_default_device
 from torch import Tensor
 
-from .encoder_module import Encoder, dump_tokenizer, max_positions, rebuild
+from ..errors import BertHeadsError
+from .encoder_module import (
+    Encoder,
+    dump_tokenizer,
+    enable_checkpointing,
+    max_positions,
+    rebuild,
+    rebuild_config,
+    rebuild_tokenizer,
+)
+from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
+from .special_tokens import SpecialTokens
 from .torch_shim import TorchShim, dump_weights, load_weights
 
 
@@ -15,55 +26,132 @@ class EncoderShim(TorchShim):
     """Holds an encoder once there is one, runs it, and saves it with its tokenizer.
 
     hidden_states (bool): Whether to return the output of every layer too.
-    precision (str): "fp32", or "bf16" for autocast to bfloat16. Outputs are float32 either way.
+    precision (str): Of predictions; see resolve_precision. Outputs are float32 in any case.
+    train_precision (str): Of training.
+    gradient_checkpointing (bool): Whether training keeps each layer's input only, and computes the rest again.
+
+    An exported encoder can take the torch module's place: `runtime` then runs every prediction, there is nothing to
+    train, and it is saved instead of the weights. It has
+
+        backend, precision (str): Saved with it; both and the bytes go to `export.runtimes.load_runtime`.
+        to_bytes() -> bytes
+        run(input_ids, attention_mask) -> Dict[str, numpy arrays or a list of them]: Int64 arrays, (n_windows,
+            n_pieces), to what EncoderModule.forward returns.
     """
 
-    def __init__(self, *, hidden_states: bool, precision: str) -> None:
+    def __init__(
+        self, *, hidden_states: bool, precision: str, train_precision: str, gradient_checkpointing: bool
+    ) -> None:
         super().__init__()
         self.hidden_states = hidden_states
         self.precision = precision
+        self.train_precision = train_precision
+        self.gradient_checkpointing = gradient_checkpointing
         self.tokenizer: Any = None
+        self.runtime: Optional[Any] = None
+        self.special = SpecialTokens([], [], 0)
+        # Hugging Face's
+        self.config: Any = None
         self.max_positions = 0
 
     def set_encoder(self, encoder: Encoder) -> None:
-        """Take an encoder and move it to the current device."""
-        self.tokenizer = encoder.tokenizer
+        """Take an encoder and move it to the current device.
+
+        RAISES (BertHeadsError): H236 if it cannot do the gradient checkpointing that is asked for.
+        """
         self._model = encoder.module.to(get_torch_default_device())
+        if self.gradient_checkpointing:
+            enable_checkpointing(encoder.module)
         # Found by a walk over all modules, so once and not for every batch
-        self.max_positions = max_positions(encoder)
+        self._describe(encoder.module.transformer.config, encoder.tokenizer, max_positions(encoder))
+
+    def _describe(self, config: Any, tokenizer: Any, longest: int) -> None:
+        """Remember what is needed beside the module. config: Hugging Face's."""
+        self.config = config
+        self.tokenizer = tokenizer
+        self.special = SpecialTokens.of(tokenizer)
+        self.max_positions = longest
 
     @property
-    def encoder(self) -> Optional[Encoder]:
-        """RETURNS (Optional[Encoder]): Tokenizer and module, None before they are loaded."""
-        return None if self._model is None else Encoder(self.tokenizer, self._model)
+    def is_ready(self) -> bool:
+        """RETURNS (bool): Whether there is an encoder to run."""
+        return self._model is not None or self.runtime is not None
+
+    @property
+    def device(self) -> torch.device:
+        """RETURNS (torch.device): Where the module is; exported encoders take and give arrays of the CPU."""
+        return torch.device("cpu") if self._model is None else next(self._model.parameters()).device
+
+    def autocast(self, is_train: bool) -> Any:
+        """In this the encoder computes in its precision. One around several calls of `run` spares all but the first of
+        them rounding the weights.
+
+        RETURNS (ContextManager): torch.autocast.
+        RAISES (BertHeadsError): H233 for training in fp16, H234 for fp16 without a GPU.
+        """
+        dtype = None
+        if self.runtime is None:
+            precision = self.train_precision if is_train else self.precision
+            check_precision(precision, training=is_train)
+            dtype = AUTOCAST_TYPES.get(resolve_precision(precision, self.device))
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def run(self, input_ids: Tensor, attention_mask: Tensor, is_train: bool) -> Dict[str, Any]:
-        """Run the encoder on one rectangle of windows; see EncoderModule.forward. Keeps the graph if is_train."""
-        device = self.device
-        self._model.train(is_train)
-        with torch.set_grad_enabled(is_train):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-                named = self._model(input_ids.to(device), attention_mask.to(device), self.hidden_states)
+        """Run the encoder on one rectangle of windows; see EncoderModule.forward.
+
+        is_train (bool): Puts dropout into it, and keeps the graph, unless torch.no_grad() is in force.
+        RETURNS (Dict[str, Any]): The named outputs, in float32.
+        RAISES (BertHeadsError): H235 for training an exported encoder.
+        """
+        if self.runtime is not None:
+            if is_train:
+                raise BertHeadsError("H235", found=self.runtime.backend)
+            return _to_tensors(self.runtime.run(input_ids.numpy(), attention_mask.numpy()))
+        if self._model.training != is_train:
+            self._model.train(is_train)
+        with torch.set_grad_enabled(is_train and torch.is_grad_enabled()):
+            with self.autocast(is_train):
+                named = self._model(input_ids, attention_mask, self.hidden_states)
             return {
                 name: output.float() if isinstance(output, Tensor) else tuple(layer.float() for layer in output)
                 for name, output in named.items()
             }
 
     def to_bytes(self) -> bytes:
-        if self._model is None:
-            return srsly.msgpack_dumps({"config": None, "tokenizer": None, "state": None})
-        return srsly.msgpack_dumps(
-            {
-                "config": self._model.transformer.config.to_dict(),
-                "tokenizer": dump_tokenizer(self.tokenizer),
-                "state": dump_weights(self._model),
+        msg: Dict[str, Any] = {"config": None, "tokenizer": None, "state": None}
+        if self.is_ready:
+            msg["config"] = self.config.to_dict()
+            msg["tokenizer"] = dump_tokenizer(self.tokenizer)
+        if self.runtime is not None:
+            msg["max_positions"] = self.max_positions
+            msg["runtime"] = {
+                "backend": self.runtime.backend,
+                "precision": self.runtime.precision,
+                "data": self.runtime.to_bytes(),
             }
-        )
+        else:
+            msg["state"] = dump_weights(self._model)
+        return srsly.msgpack_dumps(msg)
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
         msg = srsly.msgpack_loads(bytes_data)
-        if msg["state"] is not None:
+        if msg.get("runtime"):
+            from ..export.runtimes import load_runtime
+
+            self._model = None
+            config = rebuild_config(msg["config"])
+            self._describe(config, rebuild_tokenizer(config, msg["tokenizer"]), msg["max_positions"])
+            self.runtime = load_runtime(**msg["runtime"])
+        elif msg["state"] is not None:
+            self.runtime = None
             encoder = rebuild(msg["config"], msg["tokenizer"])
             load_weights(encoder.module, msg["state"])
             self.set_encoder(encoder)
         return self
+
+
+def _to_tensors(named: Dict[str, Any]) -> Dict[str, Any]:
+    return {
+        name: tuple(map(torch.from_numpy, output)) if isinstance(output, (list, tuple)) else torch.from_numpy(output)
+        for name, output in named.items()
+    }

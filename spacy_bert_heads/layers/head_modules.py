@@ -51,19 +51,22 @@ class SequenceTagger(torch.nn.Module):
             self.lstm = torch.nn.LSTM(nI, lstm_width // 2, num_layers=lstm_depth, bidirectional=True, batch_first=True)
         self.linear = _linear(nI if lstm_width is None else lstm_width, nO)
 
-    def forward(self, X: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, X: Tensor, lengths: Tensor, lstm_type: Optional[torch.dtype] = None) -> Tensor:
         """Score tags.
 
         X (Tensor): Token vectors, padded on the right. Float, (n_docs, n_tokens, nI), at least one token.
         lengths (Tensor): Tokens of each Doc, on the CPU; 0 is allowed. Int64, (n_docs,).
+        lstm_type (Optional[torch.dtype]): What the LSTM computes in. None: float32, as everything else here.
         RETURNS (Tensor): Emissions; those of padding mean nothing. Float, (n_docs, n_tokens, nO).
         """
         X = self.dropout(X)
         if self.lstm is not None:
             # A packed sequence cannot be empty: a Doc of no tokens lends one row of padding
             packed = pack_padded_sequence(X, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
-            hidden, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=X.shape[1])
-            X = self.dropout(hidden)
+            with torch.autocast(X.device.type, dtype=lstm_type, enabled=lstm_type is not None):
+                packed, _ = self.lstm(packed)
+            hidden, _ = pad_packed_sequence(packed, batch_first=True, total_length=X.shape[1])
+            X = self.dropout(hidden.float())
         return self.linear(X)
 
 

@@ -1,14 +1,17 @@
 """thinc layers around the heads' torch modules: arrays in, arrays out."""
 
+from functools import partial
 from typing import Any, Callable, List, Optional, Tuple, cast
 
+import numpy
 import torch
-from thinc.api import ArgsKwargs, Model
+from thinc.api import ArgsKwargs, Model, get_array_module
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
 from .head_modules import Classifier, SequenceTagger
+from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
 from .torch_shim import TorchShim
 
 
@@ -24,16 +27,20 @@ def classifier(nO: Optional[int], lr_scale: float, dropout_samples: int = 1) -> 
 
 
 def sequence_tagger(
-    nO: Optional[int], *, lstm_width: Optional[int], lstm_depth: int, lr_scale: float
+    nO: Optional[int], *, lstm_width: Optional[int], lstm_depth: int, lr_scale: float, precision: str
 ) -> Model[List[Floats2d], List[Floats2d]]:
     """Token vectors, (n_tokens, nI) per Doc, to emissions, (n_tokens, nO) per Doc.
 
-    RAISES (BertHeadsError): H214 if the LSTM's width cannot be split between two directions.
+    precision (str): What the LSTM computes in when it predicts; see resolve_precision.
+    RAISES (BertHeadsError): H214 if the LSTM's width cannot be split between two directions, H209 for an unknown
+        precision.
     """
+    check_precision(precision, training=False)
     if lstm_width is not None:
         check_lstm_width(lstm_width)
     attrs = {"lstm_width": lstm_width, "lstm_depth": lstm_depth}
-    return head_layer("sequence_tagger", _forward_tagger, TorchShim(SequenceTagger, lr_scale), nO, attrs)
+    forward = partial(_forward_tagger, precision=precision)
+    return head_layer("sequence_tagger", forward, TorchShim(SequenceTagger, lr_scale), nO, attrs)
 
 
 def check_lstm_width(width: int) -> None:
@@ -81,14 +88,15 @@ def _forward_classifier(model: Model, X: Floats2d, is_train: bool) -> Tuple[Floa
 
 
 def _forward_tagger(
-    model: Model, X: List[Floats2d], is_train: bool
+    model: Model, X: List[Floats2d], is_train: bool, *, precision: str
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
     shim = prepare(model, is_train)
     lengths = [len(Xi) for Xi in X]
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in X], lambda dY: X
     Xt = pad(X, shim.device).requires_grad_(is_train)
-    Yt, bp_torch = shim(ArgsKwargs((Xt, torch.tensor(lengths)), {}), is_train)
+    lstm_type = None if is_train else AUTOCAST_TYPES.get(resolve_precision(precision, shim.device))
+    Yt, bp_torch = shim(ArgsKwargs((Xt, torch.tensor(lengths)), {"lstm_type": lstm_type}), is_train)
 
     def backprop(dY: List[Floats2d]) -> List[Floats2d]:
         d_inputs = bp_torch(ArgsKwargs((Yt,), {"grad_tensors": pad(dY, shim.device)}))
@@ -99,11 +107,22 @@ def _forward_tagger(
 
 def pad(arrays: List[Floats2d], device: torch.device) -> torch.Tensor:
     """One tensor of arrays of different lengths, zeros on the right. Float, (n_docs, n_tokens, width)."""
-    tensors = [xp2torch(array, device=device) for array in arrays]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
+    flat: Any = arrays[0] if len(arrays) == 1 else get_array_module(arrays[0]).concatenate(arrays)
+    flat_t = xp2torch(flat, device=device)
+    lengths = [len(array) for array in arrays]
+    padded = flat_t.new_zeros((len(arrays) * max(lengths), flat_t.shape[1]))
+    padded.index_copy_(0, _cells(lengths).to(device), flat_t)
+    return padded.view(len(arrays), max(lengths), -1)
 
 
 def unpad(tensor: torch.Tensor, lengths: List[int]) -> List[Floats2d]:
     """The arrays back out of a padded tensor."""
-    padded: Any = torch2xp(tensor)
-    return [cast(Floats2d, padded[i, :length]) for i, length in enumerate(lengths)]
+    flat: Any = torch2xp(tensor.flatten(0, 1).index_select(0, _cells(lengths).to(tensor.device)))
+    ends = numpy.cumsum([0, *lengths]).tolist()
+    return [cast(Floats2d, flat[start:stop]) for start, stop in zip(ends, ends[1:])]
+
+
+def _cells(lengths: List[int]) -> torch.Tensor:
+    """Where the rows of arrays of these lengths lie when each is padded to the longest. Int64, (sum of lengths,)."""
+    inside = numpy.arange(max(lengths)) < numpy.array(lengths)[:, None]
+    return torch.from_numpy(numpy.flatnonzero(inside))

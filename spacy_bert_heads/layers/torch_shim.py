@@ -1,8 +1,9 @@
 """PyTorch modules inside thinc models: built late, saved without pickle, with a learning rate of their own."""
 
 import copy
+import os
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Optional, cast
+from typing import Any, Callable, Dict, Iterator, Optional, Set, cast
 
 import srsly
 import torch
@@ -13,6 +14,14 @@ from thinc.shims import Shim
 from thinc.types import ArgsKwargs, FloatsXd
 from thinc.util import torch2xp, xp2torch
 
+if hasattr(os, "register_at_fork"):
+    # A forked process has torch's thread pool without its threads, and would wait for them for ever:
+    # nlp.pipe(n_process=2) where processes are forked
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+# What parameters belong to; each has its own learning rate
+ENCODER_ROLE, HEAD_ROLE, CRF_ROLE = "encoder", "head", "crf"
+
 
 class TorchShim(PyTorchShim):
     """thinc's PyTorchShim for a module whose size is known only at initialisation.
@@ -20,12 +29,40 @@ class TorchShim(PyTorchShim):
     build_module (Callable[..., torch.nn.Module]): Makes the module from keyword arguments; those are saved with
         the weights, so that a loaded pipeline can build the module before it fills it.
     lr_scale (float): Multiplies the optimizer's learning rate for this module's parameters.
+    role (Optional[str]): What our optimizer takes the parameters for: "encoder", "head" or "crf". None: an encoder if
+        there is no `build_module`, otherwise a head.
     """
 
-    def __init__(self, build_module: Optional[Callable[..., torch.nn.Module]] = None, lr_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        build_module: Optional[Callable[..., torch.nn.Module]] = None,
+        lr_scale: float = 1.0,
+        role: Optional[str] = None,
+    ) -> None:
+        # The optimizer that has our gradients and has not stepped yet
+        self.stepped_by: Any = None
+        # Training passes since the last step, and parameters for which the optimizer switched gradients off
+        self.n_updates = 0
+        self.frozen: Set[str] = set()
         super().__init__(None)
         self._build_module = build_module
         self.lr_scale = lr_scale
+        self.role = role or (ENCODER_ROLE if build_module is None else HEAD_ROLE)
+
+    @property
+    def _model(self) -> Any:
+        """The module after the step that is still due, if one is: see AdamW in training/optimizer.py."""
+        self.settle()
+        return self._module
+
+    @_model.setter
+    def _model(self, module: Any) -> None:
+        self._module = module
+
+    def settle(self) -> None:
+        """Let the optimizer that has our gradients step."""
+        if self.stepped_by is not None:
+            self.stepped_by.apply()
 
     @property
     def module(self) -> Any:
@@ -44,16 +81,27 @@ class TorchShim(PyTorchShim):
         with torch.no_grad():
             return self._model(*inputs.args, **inputs.kwargs)
 
+    def begin_update(self, inputs: ArgsKwargs) -> Any:
+        """Run the module for training; see PyTorchShim."""
+        self.n_updates += 1
+        return super().begin_update(inputs)
+
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step every parameter that has a gradient, then clear the gradients.
 
-        optimizer (Optimizer): thinc's. A plain callable of three arguments, as in `nlp.rehearse`, is stepped
-            without the module's learning rate scale.
+        optimizer (Optimizer): thinc's, or ours, which collects the gradients of all components and steps later. A
+            plain callable of three arguments, as in `nlp.rehearse`, is stepped without the module's learning rate
+            scale.
         """
-        if self._model is None:
+        if self._module is None:
             return
+        collect = getattr(optimizer, "collect", None)
+        if collect is not None:
+            collect(self)
+            return
+        self.n_updates = 0
         extra = {"lr_scale": self.lr_scale} if isinstance(optimizer, Optimizer) else {}
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in self._module.named_parameters():
             if parameter.grad is None:
                 continue
             weights, _ = optimizer(
@@ -89,6 +137,7 @@ class TorchShim(PyTorchShim):
 
     def copy(self) -> "TorchShim":
         """A deep copy under an id of its own: optimizers tell parameters apart by the shim's id."""
+        self.settle()
         copied = copy.deepcopy(self)
         with Shim.global_id_lock:
             Shim.global_id += 1

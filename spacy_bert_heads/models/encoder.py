@@ -5,25 +5,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, cast
 
-import torch
 from spacy.tokens import Doc
 from spacy.util import SimpleFrozenDict
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
 from thinc.api import Model
 from thinc.util import torch2xp, xp2torch
-from torch import Tensor
 from transformers.file_utils import ModelOutput
 
 from ..errors import BertHeadsError
 from ..layers.encoder_module import Encoder, build_from_scratch, load_pretrained
 from ..layers.encoder_shim import EncoderShim
+from ..layers.precision import check_precision
 from ..types import NamedArrays
+from .batches import WindowBatch
 from .listeners import replace_listener, replace_listener_cfg
-from .windows import SpecialTokens, WindowedDoc, make_windowed_doc, pad_windows, tokenize
-
-PRECISIONS = ("fp32", "bf16")
-# One window: its Doc, its number within the Doc, and its ids
-Row = Tuple[int, int, List[int]]
+from .outputs import EncoderOutputs, Wordpieces
+from .passes import Rows, run_batch
+from .windows import make_windowed_doc, tokenize
 
 
 @dataclass
@@ -32,7 +30,7 @@ class EncoderSettings:
 
     window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
     overlap (int): Wordpieces that neighbouring windows share.
-    max_batch_pieces (int): Wordpieces, padding counted, that a prediction sends through the encoder at once.
+    max_batch_pieces (int): Wordpieces, padding counted, that go through the encoder at once.
     """
 
     window: Optional[int]
@@ -43,7 +41,9 @@ class EncoderSettings:
 def build_bert_encoder_v1(
     name: str,
     hidden_states: bool = False,
-    precision: str = "fp32",
+    precision: str = "auto",
+    train_precision: Optional[str] = None,
+    gradient_checkpointing: bool = False,
     window: Optional[int] = None,
     overlap: int = 64,
     tokenizer_config: Dict[str, Any] = SimpleFrozenDict(),
@@ -53,13 +53,16 @@ def build_bert_encoder_v1(
 
     name (str): Folder, `package:IMPORT_NAME/SUBFOLDER`, or an id on the Hugging Face hub.
     hidden_states (bool): Whether to expose the output of every layer too.
-    precision (str): "fp32", or "bf16" for autocast to bfloat16, in training and prediction.
+    precision (str): What predictions compute in: "fp32", "bf16", "fp16" (GPU only), or "auto": bf16 where the device
+        computes in it by itself, else fp32. Weights, outputs and the heads' losses are fp32 in any case.
+    train_precision (Optional[str]): The same for training, which fp16 is not for. None: as `precision`.
+    gradient_checkpointing (bool): Train in less memory and more time: of each layer only the input is kept.
     window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
     overlap (int): Wordpieces that neighbouring windows of a long Doc share.
     tokenizer_config (Dict[str, Any]): Arguments for `AutoTokenizer.from_pretrained`.
     transformer_config (Dict[str, Any]): Settings that replace those of the encoder's own config, such as
         `hidden_dropout_prob`.
-    RAISES (BertHeadsError): H209 for an unknown precision.
+    RAISES (BertHeadsError): H209 for an unknown precision, H233 for training in fp16.
     """
 
     # A partial, not a closure: pipelines are pickled for other processes
@@ -69,7 +72,7 @@ def build_bert_encoder_v1(
         tokenizer_config=dict(tokenizer_config),
         transformer_config=dict(transformer_config),
     )
-    return _encoder_model(load, hidden_states, precision, window, overlap)
+    return _encoder_model(load, hidden_states, precision, train_precision, gradient_checkpointing, window, overlap)
 
 
 def build_bert_from_scratch_v1(
@@ -82,7 +85,9 @@ def build_bert_from_scratch_v1(
     lowercase: bool = True,
     dropout: float = 0.1,
     hidden_states: bool = False,
-    precision: str = "fp32",
+    precision: str = "auto",
+    train_precision: Optional[str] = None,
+    gradient_checkpointing: bool = False,
     overlap: int = 64,
 ) -> Model[List[Doc], FullTransformerBatch]:
     """A BERT with random weights, whose WordPiece vocabulary is learned from the training texts when the model is
@@ -96,7 +101,7 @@ def build_bert_from_scratch_v1(
     vocab_size (int): Vocabulary entries at most.
     lowercase (bool): Whether to lower-case and strip accents.
     dropout (float): BERT's own dropout, in hidden states and attention.
-    hidden_states, precision, overlap: see build_bert_encoder_v1.
+    hidden_states, precision, train_precision, gradient_checkpointing, overlap: see build_bert_encoder_v1.
     """
 
     load = partial(
@@ -110,7 +115,7 @@ def build_bert_from_scratch_v1(
         lowercase=lowercase,
         dropout=dropout,
     )
-    return _encoder_model(load, hidden_states, precision, None, overlap)
+    return _encoder_model(load, hidden_states, precision, train_precision, gradient_checkpointing, None, overlap)
 
 
 def initialize_encoders(model: Model, docs: Iterable[Doc], vocab: Optional[Path] = None) -> None:
@@ -148,17 +153,26 @@ def _encoder_model(
     load: Callable[..., Encoder],
     hidden_states: bool,
     precision: str,
+    train_precision: Optional[str],
+    gradient_checkpointing: bool,
     window: Optional[int],
     overlap: int,
 ) -> Model[List[Doc], FullTransformerBatch]:
-    if precision not in PRECISIONS:
-        raise BertHeadsError("H209", found=precision, expected=", ".join(PRECISIONS))
+    check_precision(precision, training=False)
+    check_precision(train_precision or precision, training=train_precision is not None)
     return Model(
         "bert_encoder",
         forward,
         init=init,
         dims={"nO": None},
-        shims=[EncoderShim(hidden_states=hidden_states, precision=precision)],
+        shims=[
+            EncoderShim(
+                hidden_states=hidden_states,
+                precision=precision,
+                train_precision=train_precision or precision,
+                gradient_checkpointing=gradient_checkpointing,
+            )
+        ],
         attrs={
             "load": load,
             "settings": EncoderSettings(window, overlap),
@@ -175,7 +189,7 @@ def init(model: Model, X: Optional[Iterable[Doc]] = None, Y: Any = None) -> None
 
 def _initialize(model: Model, docs: Iterable[Doc], vocab: Optional[Path]) -> None:
     shim = cast(EncoderShim, model.shims[0])
-    if shim.encoder is None:
+    if not shim.is_ready:
         shim.set_encoder(model.attrs["load"]((doc.text for doc in docs), vocab=vocab))
         model.set_dim("nO", shim.module.transformer.config.hidden_size)
 
@@ -186,46 +200,30 @@ def forward(
     """Encode Docs.
 
     docs (Sequence[Doc]): The Docs. Empty ones get one window of special tokens only.
-    is_train (bool): Keeps the graph and reads all windows in one rectangle. For prediction windows of like length
-        go through in rectangles of at most `max_batch_pieces` wordpieces, whatever the length of the texts.
+    is_train (bool): Whether gradients will follow. Windows of like length go through together in any case, at most
+        `max_batch_pieces` wordpieces at once, whatever the length of the texts; see passes.run_batch.
     RETURNS: The outputs, split by Doc in `doc_data`, and a callback that takes named gradients, one TransformerData
         per Doc, and adds up the gradients of the encoder's parameters.
     RAISES (BertHeadsError): H210 if the encoder has not been initialised.
     """
     docs = list(docs)
     shim = cast(EncoderShim, model.shims[0])
-    encoder = shim.encoder
-    if encoder is None:
+    if not shim.is_ready:
         raise BertHeadsError("H210")
-    special = SpecialTokens.of(encoder.tokenizer)
-    longest = shim.max_positions
+    special, longest = shim.special, shim.max_positions
     settings: EncoderSettings = model.attrs["settings"]
     window = longest if settings.window is None else min(longest, settings.window)
-    windowed = [
-        make_windowed_doc(pieces, special, window, _fitting_overlap(settings.overlap, window - len(special)))
-        for pieces in tokenize(encoder.tokenizer, docs)
-    ]
-    rows: List[Row] = [
-        (i, number, [*special.prefix, *doc.pieces.ids[start:stop].tolist(), *special.suffix])
-        for i, doc in enumerate(windowed)
-        for number, (start, stop) in enumerate(doc.windows)
-    ]
-    outputs = [_empty_outputs(model, doc, shim.hidden_states) for doc in windowed]
-    graph: Dict[str, Any] = {}
-    for batch in [rows] if is_train else _batch_by_length(rows, settings.max_batch_pieces):
-        ids, mask = pad_windows([row[2] for row in batch], special.pad)
-        named = shim.run(torch.from_numpy(ids), torch.from_numpy(mask), is_train)
-        _scatter(named, batch, outputs)
-        graph = named if is_train else {}
+    overlap = _fitting_overlap(settings.overlap, window - len(special))
+    windowed = [make_windowed_doc(pieces, special, window, overlap) for pieces in tokenize(shim.tokenizer, docs)]
+    batch = WindowBatch(windowed, special)
+    rows, bp_rows = run_batch(shim, batch, settings.max_batch_pieces, is_train)
     doc_data = [
-        TransformerData(_wordpiece_batch(doc, special, encoder.tokenizer), ModelOutput(output), doc.align)
-        for doc, output in zip(windowed, outputs)
+        EncoderOutputs(Wordpieces(doc, special, shim.tokenizer), ModelOutput(named), doc.align)
+        for doc, named in zip(windowed, _split(rows, batch))
     ]
 
     def backprop(d_doc_data: List[TransformerData]) -> List[Doc]:
-        tensors, gradients = _gather_gradients(model, graph, rows, d_doc_data)
-        if tensors:
-            torch.autograd.backward(tensors, gradients)
+        bp_rows(_join([data.model_output for data in d_doc_data], rows, batch, model.ops))
         return docs
 
     batch_data = FullTransformerBatch(
@@ -233,7 +231,7 @@ def forward(
         wordpieces=WordpieceBatch.empty(),
         model_output=ModelOutput(),
         align=TransformerData.empty().align,
-        cached_doc_data=doc_data,
+        cached_doc_data=cast(List[TransformerData], doc_data),
     )
     return batch_data, backprop
 
@@ -243,84 +241,38 @@ def _fitting_overlap(overlap: int, capacity: int) -> int:
     return min(overlap, capacity // 2)
 
 
-def _batch_by_length(rows: List[Row], max_pieces: int) -> List[List[Row]]:
-    """Windows of like length together, longest first, at most max_pieces padded wordpieces in a batch."""
-    batches: List[List[Row]] = []
-    for row in sorted(rows, key=lambda row: -len(row[2])):
-        if batches and len(batches[-1][0][2]) * (len(batches[-1]) + 1) <= max_pieces:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
-
-
-def _empty_outputs(model: Model, doc: WindowedDoc, hidden_states: bool) -> NamedArrays:
-    n_windows, width = len(doc.windows), model.get_dim("nO")
-    named: NamedArrays = {
-        "last_hidden_state": model.ops.alloc3f(n_windows, doc.width, width),
-        "pooler_output": model.ops.alloc2f(n_windows, width),
-    }
-    if hidden_states:
-        n_layers = model.shims[0].module.transformer.config.num_hidden_layers  # type: ignore[attr-defined]
-        named["hidden_states"] = [model.ops.alloc3f(n_windows, doc.width, width) for _ in range(n_layers + 1)]
-    return named
-
-
-def _scatter(named: Dict[str, Any], batch: List[Row], outputs: List[NamedArrays]) -> None:
-    """Copy a batch of windows into the arrays of their Docs, which so own their memory."""
-    pooled: Any = torch2xp(named["pooler_output"].detach())
-    last: Any = torch2xp(named["last_hidden_state"].detach())
-    hidden: List[Any] = [torch2xp(layer.detach()) for layer in named.get("hidden_states", ())]
-    for row, (i, number, ids) in enumerate(batch):
-        output: Any = outputs[i]
-        length = len(ids)
-        output["pooler_output"][number] = pooled[row]
-        output["last_hidden_state"][number, :length] = last[row, :length]
-        for target, source in zip(output.get("hidden_states", ()), hidden):
-            target[number, :length] = source[row, :length]
-
-
-def _gather_gradients(
-    model: Model, graph: Dict[str, Any], rows: List[Row], d_doc_data: List[TransformerData]
-) -> Tuple[List[Tensor], List[Tensor]]:
-    """Outputs in the graph that some head sent a gradient for, and those gradients, in the layout of the graph."""
-    tensors: List[Tensor] = []
-    gradients: List[Tensor] = []
-
-    def add(output: Tensor, per_doc: List[Any]) -> None:
-        if all(array is None for array in per_doc):
-            return
-        gradient: Any = model.ops.alloc(tuple(output.shape))
-        for row, (i, number, ids) in enumerate(rows):
-            if per_doc[i] is None:
-                continue
-            if gradient.ndim == 2:
-                gradient[row] = per_doc[i][number]
+def _split(rows: Rows, batch: WindowBatch) -> List[NamedArrays]:
+    """Each Doc's part of the outputs, not copied."""
+    split: List[NamedArrays] = [{} for _ in batch.docs]
+    for name, value in rows.items():
+        arrays: List[Any] = [torch2xp(tensor) for tensor in (value if isinstance(value, list) else [value])]
+        for i, doc in enumerate(batch.docs):
+            if name == "pooler_output":
+                parts = [array[batch.doc_windows[i] : batch.doc_windows[i + 1]] for array in arrays]
             else:
-                gradient[row, : len(ids)] = per_doc[i][number, : len(ids)]
-        tensors.append(output)
-        gradients.append(xp2torch(gradient, device=output.device))
-
-    for name, output in graph.items():
-        per_doc = [d_data.model_output.get(name) for d_data in d_doc_data]
-        if isinstance(output, Tensor):
-            add(output, per_doc)
-        else:
-            for layer, layer_output in enumerate(output):
-                add(layer_output, [None if arrays is None else arrays[layer] for arrays in per_doc])
-    return tensors, gradients
+                shape = (len(doc.windows), doc.width, -1)
+                parts = [array[batch.doc_rows[i] : batch.doc_rows[i + 1]].reshape(shape) for array in arrays]
+            split[i][name] = parts if isinstance(value, list) else parts[0]
+    return split
 
 
-def _wordpiece_batch(doc: WindowedDoc, special: SpecialTokens, tokenizer: Any) -> WordpieceBatch:
-    """The Doc's wordpieces in the form spacy-transformers users know."""
-    prefix = tokenizer.convert_ids_to_tokens(special.prefix)
-    suffix = tokenizer.convert_ids_to_tokens(special.suffix)
-    ids = [[*special.prefix, *doc.pieces.ids[a:b].tolist(), *special.suffix] for a, b in doc.windows]
-    input_ids, mask = pad_windows(ids, special.pad)
-    return WordpieceBatch(
-        strings=[[*prefix, *doc.pieces.strings[a:b], *suffix] for a, b in doc.windows],
-        input_ids=cast(Any, input_ids),
-        attention_mask=cast(Any, mask.astype("float32")),
-        lengths=[len(window) for window in ids],
-        token_type_ids=None,
-    )
+def _join(per_doc: List[Dict[str, Any]], rows: Rows, batch: WindowBatch, ops: Any) -> Rows:
+    """Gradients for the outputs that some head sent one for; zeros for Docs it sent none for."""
+    joined: Rows = {}
+    for name, output in rows.items():
+        values = [named.get(name) for named in per_doc]
+        if all(value is None for value in values):
+            continue
+        layers = output if isinstance(output, list) else [output]
+        ends = batch.doc_windows if name == "pooler_output" else batch.doc_rows
+        gradients = []
+        for number, tensor in enumerate(layers):
+            width = tensor.shape[-1]
+            gradient = ops.alloc2f(len(tensor), width)
+            for i, value in enumerate(values):
+                part = value[number] if isinstance(output, list) and value is not None else value
+                if part is not None:
+                    gradient[ends[i] : ends[i + 1]] = part.reshape(-1, width)
+            gradients.append(xp2torch(gradient, device=tensor.device))
+        joined[name] = gradients if isinstance(output, list) else gradients[0]
+    return joined

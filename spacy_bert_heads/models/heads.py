@@ -34,7 +34,7 @@ def build_pooled_classifier_v1(
     RAISES (BertHeadsError): H261 for fewer than one dropout sample.
     """
     if is_encoder(tok2vec):
-        tok2vec = pooled_vectors(replace_listener(cast(Model, tok2vec)), grad_factor=1.0)
+        tok2vec = pooled_vectors(replace_listener(cast(Model, tok2vec)), windows="mean", grad_factor=1.0)
     head = classifier(nO, lr_scale, dropout_samples)
     model: Model = Model("pooled_classifier", forward, init=init, layers=[tok2vec, head], dims={"nO": nO})
     model.set_ref("tok2vec", tok2vec)
@@ -50,6 +50,7 @@ def build_bilstm_crf_v1(
     crf: Optional[str] = "constrained",
     scheme: str = "bio",
     lr_scale: float = 20.0,
+    precision: str = "auto",
     nO: Optional[int] = None,
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors, BiLSTM, linear, CRF. Registered as spacy_bert_heads.BiLSTMCRF.v1.
@@ -64,16 +65,19 @@ def build_bilstm_crf_v1(
     scheme (str): How entities become tags: "bio", "biluo", "bioes" or "bmes".
     lr_scale (float): Multiplies the learning rate for BiLSTM, linear layer and CRF; at BERT's own rate a CRF
         stays almost untrained.
+    precision (str): What the BiLSTM computes in when it predicts, by the names of the encoder's precisions. The
+        linear layer, the CRF and all training are in fp32.
     nO (Optional[int]): Number of tags, if known.
     RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc; for its CRF see get_crf.
-    RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF, H331 for an unknown scheme.
+    RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF, H331 for an unknown scheme,
+        H209 for an unknown precision.
     """
     if crf is not None and crf not in KINDS:
         raise BertHeadsError("H216", found=crf, expected=", ".join(KINDS))
     TagScheme(scheme, [])
     if is_encoder(tok2vec):
         tok2vec = token_vectors(replace_listener(cast(Model, tok2vec)), pooling="first", grad_factor=1.0)
-    head = sequence_tagger(nO, lstm_width=lstm_width, lstm_depth=lstm_depth, lr_scale=lr_scale)
+    head = sequence_tagger(nO, lstm_width=lstm_width, lstm_depth=lstm_depth, lr_scale=lr_scale, precision=precision)
     decoder = None if crf is None else crf_layer(nO, kind=crf, scheme=scheme, lr_scale=lr_scale)
     layers: List[Model] = [tok2vec, head] if decoder is None else [tok2vec, head, decoder]
     model: Model = Model(

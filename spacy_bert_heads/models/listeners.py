@@ -17,9 +17,10 @@ from thinc.types import Floats2d, Ragged
 from ..errors import BertHeadsError
 from .encoder_views import Source, cls_as_pooled, gradient, mixed_layers, pooled_pieces
 
-# Of a token's wordpieces, and of a Doc's
+# Of a token's wordpieces, of a Doc, and of the [CLS] of a Doc's windows
 POOLINGS = ("first", "mean", "last")
 DOC_POOLINGS = ("pooler", "cls", "mean", "max", "attention")
+WINDOW_POOLINGS = ("mean", "first", "max")
 TRANSFORMER_LISTENER = "spacy-transformers.TransformerListener.v1"
 # Listener architectures and their counterparts with an encoder of their own
 PRIVATE_FORMS = {
@@ -65,6 +66,7 @@ def build_token_listener_v1(
 
 def build_pooled_listener_v1(
     pooling: str = "pooler",
+    windows: str = "mean",
     layer_mix: bool = False,
     lr_scale: float = 20.0,
     grad_factor: float = 1.0,
@@ -75,15 +77,17 @@ def build_pooled_listener_v1(
     pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh. "cls": [CLS] as it stands. "mean", "max",
         "attention" (a mean weighted by a learned query): of the Doc's wordpieces, without special tokens and padding;
         see encoder_views.pooled_pieces.
+    windows (str): What a Doc of several windows gets with "pooler" and "cls": the "mean" of theirs, that of the
+        "first", or the "max" of each component. The other poolings read the wordpieces of all windows.
     layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
         encoder needs hidden_states = true. Not with "pooler", which knows the last layer only.
     lr_scale (float): Multiplies the learning rate for what is learned here, layer mix and attention.
     grad_factor, upstream: see build_token_listener_v1.
-    RETURNS (Model): Docs to one vector per Doc, float (n_docs, width). With "pooler" and "cls" a Doc of several
-        windows gets their mean.
-    RAISES (BertHeadsError): H211 for an unknown pooling, H263 for a layer mix with "pooler".
+    RETURNS (Model): Docs to one vector per Doc, float (n_docs, width).
+    RAISES (BertHeadsError): H211 for an unknown pooling, H237 for an unknown way to put windows together, H263 for a
+        layer mix with "pooler".
     """
-    return pooled_vectors(EncoderListener(upstream), grad_factor, pooling, layer_mix, lr_scale)
+    return pooled_vectors(EncoderListener(upstream), windows, grad_factor, pooling, layer_mix, lr_scale)
 
 
 def build_token_vectors_v1(
@@ -103,12 +107,16 @@ def build_token_vectors_v1(
 def build_pooled_vectors_v1(
     encoder: Model[List[Doc], FullTransformerBatch],
     pooling: str = "pooler",
+    windows: str = "mean",
     layer_mix: bool = False,
     lr_scale: float = 20.0,
     grad_factor: float = 1.0,
 ) -> Model[List[Doc], Floats2d]:
-    """One vector per Doc from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1."""
-    return pooled_vectors(replace_listener(encoder), grad_factor, pooling, layer_mix, lr_scale)
+    """One vector per Doc from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1.
+
+    Settings: see build_pooled_listener_v1.
+    """
+    return pooled_vectors(replace_listener(encoder), windows, grad_factor, pooling, layer_mix, lr_scale)
 
 
 def build_transformer_vectors_v1(
@@ -150,11 +158,18 @@ def token_vectors(
 
 
 def pooled_vectors(
-    source: Source, grad_factor: float, pooling: str = "pooler", layer_mix: bool = False, lr_scale: float = 1.0
+    source: Source,
+    windows: str,
+    grad_factor: float,
+    pooling: str = "pooler",
+    layer_mix: bool = False,
+    lr_scale: float = 1.0,
 ) -> Model[List[Doc], Floats2d]:
     """Layer from TransformerData to pooled vectors; see build_pooled_listener_v1."""
     if pooling not in DOC_POOLINGS:
         raise BertHeadsError("H211", found=pooling, expected=", ".join(DOC_POOLINGS))
+    if windows not in WINDOW_POOLINGS:
+        raise BertHeadsError("H237", found=windows, expected=", ".join(WINDOW_POOLINGS))
     if layer_mix and pooling == "pooler":
         raise BertHeadsError("H263", expected=", ".join(DOC_POOLINGS[1:]))
     if layer_mix:
@@ -163,7 +178,7 @@ def pooled_vectors(
         source = cls_as_pooled(source)
     elif pooling != "pooler":
         return pooled_pieces(source, pooling, grad_factor, lr_scale)
-    forward = partial(_forward_pooled, grad_factor=grad_factor)
+    forward = partial(_forward_pooled, windows=windows, grad_factor=grad_factor)
     return Model("pooled_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
 
 
@@ -178,65 +193,89 @@ def _init_vectors(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) ->
 def _forward_tokens(
     model: Model, docs: List[Doc], is_train: bool, *, pooling: str, grad_factor: float
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Any]]:
+    """All Docs in one gather: their outputs are laid end to end, their tokens too."""
     ops: Any = model.ops
     width = _width(model)
     trf_data, bp_source = model.layers[0](docs, is_train)
-    # For each Doc the rows to read, one run of rows per token, and the tokens that have rows
-    rows, runs, tokens = [], [], []
-    for data in trf_data:
-        lengths = data.align.lengths
-        has_rows = numpy.flatnonzero(lengths)
-        ends = numpy.cumsum(lengths)[has_rows]
-        flat = data.align.dataXd
-        if pooling == "first":
-            flat = flat[ends - lengths[has_rows]]
-        elif pooling == "last":
-            flat = flat[ends - 1]
-        rows.append(flat)
-        runs.append(lengths[has_rows] if pooling == "mean" else numpy.ones(len(has_rows), dtype="int32"))
-        tokens.append(has_rows)
-    Y = []
-    for data, row, run, token in zip(trf_data, rows, runs, tokens):
-        vectors = data.model_output.last_hidden_state.reshape(-1, width)[row]
-        if pooling == "mean":
-            vectors = ops.reduce_mean(vectors, ops.asarray1i(run))
-        Yi: Any = ops.alloc2f(len(data.align.lengths), width)
-        Yi[token] = vectors
-        Y.append(Yi)
+    if not trf_data:
+        return [], lambda dY: bp_source([])
+    outputs = [data.model_output.last_hidden_state for data in trf_data]
+    first_row = numpy.cumsum([0, *(output.shape[0] * output.shape[1] for output in outputs)])
+    flat = [output.reshape(-1, width) for output in outputs]
+    # Not copied where there is one only, which may be that of a long Doc
+    X = flat[0] if len(flat) == 1 else ops.xp.concatenate(flat)
+    lengths = numpy.concatenate([data.align.lengths for data in trf_data])
+    # The rows of X that each token reads; tokens without any, such as white space, are left out
+    n_pairs = [len(data.align.dataXd) for data in trf_data]
+    rows = numpy.concatenate([data.align.dataXd for data in trf_data]) + numpy.repeat(first_row[:-1], n_pairs)
+    tokens = numpy.flatnonzero(lengths)
+    ends = numpy.cumsum(lengths)[tokens]
+    if pooling == "first":
+        rows = rows[ends - lengths[tokens]]
+    elif pooling == "last":
+        rows = rows[ends - 1]
+    rows, tokens = ops.asarray1i(rows.astype("int32")), ops.asarray1i(tokens.astype("int32"))
+    runs = ops.asarray1i(lengths[lengths > 0].astype("int32"))
+    vectors = X[rows]
+    if pooling == "mean":
+        vectors = ops.reduce_mean(vectors, runs)
+    Y: Any = ops.alloc2f(len(lengths), width)
+    Y[tokens] = vectors
+    first_token = numpy.cumsum([0, *(len(data.align.lengths) for data in trf_data)])
 
     def backprop(dY: List[Any]) -> Any:
-        d_trf_data = []
-        for data, row, run, token, dYi in zip(trf_data, rows, runs, tokens, dY):
-            d_vectors = dYi[token]
-            if pooling == "mean":
-                d_vectors = ops.backprop_reduce_mean(d_vectors, ops.asarray1i(run))
-            shape = data.model_output.last_hidden_state.shape
-            d_flat = ops.alloc2f(shape[0] * shape[1], width)
-            ops.scatter_add(d_flat, ops.asarray1i(row), ops.asarray2f(d_vectors * grad_factor))
-            d_trf_data.append(gradient(data, last_hidden_state=d_flat.reshape(shape)))
-        return bp_source(d_trf_data)
+        d_vectors = ops.xp.concatenate(dY)[tokens] * grad_factor
+        if pooling == "mean":
+            d_vectors = ops.backprop_reduce_mean(d_vectors, runs)
+        dX = ops.alloc2f(len(X), width)
+        ops.scatter_add(dX, rows, d_vectors)
+        d_outputs = _split(dX, first_row)
+        return bp_source(
+            [
+                gradient(data, last_hidden_state=d_output.reshape(output.shape))
+                for data, output, d_output in zip(trf_data, outputs, d_outputs)
+            ]
+        )
 
-    return Y, backprop
+    return _split(Y, first_token), backprop
 
 
 def _forward_pooled(
-    model: Model, docs: List[Doc], is_train: bool, *, grad_factor: float
+    model: Model, docs: List[Doc], is_train: bool, *, windows: str, grad_factor: float
 ) -> Tuple[Floats2d, Callable[[Floats2d], Any]]:
     ops: Any = model.ops
     trf_data, bp_source = model.layers[0](docs, is_train)
-    Y = ops.alloc2f(len(trf_data), _width(model))
-    for i, data in enumerate(trf_data):
-        Y[i] = data.model_output.pooler_output.mean(axis=0)
+    if not trf_data:
+        return ops.alloc2f(0, _width(model)), lambda dY: bp_source([])
+    outputs = [data.model_output.pooler_output for data in trf_data]
+    first_window = numpy.cumsum([0, *(len(output) for output in outputs)])
+    runs = ops.asarray1i(numpy.diff(first_window).astype("int32"))
+    X = ops.xp.concatenate(outputs)
+    which: Any = None
+    if windows == "mean":
+        Y = ops.reduce_mean(X, runs)
+    elif windows == "max":
+        Y, which = ops.reduce_max(X, runs)
+    else:
+        Y = X[ops.asarray1i(first_window[:-1].astype("int32"))]
 
     def backprop(dY: Floats2d) -> Any:
-        d_trf_data = []
-        for data, dYi in zip(trf_data, dY):
-            n_windows = len(data.model_output.pooler_output)
-            d_pooled = ops.xp.repeat(ops.xp.expand_dims(dYi, 0) * (grad_factor / n_windows), n_windows, axis=0)
-            d_trf_data.append(gradient(data, pooler_output=d_pooled))
-        return bp_source(d_trf_data)
+        dY = dY * grad_factor
+        if windows == "mean":
+            dX = ops.backprop_reduce_mean(dY, runs)
+        elif windows == "max":
+            dX = ops.backprop_reduce_max(dY, which, runs)
+        else:
+            dX = ops.alloc2f(len(X), dY.shape[1])
+            dX[ops.asarray1i(first_window[:-1].astype("int32"))] = dY
+        d_outputs = _split(dX, first_window)
+        return bp_source([gradient(data, pooler_output=d_output) for data, d_output in zip(trf_data, d_outputs)])
 
-    return Y, backprop
+    return cast(Floats2d, Y), backprop
+
+
+def _split(array: Any, ends: Any) -> List[Any]:
+    return [array[start:stop] for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist())]
 
 
 def _width(model: Model) -> int:

@@ -9,42 +9,8 @@ from spacy.tokens import Doc
 from thinc.types import Ragged
 
 from ..errors import BertHeadsError
+from ..layers.special_tokens import SpecialTokens
 from ..types import Ints, Window
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """The wordpieces a tokenizer puts around a text, such as [CLS] and [SEP].
-
-    prefix (List[int]): Ids in front of the text.
-    suffix (List[int]): Ids behind it.
-    pad (int): Id that fills a batch up to a rectangle.
-    """
-
-    prefix: List[int]
-    suffix: List[int]
-    pad: int
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> "SpecialTokens":
-        """Read them off a Hugging Face tokenizer by letting it wrap a text."""
-        if tokenizer.is_fast:
-            encoded = tokenizer("a")
-            ids, of_text = encoded["input_ids"], [part is not None for part in encoded.sequence_ids(0)]
-        else:
-            mark = -1
-            ids = tokenizer.build_inputs_with_special_tokens([mark])
-            of_text = [piece == mark for piece in ids]
-        start, stop = of_text.index(True), len(of_text) - of_text[::-1].index(True)
-        pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        prefix, suffix = ids[:start], ids[stop:]
-        if not prefix and not suffix:
-            # A tokenizer that adds nothing: something must stand in the window of an empty text
-            prefix = [pad if tokenizer.cls_token_id is None else tokenizer.cls_token_id]
-        return cls(prefix, suffix, pad)
-
-    def __len__(self) -> int:
-        return len(self.prefix) + len(self.suffix)
 
 
 @dataclass(frozen=True)
@@ -52,14 +18,12 @@ class Pieces:
     """The wordpieces of one Doc, special tokens not counted.
 
     ids (Ints): Vocabulary ids. Int64, (n_pieces,).
-    strings (List[str]): The same wordpieces as text.
     pair_tokens (Ints): Token index of every (token, wordpiece) pair that shares a character, ascending. (n_pairs,).
     pair_pieces (Ints): Wordpiece index of the same pairs. (n_pairs,).
     n_tokens (int): Length of the Doc. Tokens of white space may have no wordpiece.
     """
 
     ids: Ints
-    strings: List[str]
     pair_tokens: Ints
     pair_pieces: Ints
     n_tokens: int
@@ -104,7 +68,7 @@ def tokenize(tokenizer: Any, docs: List[Doc]) -> List[Pieces]:
         offsets = numpy.asarray(encoded["offset_mapping"][i], dtype="int64").reshape(-1, 2)
         pair_tokens, pair_pieces = align_offsets(doc, offsets)
         ids = numpy.asarray(encoded["input_ids"][i], dtype="int64")
-        pieces.append(Pieces(ids, encoded[i].tokens, pair_tokens, pair_pieces, len(doc)))
+        pieces.append(Pieces(ids, pair_tokens, pair_pieces, len(doc)))
     return pieces
 
 
@@ -184,23 +148,12 @@ def make_windowed_doc(pieces: Pieces, special: SpecialTokens, max_length: int, o
     return WindowedDoc(windows, pieces, align, width)
 
 
-def pad_windows(sequences: List[List[int]], pad: int) -> Tuple[Ints, Ints]:
-    """One rectangle of ids and its mask (1 for a wordpiece, 0 for padding). Int64, (n_windows, longest) each."""
-    width = max((len(ids) for ids in sequences), default=0)
-    ids_array = numpy.full((len(sequences), width), pad, dtype="int64")
-    mask = numpy.zeros((len(sequences), width), dtype="int64")
-    for row, ids in enumerate(sequences):
-        ids_array[row, : len(ids)] = ids
-        mask[row, : len(ids)] = 1
-    return ids_array, mask
-
-
 def _tokenize_words(tokenizer: Any, doc: Doc) -> Pieces:
     per_token = [tokenizer.tokenize(token.text) for token in doc]
     strings = [piece for token in per_token for piece in token]
     ids = numpy.array(tokenizer.convert_tokens_to_ids(strings), dtype="int64")
     pair_tokens = numpy.repeat(numpy.arange(len(doc)), [len(token) for token in per_token])
-    return Pieces(ids, strings, pair_tokens, numpy.arange(len(strings)), len(doc))
+    return Pieces(ids, pair_tokens, numpy.arange(len(strings)), len(doc))
 
 
 def _int32(array: Ints) -> Any:

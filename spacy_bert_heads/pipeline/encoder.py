@@ -15,6 +15,7 @@ from transformers.file_utils import ModelOutput
 
 from ..errors import BertHeadsError
 from ..models.encoder import initialize_encoders, is_encoder
+from ..models.outputs import EncoderOutputs, own_memory
 
 
 class PendingBatch:
@@ -78,7 +79,9 @@ class BertEncoder(Transformer):
     model (Model): spacy_bert_heads.BertEncoder.v1 or spacy_bert_heads.BertFromScratch.v1.
     set_extra_annotations (Callable): Called with the Docs and the outputs after each prediction.
     name (str): The component's name.
-    max_batch_items (int): Wordpieces, padding counted, that a prediction sends through the encoder at once.
+    max_batch_items (int): Wordpieces, padding counted, that go through the encoder at once, in training too.
+    keep_outputs (bool): Whether outputs stay on the Docs. If not, they are removed when all of our heads that listen
+        have annotated them; where another component listens too, or a head is disabled, they stay.
     RAISES (BertHeadsError): H251 for a model of another architecture.
     """
 
@@ -90,12 +93,27 @@ class BertEncoder(Transformer):
         *,
         name: str,
         max_batch_items: int,
+        keep_outputs: bool,
     ) -> None:
         if not is_encoder(model):
             raise BertHeadsError("H251")
         super().__init__(vocab, model, set_extra_annotations, name=name, max_batch_items=max_batch_items)
         model.attrs["settings"].max_batch_pieces = max_batch_items
+        self.keep_outputs = keep_outputs
+        # Ids of all listeners ever found, and whether their components release outputs: listener_map forgets those
+        # that are disabled while a pipeline is loaded, and they may be enabled later
+        self._readers: Dict[int, bool] = {}
         self._pending: Optional[PendingBatch] = None
+
+    def find_listeners(self, component: Any) -> None:
+        """As spacy-transformers'. Remembers who will read the outputs."""
+        super().find_listeners(component)
+        for listener in self.listener_map.get(getattr(component, "name", ""), []):
+            self._readers[listener.id] = getattr(component, "releases_outputs", False)
+
+    def remove_listener(self, listener: TransformerListener, component_name: str) -> bool:
+        self._readers.pop(listener.id, None)
+        return super().remove_listener(listener, component_name)
 
     def initialize(
         self,
@@ -135,6 +153,12 @@ class BertEncoder(Transformer):
             if any(id(doc) not in batch for doc in docs):
                 # Other texts than those of the last update: a head that never took that batch must not meet it later
                 self._release_waiting(self._pending)
+        releases = not self.keep_outputs and bool(self._readers) and all(self._readers.values())
+        for outputs in predictions.doc_data:
+            if releases:
+                cast(EncoderOutputs, outputs).waiting_for = set(self._readers)
+            elif len(docs) > 1:
+                own_memory(outputs)
         super().set_annotations(docs, predictions)
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Any:

@@ -3,7 +3,7 @@
 Every `spacy.blank` imports this module, so it imports the components only when they are made.
 """
 
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
 
 from spacy.language import Language
 from thinc.api import Config, Model
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ENCODER_CONFIG = """
 [bert_encoder]
 max_batch_items = 4096
+keep_outputs = true
 
 [bert_encoder.set_extra_annotations]
 @annotation_setters = "spacy-transformers.null_annotation_setter.v1"
@@ -27,7 +28,9 @@ max_batch_items = 4096
 @architectures = "spacy_bert_heads.BertEncoder.v1"
 name = "bert-base-uncased"
 hidden_states = false
-precision = "fp32"
+precision = "auto"
+train_precision = null
+gradient_checkpointing = false
 window = null
 overlap = 64
 tokenizer_config = {}
@@ -37,6 +40,10 @@ transformer_config = {}
 TEXTCAT_CONFIG = """
 [bert_textcat]
 threshold = 0.0
+class_weights = null
+label_smoothing = 0.0
+focal_gamma = 0.0
+loss_weight = 1.0
 
 [bert_textcat.scorer]
 @scorers = "spacy_bert_heads.textcat_scorer.v1"
@@ -51,6 +58,7 @@ nO = null
 [bert_textcat.model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
 pooling = "pooler"
+windows = "mean"
 layer_mix = false
 lr_scale = 20.0
 grad_factor = 1.0
@@ -60,6 +68,10 @@ upstream = "*"
 TEXTCAT_MULTILABEL_CONFIG = """
 [bert_textcat_multilabel]
 threshold = 0.5
+class_weights = null
+label_smoothing = 0.0
+focal_gamma = 0.0
+loss_weight = 1.0
 
 [bert_textcat_multilabel.scorer]
 @scorers = "spacy_bert_heads.textcat_multilabel_scorer.v1"
@@ -74,6 +86,7 @@ nO = null
 [bert_textcat_multilabel.model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
 pooling = "pooler"
+windows = "mean"
 layer_mix = false
 lr_scale = 20.0
 grad_factor = 1.0
@@ -82,6 +95,7 @@ upstream = "*"
 
 REGRESSION_CONFIG = """
 [bert_regression]
+loss_weight = 1.0
 
 [bert_regression.scorer]
 @scorers = "spacy_bert_heads.regression_scorer.v1"
@@ -96,6 +110,7 @@ nO = null
 [bert_regression.model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
 pooling = "pooler"
+windows = "mean"
 layer_mix = false
 lr_scale = 20.0
 grad_factor = 1.0
@@ -106,6 +121,7 @@ NER_CONFIG = """
 [bert_ner]
 min_confidence = 0.0
 incorrect_spans_key = "incorrect_spans"
+loss_weight = 1.0
 
 [bert_ner.scorer]
 @scorers = "spacy.ner_scorer.v1"
@@ -117,6 +133,7 @@ lstm_depth = 1
 crf = "constrained"
 scheme = "bio"
 lr_scale = 20.0
+precision = "auto"
 nO = null
 
 [bert_ner.model.tok2vec]
@@ -162,11 +179,19 @@ def make_bert_encoder(
     model: Model,
     set_extra_annotations: Callable,
     max_batch_items: int,
+    keep_outputs: bool,
 ) -> "BertEncoder":
     """The shared encoder; see pipeline.encoder.BertEncoder."""
     from .encoder import BertEncoder
 
-    return BertEncoder(nlp.vocab, model, set_extra_annotations, name=name, max_batch_items=max_batch_items)
+    return BertEncoder(
+        nlp.vocab,
+        model,
+        set_extra_annotations,
+        name=name,
+        max_batch_items=max_batch_items,
+        keep_outputs=keep_outputs,
+    )
 
 
 @Language.factory(
@@ -176,12 +201,22 @@ def make_bert_encoder(
     default_score_weights={"cats_acc": 0.0, **TEXTCAT_SCORES},
 )
 def make_bert_textcat(
-    nlp: Language, name: str, model: Model, threshold: float, scorer: Optional[Callable]
+    nlp: Language,
+    name: str,
+    model: Model,
+    threshold: float,
+    class_weights: Optional[Union[str, Dict[str, float]]],
+    label_smoothing: float,
+    focal_gamma: float,
+    loss_weight: float,
+    scorer: Optional[Callable],
 ) -> "BertTextCategorizer":
     """Exclusive classes; see pipeline.textcat.BertTextCategorizer."""
+    from ..layers.class_losses import LossSettings
     from .textcat import BertTextCategorizer
 
-    return BertTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer)
+    loss = LossSettings(class_weights, label_smoothing, focal_gamma, loss_weight)
+    return BertTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer, loss=loss)
 
 
 @Language.factory(
@@ -191,12 +226,22 @@ def make_bert_textcat(
     default_score_weights=TEXTCAT_SCORES,
 )
 def make_bert_textcat_multilabel(
-    nlp: Language, name: str, model: Model, threshold: float, scorer: Optional[Callable]
+    nlp: Language,
+    name: str,
+    model: Model,
+    threshold: float,
+    class_weights: Optional[Union[str, Dict[str, float]]],
+    label_smoothing: float,
+    focal_gamma: float,
+    loss_weight: float,
+    scorer: Optional[Callable],
 ) -> "BertMultiLabelTextCategorizer":
     """Any number of classes; see pipeline.textcat.BertMultiLabelTextCategorizer."""
+    from ..layers.class_losses import LossSettings
     from .textcat import BertMultiLabelTextCategorizer
 
-    return BertMultiLabelTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer)
+    loss = LossSettings(class_weights, label_smoothing, focal_gamma, loss_weight)
+    return BertMultiLabelTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer, loss=loss)
 
 
 @Language.factory(
@@ -205,11 +250,13 @@ def make_bert_textcat_multilabel(
     default_config=_default(REGRESSION_CONFIG, "bert_regression"),
     default_score_weights=REGRESSION_SCORES,
 )
-def make_bert_regression(nlp: Language, name: str, model: Model, scorer: Optional[Callable]) -> "BertRegressor":
+def make_bert_regression(
+    nlp: Language, name: str, model: Model, loss_weight: float, scorer: Optional[Callable]
+) -> "BertRegressor":
     """Numbers; see pipeline.regression.BertRegressor."""
     from .regression import BertRegressor
 
-    return BertRegressor(nlp.vocab, model, name, scorer=scorer)
+    return BertRegressor(nlp.vocab, model, name, loss_weight=loss_weight, scorer=scorer)
 
 
 @Language.factory(
@@ -224,6 +271,7 @@ def make_bert_ner(
     model: Model,
     min_confidence: float,
     incorrect_spans_key: Optional[str],
+    loss_weight: float,
     scorer: Optional[Callable],
 ) -> "BertEntityRecognizer":
     """Named entities; see pipeline.ner.BertEntityRecognizer."""
@@ -235,5 +283,6 @@ def make_bert_ner(
         name,
         min_confidence=min_confidence,
         incorrect_spans_key=incorrect_spans_key,
+        loss_weight=loss_weight,
         scorer=scorer,
     )

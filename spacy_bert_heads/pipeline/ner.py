@@ -4,6 +4,7 @@ from pathlib import Path as FilePath
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 import numpy
+from spacy.attrs import ENT_IOB, ENT_TYPE
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -19,6 +20,7 @@ from ..layers.crf import CrfLoss, crf_loss, learns_from_rejected, softmax_loss
 from ..layers.tag_paths import NumberedSpan, TagPaths, Uncertainty
 from ..models.encoder import initialize_encoders
 from ..models.heads import get_crf
+from ..models.outputs import release_outputs
 from ..tags import Span as EntitySpan
 from ..tags import TagScheme
 from ..types import TagIds
@@ -73,8 +75,13 @@ class BertEntityRecognizer(TrainablePipe):
     min_confidence (float): Predicted entities of lower confidence are dropped; 0 keeps all.
     incorrect_spans_key (Optional[str]): In training, `doc.spans` under this key are entities that somebody rejected.
         None: there are none.
+    loss_weight (float): Weight of this head's loss beside those of the other heads.
     scorer (Optional[Callable]): The scoring method.
+    RAISES (BertHeadsError): H273 for a loss_weight below 0.
     """
+
+    # The encoder asks who will call release_outputs
+    releases_outputs = True
 
     def __init__(
         self,
@@ -84,13 +91,17 @@ class BertEntityRecognizer(TrainablePipe):
         *,
         min_confidence: float,
         incorrect_spans_key: Optional[str],
+        loss_weight: float,
         scorer: Optional[Callable],
     ) -> None:
+        if loss_weight < 0:
+            raise BertHeadsError("H273", name="loss_weight", found=loss_weight, expected="0 or more")
         self.vocab = vocab
         self.model = model
         self.name = name
         self.min_confidence = min_confidence
         self.incorrect_spans_key = incorrect_spans_key
+        self.loss_weight = loss_weight
         self.scorer = scorer
         self.skipped = Skipped(name)
         self.cfg: Dict[str, Any] = {"labels": []}
@@ -202,6 +213,7 @@ class BertEntityRecognizer(TrainablePipe):
         docs (Iterable[Doc]): The Docs.
         scores (List[Prediction]): What `predict` gave for them.
         """
+        docs = list(docs)
         for doc, prediction in zip(docs, scores):
             preset, blocked = list(doc.ents), _blocked(doc)
             taken = {i for span in [*preset, *blocked] for i in range(span.start, span.end)}
@@ -214,6 +226,7 @@ class BertEntityRecognizer(TrainablePipe):
             forget_confidence(doc, keep=preset)
             for ent, probability in zip(ents, confidence):
                 set_confidence(ent, probability)
+        release_outputs(self.model, docs)
 
     def nbest(self, docs: Iterable[Doc], n: int, *, keep_preset: bool = False) -> List[List[RankedEntities]]:
         """The n most probable readings of each Doc, best first; fewer where there are no more paths.
@@ -268,7 +281,7 @@ class BertEntityRecognizer(TrainablePipe):
 
         examples (Iterable[Example]): The batch.
         scores (List[Floats2d]): The model's emissions. Float, (n_tokens, n_tags) per Doc.
-        RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient.
+        RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient times loss_weight.
         """
         examples = list(examples)
         scheme, crf = self._scheme, get_crf(self.model)
@@ -283,9 +296,9 @@ class BertEntityRecognizer(TrainablePipe):
                 annotation.rejected.clear()
             rejected.append([(start, end, scheme.labels.index(label)) for start, end, label in annotation.rejected])
         if crf is None:
-            loss, d_scores = softmax_loss(scores, targets)
+            loss, d_scores = softmax_loss(scores, targets, weight=self.loss_weight)
         else:
-            result = crf_loss(crf, scores, targets, rejected)
+            result = crf_loss(crf, scores, targets, rejected, weight=self.loss_weight)
             loss, d_scores = result.loss, result.d_emissions
             self._count_left_out(result, examples)
         self.skipped.log()
@@ -345,7 +358,8 @@ def _reference_labels(example: Example) -> List[str]:
 
 def _blocked(doc: Doc) -> List[Span]:
     """Tokens that `doc.set_ents(blocked=...)` closed to entities."""
-    return [doc[token.i : token.i + 1] for token in doc if token.ent_iob == 3 and token.ent_type == 0]
+    begins, types = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2).T
+    return [doc[i : i + 1] for i in numpy.flatnonzero((begins == 3) & (types == 0)).tolist()]
 
 
 def _forbidden_by_preset(doc: Doc, scheme: TagScheme) -> Optional[numpy.ndarray]:

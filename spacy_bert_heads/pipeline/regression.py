@@ -13,6 +13,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from ..errors import BertHeadsError
+from ..layers.class_losses import LossSettings
 from .textcat import _check_exclusive, _LogitsMixin
 
 
@@ -22,13 +23,19 @@ class BertRegressor(_LogitsMixin, MultiLabel_TextCategorizer):
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to numbers, such as spacy_bert_heads.PooledClassifier.v1 with exclusive_classes = false.
     name (str): The component's name.
+    loss_weight (float): Weight of this head's loss beside those of the other heads.
     scorer (Optional[Callable]): The scoring method.
-    RAISES (BertHeadsError): H217 if the model was made for exclusive classes.
+    RAISES (BertHeadsError): H217 if the model was made for exclusive classes, H273 for a negative weight.
     """
 
-    def __init__(self, vocab: Vocab, model: Model, name: str, *, scorer: Optional[Callable]) -> None:
+    def __init__(
+        self, vocab: Vocab, model: Model, name: str, *, loss_weight: float, scorer: Optional[Callable]
+    ) -> None:
         _check_exclusive(model, False, name)
+        loss = LossSettings(class_weights=None, label_smoothing=0.0, focal_gamma=0.0, loss_weight=loss_weight)
+        loss.check()
         super().__init__(vocab, model, name, threshold=0.0, scorer=scorer)
+        self.loss_settings = loss
 
     def initialize(  # type: ignore[override]
         self,

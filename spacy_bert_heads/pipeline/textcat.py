@@ -19,7 +19,9 @@ from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
+from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
 from ..models.encoder import initialize_encoders
+from ..models.outputs import release_outputs
 from .update import update_head
 
 if TYPE_CHECKING:
@@ -31,7 +33,14 @@ else:
 class _LogitsMixin(_Base):
     """What both components share: the model gives logits, every Doc is classified, empty ones too."""
 
+    # The encoder asks who will call release_outputs
+    releases_outputs = True
+    loss_settings: LossSettings
+
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _balanced_weights(self, n_true: numpy.ndarray, n_known: numpy.ndarray) -> numpy.ndarray:
         raise NotImplementedError
 
     def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -45,6 +54,12 @@ class _LogitsMixin(_Base):
         logits = xp2torch(self.model.predict(docs))
         return cast(Floats2d, self._probabilities(logits).cpu().numpy())
 
+    def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
+        """Write the probabilities. scores: what `predict` gave for the Docs."""
+        docs = list(docs)
+        super().set_annotations(docs, scores)
+        release_outputs(self.model, docs)
+
     def update(
         self,
         examples: Iterable[Example],
@@ -57,7 +72,7 @@ class _LogitsMixin(_Base):
         return update_head(self, examples, drop=drop, sgd=sgd, losses=losses)
 
     def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
-        """The loss of a batch, a mean as in Hugging Face's models, and its gradient.
+        """The loss of a batch, a mean as in Hugging Face's models, and its gradient times the head's `loss_weight`.
 
         examples (Iterable[Example]): The batch. Missing categories neither help nor hurt.
         scores (Floats2d): The model's logits. Float, (n_docs, n_labels).
@@ -71,7 +86,7 @@ class _LogitsMixin(_Base):
         loss = self._loss(logits, truths, known)
         if not loss.requires_grad:
             return 0.0, scores * 0
-        loss.backward()
+        (loss * self.loss_settings.loss_weight).backward()
         return float(loss.detach()), cast(Floats2d, torch2xp(cast(torch.Tensor, logits.grad)))
 
     def _targets(self, examples: List[Example]) -> Tuple[numpy.ndarray, numpy.ndarray]:
@@ -81,6 +96,33 @@ class _LogitsMixin(_Base):
         ).reshape(len(examples), len(self.labels))
         known = ~numpy.isnan(values)
         return numpy.where(known, values, numpy.float32(0)), known
+
+    def _set_class_weights(self, get_examples: Callable[[], Iterable[Example]]) -> None:
+        """Find the weights of the labels once; they are saved with the component.
+
+        RAISES (BertHeadsError): H320 for weights of labels that there are not.
+        """
+        given = self.loss_settings.class_weights
+        if isinstance(given, dict):
+            unknown = set(given) - set(self.labels)
+            if unknown:
+                raise BertHeadsError("H320", component=self.name, found=", ".join(sorted(unknown)))
+            self.cfg["class_weights"] = [given.get(label, 1.0) for label in self.labels]
+        elif given == BALANCED:
+            n_true = numpy.zeros(len(self.labels))
+            n_known = numpy.zeros(len(self.labels))
+            for eg in get_examples():
+                values, known = self._targets([eg])
+                n_true += values[0]
+                n_known += known[0]
+            weights = self._balanced_weights(n_true, n_known)
+            # A label of which nothing is known, or with nothing to weigh against, weighs as much as any
+            self.cfg["class_weights"] = numpy.where(numpy.isfinite(weights) & (weights > 0), weights, 1.0).tolist()
+
+    def _class_weights(self, logits: torch.Tensor) -> Optional[torch.Tensor]:
+        """Of each label, where the logits are. Float, (n_labels,)."""
+        weights = self.cfg.get("class_weights")
+        return None if weights is None else logits.new_tensor(weights)
 
     def _prepare(
         self,
@@ -117,12 +159,25 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
     name (str): The component's name.
     threshold (float): Unused, as in spaCy's `textcat`.
     scorer (Optional[Callable]): The scoring method.
-    RAISES (BertHeadsError): H217 if the model was made for classes that are not exclusive.
+    loss (LossSettings): How it learns.
+    RAISES (BertHeadsError): H217 if the model was made for classes that are not exclusive; H273 for settings of the
+        loss that make no sense.
     """
 
-    def __init__(self, vocab: Vocab, model: Model, name: str, *, threshold: float, scorer: Optional[Callable]) -> None:
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model,
+        name: str,
+        *,
+        threshold: float,
+        scorer: Optional[Callable],
+        loss: LossSettings,
+    ) -> None:
         _check_exclusive(model, True, name)
+        loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+        self.loss_settings = loss
 
     def initialize(
         self,
@@ -143,9 +198,15 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
         if len(all_labels) < 2:
             raise BertHeadsError("H303", found=", ".join(all_labels), component=self.name)
         super().initialize(get_examples, nlp=nlp, labels=labels, positive_label=positive_label)
+        self._set_class_weights(get_examples)
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.softmax(dim=1)
+
+    def _balanced_weights(self, n_true: numpy.ndarray, n_known: numpy.ndarray) -> numpy.ndarray:
+        """All Docs weigh together as much as without weights, and each label as much as any: as scikit-learn's."""
+        with numpy.errstate(divide="ignore"):
+            return n_true.sum() / (len(n_true) * n_true)
 
     def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """-log of the probability that the label is among those the annotation allows, mean over annotated Docs.
@@ -160,8 +221,13 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
         used = known.any(dim=1) & allowed.any(dim=1)
         if not bool(used.any()):
             return logits.new_zeros(())
-        logits, allowed = logits[used], allowed[used]
-        return (logits.logsumexp(1) - logits.masked_fill(~allowed, -torch.inf).logsumexp(1)).mean()
+        return exclusive_loss(
+            logits[used],
+            allowed[used],
+            weights=self._class_weights(logits),
+            label_smoothing=self.loss_settings.label_smoothing,
+            focal_gamma=self.loss_settings.focal_gamma,
+        )
 
 
 class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
@@ -172,12 +238,25 @@ class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
     name (str): The component's name.
     threshold (float): Probability from which the scorer takes a label as predicted.
     scorer (Optional[Callable]): The scoring method.
-    RAISES (BertHeadsError): H217 if the model was made for exclusive classes.
+    loss (LossSettings): How it learns.
+    RAISES (BertHeadsError): H217 if the model was made for exclusive classes; H273 for settings of the loss that make
+        no sense.
     """
 
-    def __init__(self, vocab: Vocab, model: Model, name: str, *, threshold: float, scorer: Optional[Callable]) -> None:
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model,
+        name: str,
+        *,
+        threshold: float,
+        scorer: Optional[Callable],
+        loss: LossSettings,
+    ) -> None:
         _check_exclusive(model, False, name)
+        loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+        self.loss_settings = loss
 
     def initialize(  # type: ignore[override]
         self,
@@ -191,12 +270,25 @@ class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
         labels = None if labels is None else list(labels)
         self._prepare(get_examples, labels, vocab)
         super().initialize(get_examples, nlp=nlp, labels=labels)
+        self._set_class_weights(get_examples)
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.sigmoid()
+
+    def _balanced_weights(self, n_true: numpy.ndarray, n_known: numpy.ndarray) -> numpy.ndarray:
+        """A label weighs as much where it is true as where it is false."""
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            return (n_known - n_true) / n_true
 
     def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Binary cross-entropy, mean over the labels that are known."""
         if not bool(known.any()):
             return logits.new_zeros(())
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits[known], truths[known])
+        return multilabel_loss(
+            logits,
+            truths,
+            known,
+            weights=self._class_weights(logits),
+            label_smoothing=self.loss_settings.label_smoothing,
+            focal_gamma=self.loss_settings.focal_gamma,
+        )

@@ -11,12 +11,11 @@ from thinc.api import Config
 from ..corpus.writing import write_files
 from ..errors import BertHeadsError
 from ..project import HEADS, SCRATCH, render_config
+from .schedule import OPTIMIZER
 
 ENCODER_FACTORY = "bert_encoder"
 SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
 HEAD_FACTORIES = {f"bert_{head}": head for head in HEADS}
-# Part of the steps in which the learning rate rises
-WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,12 @@ class Fit:
 
     docs (int): Texts in the train split.
     steps (int): Steps of the whole training.
-    warmup_steps (int): Steps in which the learning rate rises.
     eval_frequency (int): Steps from one evaluation to the next.
     encoder (str): The encoder's name, or "scratch".
     """
 
     docs: int
     steps: int
-    warmup_steps: int
     eval_frequency: int
     encoder: str
 
@@ -80,10 +77,11 @@ def fit_config(
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
         fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, _encoder_name(config))
-        training.update(max_epochs=epochs, max_steps=fit.steps, eval_frequency=fit.eval_frequency, patience=0)
+        training.update(max_epochs=epochs, max_steps=fit.steps - 1, eval_frequency=fit.eval_frequency, patience=0)
+        if training["optimizer"]["@optimizers"] != OPTIMIZER:
+            raise BertHeadsError("H221", path=config_path, found=f"its optimizer is not {OPTIMIZER}")
         # A number, since nlp.create_optimizer() does not fill in variables
-        schedule = {"warmup_steps": fit.warmup_steps, "total_steps": fit.steps}
-        training["optimizer"]["learn_rate"].update(schedule)
+        training["optimizer"]["total_steps"] = fit.steps
     except (KeyError, TypeError) as error:
         raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__} {error}") from error
     comment = f"# {config_path.as_posix()}, which is the file to change, fitted to {train.as_posix()}\n"
@@ -127,8 +125,9 @@ def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: st
     """spaCy counts steps from 0 and evaluates at multiples of eval_frequency; the last of them ends the training."""
     last_step = math.ceil(docs / batch_size) * epochs - 1
     eval_frequency = max(1, last_step // max(1, evaluations))
-    steps = max(1, last_step // eval_frequency * eval_frequency)
-    return Fit(docs, steps, math.ceil(steps * WARM_UP), eval_frequency, encoder)
+    # A last step of 0 would be no limit
+    steps = max(1, last_step // eval_frequency * eval_frequency) + 1
+    return Fit(docs, steps, eval_frequency, encoder)
 
 
 def _set_encoder(config: Config, encoder: str, path: Path) -> None:
@@ -153,8 +152,7 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
         components[name]["model"] = model["components"]["transformer"]["model"]
     else:
         components[name]["model"]["name"] = "${paths.encoder}"
-    rate = model["training"]["optimizer"]["learn_rate"]["initial_rate"]
-    config["training"]["optimizer"]["learn_rate"]["initial_rate"] = rate
+    config["training"]["optimizer"]["learn_rate"] = model["training"]["optimizer"]["learn_rate"]
     for key, head in heads.items():
         components[key]["model"]["lr_scale"] = model["components"][f"bert_{head}"]["model"]["lr_scale"]
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.corpus.convert import convert
+from spacy_bert_heads.corpus.formats import ReadOptions
 
 
 def run(*arguments: str) -> "tuple[int, str]":
@@ -40,7 +41,8 @@ def test_init_writes_a_project_with_a_valid_config(
     assert f"configs/{config}" in commands["config"]["deps"]
     nlp = load_model_from_config(load_config(folder / "configs" / config), validate=True)
     assert nlp.lang == lang
-    assert nlp.pipe_names == ["transformer", *sorted((f"bert_{h.strip()}" for h in heads.split(",")), reverse=True)]
+    names = sorted((f"bert_{head.strip()}" for head in heads.split(",")), reverse=True)
+    assert nlp.pipe_names == ["transformer", *names, "doc_cleaner"]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh", "de"])
@@ -52,9 +54,8 @@ def test_the_sample_fills_every_split(tmp_path: Path, lang: str) -> None:
         [folder / "assets" / "annotations.jsonl"],
         tmp_path / "corpus",
         format="prodigy",
-        lang=lang,
+        options=ReadOptions(lang=lang),
         split=split,
-        seed=0,
     )
     assert all(counts.docs >= 2 and counts.spans and len(counts.cats) == 2 for counts in report.splits.values())
 

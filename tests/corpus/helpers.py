@@ -1,5 +1,6 @@
 """Small makers of records, files and Docs for the tests of `corpus`."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -10,11 +11,12 @@ from spacy.tokens import Doc, DocBin
 
 from spacy_bert_heads.corpus.convert import convert
 from spacy_bert_heads.corpus.findings import Findings, Where
+from spacy_bert_heads.corpus.formats import ReadOptions
 from spacy_bert_heads.corpus.prodigy import read_record
 from spacy_bert_heads.corpus.report import ConvertReport
-from spacy_bert_heads.corpus.splits import DEFAULT_SPLIT
 
 ALL_TRAIN = "1,0,0"
+OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
 PARIS = "Apple opened in Paris."
 
 
@@ -47,9 +49,14 @@ def read_one(record: Dict[str, Any]):
 
 
 def run(inputs: Union[Path, List[Path]], output_dir: Path, **settings: Any) -> ConvertReport:
-    defaults = {"format": "auto", "lang": "en", "split": DEFAULT_SPLIT, "seed": 0}
-    paths = inputs if isinstance(inputs, list) else [inputs]
-    return convert(paths, output_dir, **{**defaults, **settings})
+    """`convert`, with its options for readers beside the others, and one path where it takes several."""
+    options = {name: settings.pop(name) for name in OPTIONS if name in settings}
+    given = {role: _as_list(settings.pop(role)) for role in ("dev", "test") if role in settings}
+    return convert(_as_list(inputs), output_dir, options=ReadOptions(**options), **given, **settings)
+
+
+def _as_list(paths: Union[Path, List[Path]]) -> List[Path]:
+    return paths if isinstance(paths, list) else [paths]
 
 
 def load_docs(path: Path, lang: str = "en") -> List[Doc]:

@@ -7,8 +7,8 @@ import pytest
 import srsly
 
 from spacy_bert_heads.corpus import convert as convert_module
-from spacy_bert_heads.corpus.convert import CONVERTERS, find_converter
 from spacy_bert_heads.corpus.findings import KINDS
+from spacy_bert_heads.corpus.formats import CONVERTERS, find_converter
 from spacy_bert_heads.corpus.splits import SPLITS, split_key
 from spacy_bert_heads.errors import MESSAGES, BertHeadsError
 
@@ -86,9 +86,9 @@ def test_bad_record_is_skipped_counted_and_named_when_asked(tmp_path: Path, code
     assert f"[{code}] {path}, line 3" in report.to_text()
 
 
-def test_every_record_error_has_a_broken_record():
+def test_every_error_of_a_prodigy_record_has_a_broken_record():
     about_files = {"H101", "H102", "H103", "H117", "H118", "H119", "H120", "H121", "H123", "H124", "H125"}
-    assert {code for code in MESSAGES if code < "H2"} - about_files == {code for code, _, _ in BAD_RECORDS}
+    assert {code for code in MESSAGES if code < "H126"} - about_files == {code for code, _, _ in BAD_RECORDS}
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_file_with_no_usable_task_is_refused(tmp_path: Path, records):
 
 
 def test_missing_file_folder_and_unknown_formats_are_refused(tmp_path: Path):
-    other = write_jsonl(tmp_path / "in.txt", "a\tB")
+    other = write_jsonl(tmp_path / "in.txt", "just words")
     good = write_jsonl(tmp_path / "good.jsonl", GOOD)
     cases = [
         ("H101", tmp_path / "none.jsonl", {}),
         ("H102", tmp_path, {}),
-        ("H118", good, {"format": "conll"}),
+        ("H118", good, {"format": "klingon"}),
         ("H119", good, {"lang": "klingon"}),
         ("H120", good, {"split": "0.5,0.5"}),
         ("H121", good, {"split": "0,0.5,0.5"}),
@@ -124,8 +124,9 @@ def test_missing_file_folder_and_unknown_formats_are_refused(tmp_path: Path):
 
 def test_empty_train_split_is_refused(tmp_path: Path):
     path = write_jsonl(tmp_path / "in.jsonl", GOOD)
+    same = write_jsonl(tmp_path / "same.jsonl", GOOD)
     with pytest.raises(BertHeadsError) as info:
-        run(path, tmp_path / "out", test=path)
+        run(path, tmp_path / "out", test=same)
     assert info.value.code == "H121"
     assert not (tmp_path / "out").exists()
 
@@ -189,7 +190,7 @@ def test_records_of_one_text_in_several_files_become_one_doc(tmp_path: Path):
     (doc,) = load_docs(tmp_path / "out" / "train.spacy")
     assert get_spans(doc.ents) == [(0, 5, "ORG")]
     assert doc.cats == {"NEWS": 1.0}
-    assert report.findings.cases["merged"][0].where == (two, 1)
+    assert report.findings.cases["merged"][0].where[:2] == (two, 1)
 
 
 def test_twice_in_a_row_gives_the_same_bytes(tmp_path: Path):
@@ -293,10 +294,10 @@ def test_new_format_plugs_into_the_table(tmp_path: Path, monkeypatch):
         name = "lines"
         suffixes = (".txt",)
 
-        def sniff(self, head):
+        def sniff(self, path, head):
             return head.startswith(b"#lines\n")
 
-        def read(self, path, findings):
+        def read(self, path, findings, options):
             for where, line in convert_module_lines(path, findings):
                 if where.line > 1:
                     yield Annotation(line, where, cats={"A": 1.0})

@@ -272,7 +272,7 @@ def test_texts_up_to_and_past_the_last_position_are_read(
     tokenizer_config = {"model_max_length": model_max_length or 10**9}
     nlp = make_nlp(encoder=make_config(folder, tokenizer_config=tokenizer_config), heads=["bert_textcat"])
     longest = model_max_length or 32
-    assert max_positions(nlp.get_pipe("transformer").model.shims[0].encoder) == longest
+    assert nlp.get_pipe("transformer").model.shims[0].max_positions == longest
     found: List[Tuple[int, int]] = []
     for n in (longest - 3, longest - 2, longest - 1, 5 * longest):
         data = nlp(" ".join(["order"] * n))._.trf_data

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.layers.encoder_module import load_pretrained, max_positions
+from spacy_bert_heads.layers.encoder_module import load_pretrained
 
 from ..making import (
     PIECES,
@@ -159,7 +159,7 @@ def outputs(folder: Path) -> List[torch.Tensor]:
 def test_its_output_is_hugging_faces(tmp_path: Path, model_type: str) -> None:
     folder = make_folder(tmp_path, model_type)
     nlp = make_nlp(encoder=make_config(str(folder), hidden_states=True), heads=["bert_textcat"])
-    assert max_positions(nlp.get_pipe("transformer").model.shims[0].encoder) == LENGTH  # type: ignore[attr-defined]
+    assert nlp.get_pipe("transformer").model.shims[0].max_positions == LENGTH  # type: ignore[attr-defined]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for doc, expected in zip(nlp.pipe(TEXTS), outputs(folder)):
         data = doc._.trf_data

@@ -202,7 +202,53 @@ def test_a_mix_without_hidden_states_says_what_is_missing(
         assert error.value.code == "H260"
 
 
-@pytest.mark.parametrize("tok2vec, code", [({"pooling": "sum"}, "H211"), ({"layer_mix": True}, "H263")])
+@pytest.mark.parametrize("windows", ["mean", "first", "max"])
+@mix_or_not
+def test_cls_of_several_windows_are_put_together(bert_folder: str, windows: str, layer_mix: bool) -> None:
+    nlp = make_pooled_nlp(bert_folder, "cls", layer_mix, windows=windows)
+    tok2vec = nlp.get_pipe("bert_textcat").model.get_ref("tok2vec")  # type: ignore[attr-defined]
+    docs = list(nlp.pipe(LONG))
+    vectors, backprop = tok2vec.begin_update(docs)
+    backprop(vectors)  # of outputs read off Docs, so it goes nowhere
+    for doc, vector in zip(docs, vectors):
+        output = doc._.trf_data.model_output
+        last = torch.from_numpy(output.last_hidden_state)
+        if layer_mix:
+            layers = torch.stack([torch.from_numpy(layer) for layer in output.hidden_states])
+            last = torch.einsum("l,lwpd->wpd", mix_weights(nlp).detach().softmax(0), layers)
+        cls = last[:, 0]
+        expected = {"mean": cls.mean(0), "first": cls[0], "max": cls.max(0).values}[windows]
+        assert_close(vector, expected, 1e-5)
+    assert max(len(doc._.trf_data.model_output.last_hidden_state) for doc in docs) > 1
+
+
+@every_pooling
+@mix_or_not
+def test_outputs_are_released_after_every_view_has_read_them(bert_folder: str, pooling: str, layer_mix: bool) -> None:
+    nlp, expected = [
+        make_nlp(
+            encoder=make_config(bert_folder, hidden_states=True),
+            heads=["bert_regression", "bert_ner"],
+            settings={
+                "transformer": {"keep_outputs": keep_outputs},
+                "bert_regression": {"model": {"tok2vec": {"pooling": pooling, "layer_mix": layer_mix}}},
+                "bert_ner": {"model": {"lstm_width": 8, "tok2vec": {"layer_mix": layer_mix}}},
+            },
+        )
+        for keep_outputs in (False, True)
+    ]
+    nlp.from_bytes(expected.to_bytes())
+    texts = [*TEXTS, *LONG]
+    docs, expected_docs = list(nlp.pipe(texts, batch_size=3)), list(expected.pipe(texts))
+    assert all(doc._.trf_data is None for doc in docs)
+    assert all(doc._.trf_data is not None for doc in expected_docs)
+    assert_same_predictions(predictions(docs), predictions(expected_docs), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "tok2vec, code",
+    [({"pooling": "sum"}, "H211"), ({"pooling": "cls", "windows": "sum"}, "H237"), ({"layer_mix": True}, "H263")],
+)
 def test_settings_that_cannot_be(tok2vec: Dict[str, Any], code: str) -> None:
     with pytest.raises(BertHeadsError) as error:
         spacy.blank("en").add_pipe("bert_textcat", config={"model": {"tok2vec": tok2vec}})

@@ -96,7 +96,7 @@ def test_every_token_is_read_where_it_has_most_context(data: st.DataObject) -> N
         if length == 0 and data.draw(st.booleans()):
             piece += 1
     array = numpy.array(pairs, dtype="int64").reshape(-1, 2)
-    pieces = Pieces(numpy.arange(n_pieces), [""] * n_pieces, array[:, 0], array[:, 1], token)
+    pieces = Pieces(numpy.arange(n_pieces), array[:, 0], array[:, 1], token)
     chosen = choose_windows(pieces, windows)
     assert len(chosen) == len(pairs)
     for t in range(token):

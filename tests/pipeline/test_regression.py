@@ -178,3 +178,18 @@ def test_correlations_where_there_are_none(pairs: List[Tuple[float, float]], cor
     assert scores["cats_per_target"]["A"]["support"] == support
     assert scores["cats_per_target"]["NEVER"] == {"pearson": None, "spearman": None, "rmse": None, "support": 0}
     assert (scores["cats_rmse"] is None) == (not pairs)
+
+
+def test_loss_weight_multiplies_gradients_alone(bert_folder: str) -> None:
+    found = []
+    for loss_weight in (1.0, 0.5):
+        nlp, examples = make_regression(bert_folder, [{"A": 1.0}, {"A": -2.0}, {"A": 3.0}])
+        component = nlp.get_pipe("bert_regression")
+        component.loss_settings = component.loss_settings._replace(loss_weight=loss_weight)  # type: ignore[attr-defined]
+        loss = nlp.update(examples, sgd=False)["bert_regression"]
+        found.append((loss, head_module(nlp, "bert_regression").linear.weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0])
+    assert_close(found[0][1] / 2, found[1][1], 1e-5)
+    with pytest.raises(BertHeadsError) as error:
+        spacy.blank("en").add_pipe("bert_regression", config={"loss_weight": -1.0})
+    assert error.value.code == "H273"

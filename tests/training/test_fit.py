@@ -12,6 +12,7 @@ from thinc.api import Config
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.project import DEMO_ENCODER, SCRATCH, render_config
 from spacy_bert_heads.training.fit import Fit, fit_config
+from spacy_bert_heads.training.optimizer import AdamW
 
 
 def make_files(folder: Path, *, encoder: str = DEMO_ENCODER, docs: int = 100, heads: Any = ("textcat", "ner")) -> None:
@@ -33,13 +34,13 @@ def test_the_schedule_and_the_evaluations_end_with_the_last_epoch(tmp_path: Path
     make_files(tmp_path)
     found = fit(tmp_path)
     # 4 steps an epoch, 32 in all, numbered from 0; the last multiple of 3 among those numbers is 30
-    assert found == Fit(docs=100, steps=30, warmup_steps=3, eval_frequency=3, encoder=DEMO_ENCODER)
+    assert found == Fit(docs=100, steps=31, eval_frequency=3, encoder=DEMO_ENCODER)
     training = read(tmp_path)["training"]
     assert (training["max_epochs"], training["max_steps"], training["eval_frequency"]) == (8, 30, 3)
-    rate = training["optimizer"]["learn_rate"]
-    assert (rate["initial_rate"], rate["warmup_steps"], rate["total_steps"]) == (1e-4, 3, 30)
+    assert training["optimizer"]["total_steps"] == 31
     optimizer = load_model_from_config(load_config(tmp_path / "fitted.cfg")).create_optimizer()
-    rates = [optimizer.learn_rate, *(next(optimizer.schedules["learn_rate"]) for _ in range(30))]
+    assert isinstance(optimizer, AdamW)
+    rates = [optimizer.learn_rate * optimizer.factor(step) for step in range(32)]
     assert max(rates) == pytest.approx(1e-4) and rates[-1] == 0.0 and rates[-2] > 0.0
 
 
@@ -67,7 +68,7 @@ def test_another_kind_of_encoder_brings_its_learning_rates(tmp_path: Path, befor
     )
     assert fitted["components"] == wanted["components"]
     assert fitted["paths"].get("encoder") == wanted["paths"].get("encoder")
-    rates = [config["training"]["optimizer"]["learn_rate"]["initial_rate"] for config in (fitted, wanted)]
+    rates = [config["training"]["optimizer"]["learn_rate"] for config in (fitted, wanted)]
     assert rates[0] == rates[1]
     load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
 
@@ -80,17 +81,17 @@ def test_another_pretrained_encoder_is_only_named(tmp_path: Path) -> None:
     before, after = load_config(tmp_path / "config.cfg", interpolate=False), read(tmp_path)
     assert after["paths"]["encoder"] == "bert-base-cased"
     assert after["components"] == before["components"]
-    rates = [config["training"]["optimizer"]["learn_rate"]["initial_rate"] for config in (before, after)]
+    rates = [config["training"]["optimizer"]["learn_rate"] for config in (before, after)]
     assert rates == [1e-4, 5e-5]
 
 
 def test_the_configs_own_encoder_keeps_its_learning_rate(tmp_path: Path) -> None:
     make_files(tmp_path)
-    text = (tmp_path / "config.cfg").read_text().replace("initial_rate = 1e-4", "initial_rate = 3e-5")
+    text = (tmp_path / "config.cfg").read_text().replace("learn_rate = 1e-4", "learn_rate = 3e-5")
     (tmp_path / "config.cfg").write_text(text)
     for encoder in (None, DEMO_ENCODER):
         assert fit(tmp_path, encoder=encoder).encoder == DEMO_ENCODER
-        assert read(tmp_path)["training"]["optimizer"]["learn_rate"]["initial_rate"] == 3e-5
+        assert read(tmp_path)["training"]["optimizer"]["learn_rate"] == 3e-5
 
 
 def test_scratch_stays_scratch(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_scratch_stays_scratch(tmp_path: Path) -> None:
 def test_a_tiny_corpus_gets_a_schedule_too(tmp_path: Path, docs: int) -> None:
     make_files(tmp_path, docs=docs)
     found = fit(tmp_path, epochs=1)
-    assert found.steps == found.eval_frequency == 1
+    assert (found.steps, found.eval_frequency) == (2, 1)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
@@ -114,6 +115,11 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         fit(tmp_path, epochs=0)
     (tmp_path / "config.cfg").write_text("[nlp]\nlang = 'en'\n")
     with pytest.raises(BertHeadsError, match="H221"):
+        fit(tmp_path)
+    make_files(tmp_path)
+    text = (tmp_path / "config.cfg").read_text()
+    (tmp_path / "config.cfg").write_text(text.replace("spacy_bert_heads.AdamW.v1", "Adam.v1"))
+    with pytest.raises(BertHeadsError, match="H221.*AdamW"):
         fit(tmp_path)
     make_files(tmp_path)
     text = (tmp_path / "config.cfg").read_text().replace('"bert_encoder"', '"transformer"')

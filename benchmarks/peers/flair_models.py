@@ -1,0 +1,95 @@
+"""flair: SequenceTagger (BiLSTM 2x128 and CRF over TransformerWordEmbeddings) and TextClassifier (over
+TransformerDocumentEmbeddings), one encoder each, fp32.
+
+Run by their own `predict` with `mini_batch_size`, which sorts by length itself. Words are split at white space, the
+cheapest of flair's tokenizers. Row "entities alone" is the tagger. Its document embeddings cut long texts off.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+from flair.data import Dictionary, Sentence
+from flair.embeddings import TransformerDocumentEmbeddings, TransformerWordEmbeddings
+from flair.models import SequenceTagger, TextClassifier
+from worker import Peer, Row, Utterance, run, train_torch
+
+
+class Flair(Peer):
+    def prepare(self, train: List[Utterance], job: Dict[str, Any], output: Path) -> None:
+        sentences = [_gold_sentence(utterance) for utterance in train]
+        slots = _labels({tag[2:] for utterance in train for tag in utterance["tags"] if tag != "O"})
+        slots.span_labels = True  # the tagger makes BIO tags of them
+        tagger = SequenceTagger(
+            embeddings=TransformerWordEmbeddings(
+                job["encoder"], layers="-1", subtoken_pooling="first", fine_tune=True
+            ),
+            tag_dictionary=slots,
+            tag_type="slot",
+            tag_format="BIO",
+            hidden_size=128,
+            use_rnn=True,
+            use_crf=True,
+            reproject_embeddings=False,
+        )
+        classifier = TextClassifier(
+            TransformerDocumentEmbeddings(job["encoder"], layers="-1", fine_tune=True),
+            label_dictionary=_labels({utterance["intent"] for utterance in train}),
+            label_type="intent",
+        )
+        for name, model in (("tagger", tagger), ("classifier", classifier)):
+            model.train()
+            train_torch(model.named_parameters(), sentences, partial(_loss, model), "embeddings.", job)
+            model.save(output / f"{name}.pt")
+
+    def rows(self, model: Path, job: Dict[str, Any]) -> Iterator[Tuple[str, Callable[[], Row]]]:
+        yield "both heads", partial(make_row, model, both=True)
+        yield "entities alone", partial(make_row, model, both=False)
+
+
+def make_row(model: Path, *, both: bool) -> Row:
+    """The models, one after the other."""
+    tagger = SequenceTagger.load(model / "tagger.pt")
+    classifier = TextClassifier.load(model / "classifier.pt") if both else None
+
+    def predict(texts: List[str], size: int) -> List[Sentence]:
+        sentences = [Sentence(text, use_tokenizer=False) for text in texts]
+        tagger.predict(sentences, mini_batch_size=size)
+        if classifier is not None:
+            classifier.predict(sentences, mini_batch_size=size)
+        return sentences
+
+    def read(sentences: List[Sentence]) -> Tuple[List[int], List[str]]:
+        intents = [sentence.get_label("intent").value for sentence in sentences] if both else []
+        return [len(sentence.get_spans("slot")) for sentence in sentences], intents
+
+    return Row(predict, read)
+
+
+def _loss(model: Any, batch: List[Sentence]) -> Any:
+    total, count = model.forward_loss(batch)
+    return total / count
+
+
+def _gold_sentence(utterance: Utterance) -> Sentence:
+    sentence = Sentence(" ".join(utterance["words"]), use_tokenizer=False)
+    start = 0
+    tags = [*utterance["tags"], "O"]
+    for i, tag in enumerate(tags):
+        if i > start and tags[start] != "O" and not tag.startswith("I-"):
+            sentence[start:i].add_label("slot", tags[start][2:])
+        if not tag.startswith("I-"):
+            start = i
+    sentence.add_label("intent", utterance["intent"])
+    return sentence
+
+
+def _labels(names: Any) -> Dictionary:
+    dictionary = Dictionary(add_unk=False)
+    for name in sorted(names):
+        dictionary.add_item(name)
+    return dictionary
+
+
+if __name__ == "__main__":
+    run(Flair())

@@ -1,0 +1,47 @@
+"""What our pipelines and those of spacy-transformers share: Docs in, Docs out."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+from worker import BATCH_SIZES, Row, Utterance
+
+
+def pipeline_row(load: Callable[[], Any], note: str = "") -> Row:
+    """A pipeline that reads texts with `nlp.pipe`. The Docs are kept until the pass is over, as a user's would be."""
+    nlp = load()
+
+    def predict(texts: List[str], size: int) -> Any:
+        return list(nlp.pipe(texts, batch_size=size))
+
+    sizes = {"short": (*BATCH_SIZES["short"], 1000), "long": BATCH_SIZES["long"]}
+    return Row(predict, read_docs, batch_sizes=sizes, note=note)
+
+
+def read_docs(docs: List[Any]) -> Tuple[List[int], List[str]]:
+    """Number of entities and best category of each Doc."""
+    entities = [len(doc.ents) for doc in docs]
+    return entities, [max(doc.cats, key=lambda label: doc.cats[label]) for doc in docs if doc.cats]
+
+
+def annotations(vocab: Any, utterance: Utterance, intents: List[str]) -> Any:
+    """A Doc with its entities and all categories."""
+    from spacy.tokens import Doc
+    from spacy.training import iob_utils
+
+    doc = Doc(vocab, words=utterance["words"])
+    doc.set_ents(iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(utterance["tags"])), default="outside")
+    doc.cats = {label: float(label == utterance["intent"]) for label in intents}
+    return doc
+
+
+def write_corpora(train: List[Utterance], folder: Path) -> Dict[str, Path]:
+    """The texts as .spacy files; a few of them serve as dev."""
+    from spacy.tokens import DocBin
+    from spacy.vocab import Vocab
+
+    vocab, intents = Vocab(), sorted({utterance["intent"] for utterance in train})
+    paths = {}
+    for name, part in {"train": train, "dev": train[:50]}.items():
+        paths[name] = folder / f"{name}.spacy"
+        DocBin(docs=[annotations(vocab, utterance, intents) for utterance in part]).to_disk(paths[name])
+    return paths

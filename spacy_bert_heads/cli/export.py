@@ -1,0 +1,39 @@
+"""`bert-heads export`: `.spacy` files in, a file for an annotation tool out."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+SOURCE = typer.Argument(
+    help="Annotated texts: a .spacy file or a folder of them. With --model also .jsonl or .txt.",
+    metavar="CORPUS",
+    show_default=False,
+)
+OUTPUT = typer.Argument(help="File to write.", show_default=False)
+FORMAT = typer.Option("--format", "-f", help="prodigy, label-studio, doccano or conll.", show_default=False)
+MODEL = typer.Option("--model", "-m", help="Write the predictions of this pipeline instead.", show_default=False)
+SCHEME = typer.Option("--scheme", help="Tags of conll: bio, biluo, bioes or bmes.")
+LANG = typer.Option("--lang", "-l", help="Language of the texts, for conll: whether spaces part its words.")
+
+
+def export_cli(
+    source: Annotated[Path, SOURCE],
+    output: Annotated[Path, OUTPUT],
+    format: Annotated[str, FORMAT],
+    model: Annotated[Optional[str], MODEL] = None,
+    scheme: Annotated[str, SCHEME] = "bio",
+    lang: Annotated[str, LANG] = "en",
+) -> None:
+    """
+    Export annotated texts, or a pipeline's predictions, to Prodigy, Label Studio, doccano or CoNLL columns.
+
+    What the format cannot hold is counted and named.
+    """
+    from ..corpus.export import export
+    from ..corpus.report import render_findings
+
+    count, findings = export(source, output, format=format, model=model, scheme=scheme, lang=lang)
+    for line in render_findings(findings):
+        typer.echo(line)
+    typer.echo(f"Wrote {count} texts as {format} to {output}")

@@ -1,0 +1,33 @@
+"""`bert-heads inspect`: `.spacy` files in, what they hold out."""
+
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+
+CORPORA = typer.Argument(
+    help="Annotated texts: .spacy files, or a folder of them.", metavar="CORPUS...", show_default=False
+)
+HTML = typer.Option("--html", help="Write a page with figures and examples here.", show_default=False)
+ENCODER = typer.Option("--encoder", help="Count the wordpieces of this encoder too.", show_default=False)
+REPORT = typer.Option("--report", "-r", help="Write the counts here too, as JSON.", show_default=False)
+
+
+def inspect_cli(
+    corpora: Annotated[List[Path], CORPORA],
+    html: Annotated[Optional[Path], HTML] = None,
+    encoder: Annotated[Optional[str], ENCODER] = None,
+    report: Annotated[Optional[Path], REPORT] = None,
+) -> None:
+    """
+    Show what annotated texts hold: labels, lengths, texts that occur twice.
+
+    Of the folder that `convert` writes, each split is a column.
+    """
+    from ..corpus.inspection import inspect_corpora
+
+    inspection = inspect_corpora(corpora, encoder=encoder, html=html, report_path=report)
+    typer.echo(inspection.to_text())
+    n_docs = sum(counts.docs for counts in inspection.counts.values())
+    written = [str(path) for path in (html, report) if path]
+    typer.echo(f"Read {n_docs} texts" + (f"; wrote {' and '.join(written)}" if written else ""))

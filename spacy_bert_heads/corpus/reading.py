@@ -1,0 +1,79 @@
+"""Annotation files -> a store of checked annotations."""
+
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, TypeVar
+
+from spacy.language import Language
+
+from ..errors import BertHeadsError
+from .docs import check_annotation
+from .findings import Findings
+from .formats import ReadOptions, find_converter
+from .lines import read_head
+from .store import TextStore
+
+# spaCy's memory zones forget the words of this many texts together.
+ZONE = 20_000
+
+ItemT = TypeVar("ItemT")
+
+
+def read_files(
+    store: TextStore,
+    nlp: Language,
+    paths: Sequence[Path],
+    *,
+    role: int,
+    format: str,
+    options: ReadOptions,
+    off_tokens: str,
+    findings: Findings,
+) -> List[Dict[str, Any]]:
+    """Read files record by record.
+
+    store (TextStore): Takes the annotations.
+    nlp (Language): Tokenizes texts that come without tokens.
+    paths (Sequence[Path]): The files.
+    role (int): What they are for, as `store` keeps it.
+    format (str): Key of CONVERTERS, or "auto" to find it for each file.
+    options (ReadOptions): What the files do not say about themselves.
+    off_tokens (str): What to do with spans off token borders.
+    findings (Findings): Takes bad records and decisions about good ones.
+    RETURNS (List[Dict[str, Any]]): Of each file its path, its format, and how many records it has and gave.
+    RAISES (BertHeadsError): H1xx for a bad file, and for a bad record unless those are skipped.
+    """
+    if options.labels is not None:
+        # Not every format has use for it, but a wrong name is a mistake in any case.
+        read_head(options.labels)
+    entries = []
+    for path in paths:
+        converter = find_converter(path, format)
+        n_before, n_used = findings.n_records[path], 0
+        for annotation in in_memory_zones(nlp, converter.read(path, findings, options)):
+            try:
+                checked = check_annotation(nlp, annotation, findings, off_tokens)
+            except BertHeadsError as error:
+                findings.bad(error)
+                continue
+            store.add(checked, role)
+            n_used += 1
+        n_records = findings.n_records[path] - n_before
+        if not n_used:
+            found = findings.describe(path)
+            findings.bad(BertHeadsError("H117", path=path, found=found, n_records=n_records))
+        entries.append({"path": str(path), "format": converter.name, "records": n_records, "used": n_used})
+    return entries
+
+
+def in_memory_zones(nlp: Language, items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """Have spaCy forget the words of texts that are done with. Docs must be, too, when the next item is asked for.
+
+    nlp (Language): Its vocabulary would otherwise grow with every new word.
+    items (Iterable[ItemT]): What Docs are made of.
+    YIELDS (ItemT): The same items.
+    """
+    iterator = iter(items)
+    for first in iterator:
+        with nlp.memory_zone():
+            yield from chain((first,), islice(iterator, ZONE - 1))

@@ -1,0 +1,1 @@
+"""Docs -> the formats of annotation tools, one module each."""

@@ -1,0 +1,185 @@
+"""What a Doc says, in the terms of annotation tools."""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
+
+from spacy.attrs import ENT_IOB
+from spacy.tokens import Doc, Span
+
+from ...extensions import get_confidence
+from ..docs import INCORRECT_SPANS_KEY
+from ..findings import Findings, Where
+
+# A category of an exported prediction holds from this probability on, if several of them may.
+THRESHOLD = 0.5
+
+# What the numbers of spaCy's ENT_IOB mean.
+MISSING, OUTSIDE = 0, 2
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What all texts to be written have in common.
+
+    has_ents (bool): Whether something is known about the entities of some.
+    has_cats (bool): Whether some have categories.
+    scores (FrozenSet[str]): Categories that are numbers to be predicted, rather than yes or no.
+    model (Optional[str]): Name and version of the pipeline that predicted them. None: people annotated them.
+    exclusive (Tuple[FrozenSet[str], ...]): Labels of each component of the pipeline that chooses exactly one.
+    """
+
+    has_ents: bool
+    has_cats: bool
+    scores: FrozenSet[str]
+    model: Optional[str] = None
+    exclusive: Tuple[FrozenSet[str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A Doc to be written, with its place.
+
+    doc (Doc): The Doc.
+    where (Where): Its file and its number in it, counted from 1.
+    contents (Contents): What it has in common with the others.
+    asks_ents (bool): Whether anything is known about its entities.
+    complete (bool): Whether tokens outside entities are known to be so, but for those in `unknown`.
+    unknown (List[Tuple[int, int]]): First token, and the one behind the last, of stretches that are not known.
+    rejected (List[Span]): Spans known to be no entities of their label.
+    """
+
+    doc: Doc
+    where: Where
+    contents: Contents
+    asks_ents: bool
+    complete: bool
+    unknown: List[Tuple[int, int]]
+    rejected: List[Span]
+
+    @classmethod
+    def from_doc(cls, doc: Doc, where: Where, contents: Contents) -> "Exported":
+        """Look at what a Doc says about entities. Where no token is known to be outside, only single spans were
+        judged; a Doc that is all entities is complete.
+
+        doc (Doc): With at least one token.
+        where (Where): Its place.
+        contents (Contents): What it has in common with the others.
+        """
+        iob = doc.to_array(ENT_IOB).tolist()
+        rejected = list(doc.spans.get(INCORRECT_SPANS_KEY, ()))
+        unknown, position = [], 0
+        for is_missing, group in groupby(iob, key=lambda value: value == MISSING):
+            end = position + len(list(group))
+            if is_missing:
+                unknown.append((position, end))
+            position = end
+        return cls(
+            doc=doc,
+            where=where,
+            contents=contents,
+            asks_ents=bool(rejected) or any(value != MISSING for value in iob),
+            complete=OUTSIDE in iob or MISSING not in iob,
+            unknown=unknown,
+            rejected=rejected,
+        )
+
+    def scores(self) -> Dict[str, float]:
+        """RETURNS (Dict[str, float]): Categories that are numbers to be predicted."""
+        return {label: value for label, value in self.doc.cats.items() if label in self.contents.scores}
+
+    def choices(self) -> Dict[str, bool]:
+        """RETURNS (Dict[str, bool]): Other categories, and whether they hold: of a prediction the likeliest of labels
+        that exclude each other, and any other from THRESHOLD on."""
+        cats = {label: value for label, value in self.doc.cats.items() if label not in self.contents.scores}
+        choices = {label: value >= THRESHOLD for label, value in cats.items()}
+        for labels in self.contents.exclusive:
+            shared = [label for label in cats if label in labels]
+            if shared:
+                best = max(shared, key=lambda label: cats[label])
+                choices.update((label, label == best) for label in shared)
+        return choices
+
+    def confidences(self) -> List[Optional[float]]:
+        """RETURNS (List[Optional[float]]): Probability of each entity, where the pipeline says it."""
+        return [get_confidence(ent) for ent in self.doc.ents]
+
+
+class Writer(Protocol):
+    """Writes the files of one format.
+
+    name (str): What the format is called in `--format`.
+    """
+
+    name: str
+
+    def lines(self, docs: Iterable[Exported], findings: Findings) -> Iterator[str]:
+        """Write a file.
+
+        docs (Iterable[Exported]): What to write, read once.
+        findings (Findings): Takes what the format cannot hold.
+        YIELDS (str): Lines of the file, with their ends.
+        """
+        ...
+
+
+class InferredByFile:
+    """Tells what is lost in a format that names only what holds: entities, and labels chosen.
+
+    What was asked, a reader concludes from the whole file. If there is an entity in it, all tokens outside entities
+    are known to be so. A label that some text has does not hold for the others that have any.
+
+    empty_choice (bool): Whether the format can say that no label holds.
+    """
+
+    def __init__(self, *, empty_choice: bool) -> None:
+        self._empty_choice = empty_choice
+        self._has_spans = False
+        # What is lost depends on what is yet to come.
+        self._with_spans, self._without_spans = Findings(skip_bad=False), Findings(skip_bad=False)
+        self._n_docs = 0
+        self._n_known: "Counter[str]" = Counter()
+        self._held: Set[str] = set()
+        self._where: Dict[str, Where] = {}
+
+    def add(self, exported: Exported, choices: Dict[str, bool], findings: Findings) -> None:
+        """Look at a text that is written.
+
+        exported (Exported): The text.
+        choices (Dict[str, bool]): Its categories, and whether they hold.
+        findings (Findings): Takes what is lost of it anyway.
+        """
+        where = exported.where
+        self._has_spans = self._has_spans or bool(exported.doc.ents)
+        if exported.rejected:
+            findings.note("lost_rejected", where, count=len(exported.rejected))
+        if exported.asks_ents:
+            self._without_spans.note("lost_outside", where)
+            if exported.unknown:
+                n_tokens = sum(end - start for start, end in exported.unknown)
+                self._with_spans.note("lost_unknown", where, f"{n_tokens} of {len(exported.doc)} tokens")
+        else:
+            self._with_spans.note("lost_unasked", where)
+        if any(choices.values()) or (choices and self._empty_choice):
+            self._n_docs += 1
+            for label, holds in choices.items():
+                self._n_known[label] += 1
+                self._where.setdefault(label, where)
+                if holds:
+                    self._held.add(label)
+        elif choices:
+            findings.note("lost_negative", where, ", ".join(sorted(choices)), count=len(choices))
+
+    def note(self, findings: Findings) -> None:
+        """Tell what is lost, now that all texts are known.
+
+        findings (Findings): Takes it; categories for each label with the first text that has it.
+        """
+        findings.add(self._with_spans if self._has_spans else self._without_spans)
+        for label, n_known in sorted(self._n_known.items()):
+            if label not in self._held:
+                findings.note("lost_negative", self._where[label], label, count=n_known)
+            elif n_known < self._n_docs:
+                count = self._n_docs - n_known
+                findings.note("lost_unknown_cats", self._where[label], f"{label} in {count} other texts", count)

@@ -1,0 +1,138 @@
+"""A trained pipeline in, a copy whose encoders run in another backend out."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Iterator, List, Tuple, cast
+
+import numpy
+import spacy
+import torch
+from spacy.language import Language
+from thinc.api import Model
+
+from ..errors import BertHeadsError
+from ..layers.encoder_shim import EncoderShim
+from ..models.encoder import is_encoder
+from .flat import Flat
+from .runtimes import Runtime, check_backend, export_module, get_backend
+
+
+@dataclass
+class Optimized:
+    """What `optimize` did.
+
+    encoders (List[str]): Components whose encoders were exported.
+    difference (float): Largest mean distance, over those encoders, of a wordpiece's vector from the original one,
+        in lengths of that.
+    megabytes_before, megabytes_after (float): Size of all files of the pipelines, in 10^6 bytes.
+    """
+
+    encoders: List[str]
+    difference: float
+    megabytes_before: float
+    megabytes_after: float
+
+
+def optimize(model: str, output: Path, *, backend: str, precision: str) -> Optimized:
+    """Write a copy of a pipeline whose encoders run in another backend. It cannot be trained.
+
+    model (str): Folder or package of the trained pipeline.
+    output (Path): Folder to write. A pipeline that is there is replaced once the new one is complete.
+    backend (str): Key of runtimes.BACKENDS.
+    precision (str): One that the backend computes in.
+    RETURNS (Optimized): What was done.
+    RAISES (BertHeadsError): H227 for a pipeline that cannot be loaded; H240, H241 or H402 for a backend that cannot
+        be used; H243 if it cannot take an encoder; H244 and H245 if there is none to export; H246 and H247 for an
+        output that must not be replaced; H123 if it cannot be written.
+    """
+    check_backend(backend, precision)
+    try:
+        nlp = spacy.load(model)
+    except (OSError, ValueError) as error:
+        raise BertHeadsError("H227", found=model, reason=str(error).split("\n")[0]) from error
+    _check_output(nlp.path, output)
+    encoders = list(find_encoders(nlp))
+    if not encoders:
+        raise BertHeadsError("H244")
+    differences = []
+    for name, shim in encoders:
+        if shim.runtime is not None:
+            raise BertHeadsError("H245", found=shim.runtime.backend, component=name)
+        runtime = export_module(shim.module, backend, precision, hidden_states=shim.hidden_states)
+        differences.append(mean_difference(shim, runtime))
+        shim.runtime = runtime
+    # pip then installs the backend with the packaged pipeline
+    needed = [f"{package}>={version(package)}" for package in get_backend(backend).requirements]
+    nlp.meta["requirements"] = [*nlp.meta.get("requirements", []), *needed]
+    write_pipeline(nlp, output)
+    before = _megabytes(nlp.path) if nlp.path else float("nan")
+    return Optimized([name for name, _ in encoders], max(differences), before, _megabytes(output))
+
+
+def find_encoders(nlp: Language) -> Iterator[Tuple[str, EncoderShim]]:
+    """Every encoder of a pipeline, shared or a head's own, in disabled components too.
+
+    YIELDS (Tuple[str, EncoderShim]): The component it is in, and the encoder.
+    """
+    for name, component in nlp.components:
+        model = getattr(component, "model", None)
+        for node in model.walk() if isinstance(model, Model) else ():
+            if is_encoder(node):
+                yield name, cast(EncoderShim, node.shims[0])
+
+
+def mean_difference(shim: EncoderShim, runtime: Runtime) -> float:
+    """Distance of a runtime's vectors from those of the encoder in fp32, in lengths of the latter: the mean over
+    random wordpieces in rectangles of several shapes.
+    """
+    random_state = numpy.random.RandomState(0)
+    flat = Flat(shim.module, False)
+    device = next(flat.parameters()).device
+    distances = []
+    for n_windows, n_pieces in ((1, 2), (4, 11), (3, 32)):
+        shape = (n_windows, min(n_pieces, shim.max_positions))
+        ids = random_state.randint(0, shim.config.vocab_size, shape).astype("int64")
+        mask = numpy.ones_like(ids)
+        with torch.no_grad():
+            expected = flat(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))[0].cpu().numpy()
+        found = runtime.run(ids, mask)["last_hidden_state"]
+        distances.append(numpy.linalg.norm(found - expected, axis=-1) / numpy.linalg.norm(expected, axis=-1))
+    return float(numpy.concatenate([distance.ravel() for distance in distances]).mean())
+
+
+def write_pipeline(nlp: Language, output: Path) -> None:
+    """Write a pipeline under a temporary name beside its own, then put it into place.
+
+    RAISES (BertHeadsError): H123 if it cannot be written.
+    """
+    output = output.absolute()
+    temporary, old = (output.with_name(f".{output.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        nlp.to_disk(temporary)
+        if output.exists():
+            os.replace(output, old)
+        os.replace(temporary, output)
+    except OSError as error:
+        if old.exists():
+            os.replace(old, output)
+        raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_output(source: Any, output: Path) -> None:
+    """Nothing but pipelines is replaced, and not the one that is exported."""
+    if source is not None and Path(source).resolve() in (output.resolve(), *output.resolve().parents):
+        raise BertHeadsError("H247", path=output)
+    is_empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not is_empty and not all((output / name).is_file() for name in ("meta.json", "config.cfg")):
+        raise BertHeadsError("H246", path=output)
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6

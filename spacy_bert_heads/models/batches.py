@@ -1,0 +1,130 @@
+"""Windows of like length in rectangles, and where each of their wordpieces lies in the outputs of the Docs."""
+
+from dataclasses import dataclass
+from typing import Dict, List
+
+import numpy
+
+from ..layers.special_tokens import SpecialTokens
+from ..types import Ints
+from .windows import WindowedDoc
+
+# What one more rectangle costs, in wordpieces that the encoder could read in the same time: less than this much
+# padding is left as it is. Measured with MiniLM-L6 on a CPU; a GPU idles while small rectangles are launched.
+RECTANGLE_COST: Dict[str, int] = {"cpu": 128, "cuda": 4096}
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Windows that go through the encoder together.
+
+    ids (Ints): Wordpieces, padded on the right. Int64, (n_windows, n_pieces).
+    mask (Ints): 1 for wordpieces, 0 for padding. Int64, (n_windows, n_pieces).
+    windows (Ints): Numbers of the windows among all windows of the batch. (n_windows,).
+    cells (Ints): Where its wordpieces are in the rectangle, row by row. (n_wordpieces,).
+    rows (Ints): Where the same wordpieces are in the outputs of the Docs laid end to end. (n_wordpieces,).
+    """
+
+    ids: Ints
+    mask: Ints
+    windows: Ints
+    cells: Ints
+    rows: Ints
+
+
+class WindowBatch:
+    """The windows of a batch of Docs, end to end, and the layout of the outputs.
+
+    Outputs are rows, one for each wordpiece: a Doc's windows follow each other, each as wide as its longest one.
+
+    docs (List[WindowedDoc]): The Docs.
+    special (SpecialTokens): What goes around each window.
+    """
+
+    def __init__(self, docs: List[WindowedDoc], special: SpecialTokens) -> None:
+        self.docs = docs
+        self.pad = special.pad
+        n_windows = numpy.array([len(doc.windows) for doc in docs], dtype="int64")
+        widths = numpy.array([doc.width for doc in docs], dtype="int64")
+        # First window and first row of each Doc, and one past the last
+        self.doc_windows = _ends(n_windows)
+        self.doc_rows = _ends(n_windows * widths)
+        parts = [numpy.array([*special.prefix, *special.suffix])]
+        prefix, suffix = parts[0][: len(special.prefix)], parts[0][len(special.prefix) :]
+        for doc in docs:
+            for start, stop in doc.windows:
+                parts += (prefix, doc.pieces.ids[start:stop], suffix)
+        # The first part makes them whole numbers when there is no Doc; nothing refers to it
+        self.ids = numpy.concatenate(parts)
+        self.lengths = numpy.array(
+            [stop - start + len(special) for doc in docs for start, stop in doc.windows], dtype="int64"
+        )
+        self.starts = len(special) + _ends(self.lengths)[:-1]
+        within = numpy.arange(len(self.lengths)) - numpy.repeat(self.doc_windows[:-1], n_windows)
+        self.rows = numpy.repeat(self.doc_rows[:-1], n_windows) + within * numpy.repeat(widths, n_windows)
+
+    @property
+    def n_rows(self) -> int:
+        """RETURNS (int): Rows of the outputs of all Docs."""
+        return int(self.doc_rows[-1])
+
+    @property
+    def has_padding(self) -> bool:
+        """RETURNS (bool): Whether some of these rows belong to no wordpiece."""
+        return self.n_rows != int(self.lengths.sum())
+
+    def rectangles(self, max_pieces: int, rectangle_cost: int) -> List[Rectangle]:
+        """All windows; see group_by_length."""
+        return [self._rectangle(windows) for windows in group_by_length(self.lengths, max_pieces, rectangle_cost)]
+
+    def _rectangle(self, windows: Ints) -> Rectangle:
+        lengths = self.lengths[windows, None]
+        columns = numpy.arange(lengths.max())
+        inside = columns < lengths
+        places = numpy.minimum(self.starts[windows, None] + columns, len(self.ids) - 1)
+        return Rectangle(
+            ids=numpy.where(inside, self.ids[places], self.pad),
+            mask=inside.astype("int64"),
+            windows=windows,
+            cells=numpy.flatnonzero(inside),
+            rows=(self.rows[windows, None] + columns)[inside],
+        )
+
+
+def group_by_length(lengths: Ints, max_pieces: int, rectangle_cost: int) -> List[Ints]:
+    """Windows of like length together, so that wordpieces, padding and the number of rectangles cost least in all.
+
+    lengths (Ints): Wordpieces of each window. (n_windows,).
+    max_pieces (int): Wordpieces of a rectangle at most, padding counted; a window longer than that goes alone.
+    rectangle_cost (int): What a rectangle costs beyond its wordpieces, in wordpieces.
+    RETURNS (List[Ints]): Numbers of the windows in each rectangle, longest first.
+    """
+    order = numpy.argsort(-lengths, kind="stable")
+    longest, counts = numpy.unique(-lengths, return_counts=True)
+    longest = -longest
+    ends = _ends(counts)
+    # Windows of one length stay together. best[j]: cost of all windows of the j greatest lengths; for the group that
+    # ends there, every first length i is tried
+    best = numpy.zeros(len(longest) + 1)
+    firsts = numpy.zeros(len(longest) + 1, dtype="int64")
+    per_rectangle = numpy.maximum(1, max_pieces // numpy.maximum(1, longest))
+    for j in range(1, len(longest) + 1):
+        sizes = ends[j] - ends[:j]
+        n_rectangles = -(-sizes // per_rectangle[:j])
+        costs = best[:j] + longest[:j] * sizes + rectangle_cost * n_rectangles
+        firsts[j] = costs.argmin()
+        best[j] = costs[firsts[j]]
+    groups: List[Ints] = []
+    j = len(longest)
+    while j:
+        i = int(firsts[j])
+        group = order[ends[i] : ends[j]]
+        cuts = range(0, len(group), int(per_rectangle[i]))
+        groups[:0] = [group[cut : cut + per_rectangle[i]] for cut in cuts]
+        j = i
+    return groups
+
+
+def _ends(lengths: Ints) -> Ints:
+    """Where runs of these lengths begin when laid end to end, and where the last one ends. (n + 1,)."""
+    return numpy.concatenate([numpy.zeros(1, dtype="int64"), numpy.cumsum(lengths, dtype="int64")])

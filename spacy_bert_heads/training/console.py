@@ -1,0 +1,176 @@
+"""What a training shows while it runs: a row for each evaluation, a progress bar, files for other programs."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, List, Optional, Tuple
+
+import srsly
+from spacy.language import Language
+from tqdm import tqdm
+from wasabi import Printer
+
+from ..errors import BertHeadsError
+
+LogStep = Callable[[Optional[Dict[str, Any]]], None]
+Logger = Tuple[LogStep, Callable[[], None]]
+
+# Width of a column of numbers, and of the heads' names above them
+WIDTH = 8
+
+
+def build_console_logger_v1(
+    progress_bar: bool = True, output_file: Optional[str] = None, tensorboard: Optional[str] = None
+) -> Callable[[Language, IO, IO], Logger]:
+    """Rows on the console, with each head's loss and score and the time left. Registered as
+    spacy_bert_heads.ConsoleLogger.v1.
+
+    progress_bar (bool): Whether to show the way to the end of the training, on a terminal.
+    output_file (Optional[str]): Where to write the rows as JSON, one object a line. A file that is there is replaced.
+    tensorboard (Optional[str]): Folder for TensorBoard; needs the extra `tensorboard`.
+    RETURNS (Callable[[Language, IO, IO], Logger]): Called by `spacy train` when the training begins.
+    """
+
+    def set_up(nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr) -> Logger:
+        log = TrainingLog(nlp, stdout, stderr, progress_bar)
+        if output_file is not None:
+            log.open_file(Path(output_file))
+        if tensorboard is not None:
+            log.open_tensorboard(Path(tensorboard))
+        return log.log_step, log.close
+
+    return set_up
+
+
+class TrainingLog:
+    """Shows and writes what `log_step` is given.
+
+    nlp (Language): The pipeline.
+    stdout (IO): For the rows.
+    stderr (IO): For the progress bar.
+    progress_bar (bool): Whether to show one; it stays away where stderr is no terminal.
+    """
+
+    def __init__(self, nlp: Language, stdout: IO, stderr: IO, progress_bar: bool) -> None:
+        self.stdout = stdout
+        training = nlp.config["training"]
+        self.heads, self.scores = head_names(nlp), score_names(nlp)
+        self.total = _total_steps(training)
+        self.last_step = -1
+        self.file: Optional[IO] = None
+        self.tensorboard: Any = None
+        self._write_row(
+            ["epoch", "step", *(f"loss {_short(name)}" for name in self.heads), *self.scores, "score", "left"]
+        )
+        self._write_row(["-" * width for width in self._widths])
+        disable = None if progress_bar else True
+        self.progress = tqdm(total=self.total, file=stderr, disable=disable, leave=False, unit="step")
+
+    def open_file(self, path: Path) -> None:
+        """Write rows as JSON too. RAISES (BertHeadsError): H123 if that is impossible."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = path.open("w", encoding="utf8")
+        except OSError as error:
+            raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
+
+    def open_tensorboard(self, folder: Path) -> None:
+        """Write for TensorBoard too. RAISES (BertHeadsError): H410 if it is not installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise BertHeadsError("H410", found="tensorboard", extra="tensorboard") from error
+        # Of a training that is resumed all rows come again
+        self.tensorboard = SummaryWriter(str(folder), purge_step=0)
+
+    def log_step(self, info: Optional[Dict[str, Any]]) -> None:
+        """Take note of a step.
+
+        info (Optional[Dict[str, Any]]): As `train_while_improving` gives it after an evaluation, else None.
+        """
+        self.progress.update(1)
+        if info is None:
+            return
+        row = to_row(info, info["step"] - self.last_step)
+        self.last_step = info["step"]
+        losses = [f"{row['losses'].get(name, 0.0):.3f}" for name in self.heads]
+        scores = [f"{100 * row['scores'].get(name, 0.0):.2f}" for name in self.scores]
+        numbers = [str(row["epoch"]), str(row["step"]), *losses, *scores, f"{100 * row['score']:.2f}"]
+        self._write_row([*numbers, self._time_left(row)])
+        if self.file is not None:
+            self.file.write(srsly.json_dumps(row) + "\n")
+            self.file.flush()
+        if self.tensorboard is not None:
+            for kind in ("losses", "scores"):
+                for name, value in row[kind].items():
+                    self.tensorboard.add_scalar(f"{kind}/{name}", value, row["step"])
+            self.tensorboard.add_scalar("score", row["score"], row["step"])
+            self.tensorboard.flush()
+
+    def close(self) -> None:
+        """Close bar and files."""
+        self.progress.close()
+        for stream in (self.file, self.tensorboard):
+            if stream is not None:
+                stream.close()
+
+    @property
+    def _widths(self) -> List[int]:
+        heads = [max(WIDTH, len(f"loss {_short(name)}")) for name in self.heads]
+        return [5, 6, *heads, *(max(WIDTH, len(name)) for name in self.scores), WIDTH, WIDTH]
+
+    def _write_row(self, cells: List[str]) -> None:
+        aligns = ["r"] * len(cells)
+        # Through tqdm, which moves its bar out of the way
+        tqdm.write(Printer(no_print=True).row(cells, widths=self._widths, aligns=aligns, spacing=2), file=self.stdout)
+        self.stdout.flush()
+
+    def _time_left(self, row: Dict[str, Any]) -> str:
+        done = row["step"] + 1
+        if self.total is None or row["step"] == 0:
+            return ""
+        return str(timedelta(seconds=round(row["seconds"] / done * max(0, self.total - done))))
+
+
+def head_names(nlp: Language) -> List[str]:
+    """RETURNS (List[str]): What learns, without encoders: their loss is the size of gradients, which says little."""
+    return [
+        name
+        for name, component in nlp.pipeline
+        if getattr(component, "is_trainable", False) and not hasattr(component, "listeners")
+    ]
+
+
+def score_names(nlp: Language) -> List[str]:
+    """RETURNS (List[str]): Scores that decide which checkpoint is best."""
+    return [name for name, weight in nlp.config["training"]["score_weights"].items() if weight]
+
+
+def to_row(info: Dict[str, Any], n_steps: int) -> Dict[str, Any]:
+    """An evaluation in numbers that JSON can hold.
+
+    info (Dict[str, Any]): As `train_while_improving` gives it after an evaluation.
+    n_steps (int): Steps since the evaluation before.
+    RETURNS (Dict[str, Any]): "epoch", "step", "seconds"; "losses", each a mean over the steps; "scores" and "score",
+        from 0 to 1.
+    """
+    scores = {name: float(value) for name, value in info["other_scores"].items() if isinstance(value, (int, float))}
+    return {
+        "epoch": info["epoch"],
+        "step": info["step"],
+        "seconds": info["seconds"],
+        "losses": {name: float(loss) / n_steps for name, loss in info["losses"].items()},
+        "scores": scores,
+        "score": float(info["score"]),
+    }
+
+
+def _total_steps(training: Dict[str, Any]) -> Optional[int]:
+    counted = training["optimizer"].get("total_steps")
+    limit = training["max_steps"] + 1 if training["max_steps"] else None
+    known = [number for number in (counted, limit) if number]
+    return min(known) if known else None
+
+
+def _short(name: str) -> str:
+    return name[len("bert_") :] if name.startswith("bert_") else name

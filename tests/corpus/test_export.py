@@ -1,0 +1,259 @@
+"""Docs -> the formats of annotation tools -> Docs: what comes back, and what was said to be lost."""
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import spacy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from spacy.tokens import Doc, DocBin, Span
+
+from spacy_bert_heads.corpus.annotations import merge
+from spacy_bert_heads.corpus.docs import INCORRECT_SPANS_KEY, build_doc, check_annotation
+from spacy_bert_heads.corpus.export import FORMATS, export
+from spacy_bert_heads.corpus.findings import Findings
+from spacy_bert_heads.corpus.formats import CONVERTERS, ReadOptions
+from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.tags import SCHEMES
+
+from .helpers import ALL_TRAIN, get_iob, get_spans, load_docs, run
+
+NLP = spacy.blank("xx")
+WORDS = ["Apple", "in", "Paris", ".", "New York", "中国", "👍", "é", "B-ORG", "x<y>&", '"', "it's"]
+LABELS = ["ORG", "GPE", "Application area"]
+CLASSES = ["POS", "NEG", "über/sub, 1"]
+PROPERTY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def make_doc(draw, number: int) -> Doc:
+    """Any mix of entities, rejected spans, tokens of which nothing is known, and categories."""
+    # The number makes texts different, so that none are merged.
+    words = [*draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6)), f"n{number}"]
+    spaces = [*draw(st.lists(st.booleans(), min_size=len(words) - 1, max_size=len(words) - 1)), False]
+    doc = Doc(NLP.vocab, words=words, spaces=spaces)
+    borders = sorted(draw(st.sets(st.integers(0, len(words)), max_size=6)))
+    pieces = [(start, end, draw(st.sampled_from(LABELS))) for start, end in zip(borders, borders[1:])]
+    roles = [draw(st.sampled_from(["ent", "unknown", "rejected", "nothing"])) for _ in pieces]
+    spans = [Span(doc, start, end, label) for start, end, label in pieces]
+    chosen = {role: [span for span, known in zip(spans, roles) if known == role] for role in roles}
+    default = draw(st.sampled_from(["outside", "missing"]))
+    doc.set_ents(chosen.get("ent", []), missing=chosen.get("unknown", []), default=default)
+    if chosen.get("rejected"):
+        doc.spans[INCORRECT_SPANS_KEY] = chosen["rejected"]
+    doc.cats = draw(st.dictionaries(st.sampled_from(CLASSES), st.sampled_from([0.0, 1.0]), max_size=3))
+    return doc
+
+
+@st.composite
+def make_docs(draw):
+    return [draw(make_doc(number)) for number in range(draw(st.integers(1, 4)))]
+
+
+def send(docs, format: str, **options):
+    """The Docs that come back, by text, and the counts of what was said to be lost."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        DocBin(docs=docs, store_user_data=True).to_disk(folder / "in.spacy")
+        count, findings = export(folder / "in.spacy", folder / "out.txt", format=format, lang="xx", **options)
+        assert count == len(docs)
+        records = {}
+        passed = Findings(skip_bad=False)
+        for annotation in CONVERTERS[format].read(folder / "out.txt", passed, ReadOptions(lang="xx")):
+            checked = check_annotation(NLP, annotation, passed, "split")
+            records.setdefault(annotation.text, []).append(checked)
+    back = [build_doc(NLP, merge(versions, passed), passed) for versions in records.values()]
+    return {doc.text: doc for doc in back}, findings.counts
+
+
+def get_rejected(doc):
+    return sorted(get_spans(doc.spans.get(INCORRECT_SPANS_KEY, ())))
+
+
+def asks_ents(doc) -> bool:
+    return doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans
+
+
+def is_complete(doc) -> bool:
+    return "O" in get_iob(doc) or "" not in get_iob(doc)
+
+
+def count(values):
+    """As the findings count: without the kinds that did not occur."""
+    return Counter({kind: n for kind, n in values.items() if n})
+
+
+@given(make_docs())
+@PROPERTY
+def test_prodigy_holds_everything_but_rejected_spans_of_complete_texts(docs):
+    back, lost = send(docs, "prodigy")
+    bare = [doc for doc in docs if not asks_ents(doc) and not doc.cats]
+    implied = sum(len(get_rejected(doc)) for doc in docs if asks_ents(doc) and is_complete(doc))
+    assert lost == count({"bare": len(bare), "lost_implied": implied})
+    assert len(back) == len(docs) - len(bare)
+    for doc in docs:
+        if doc in bare:
+            continue
+        other = back[doc.text]
+        assert [token.text for token in other] == [token.text for token in doc]
+        assert get_iob(other) == get_iob(doc)
+        assert get_spans(other.ents) == get_spans(doc.ents)
+        assert get_rejected(other) == ([] if is_complete(doc) else get_rejected(doc))
+        assert other.cats == doc.cats
+
+
+@given(make_docs(), st.sampled_from(sorted(SCHEMES)))
+@PROPERTY
+def test_conll_holds_tokens_and_what_is_known_of_them(docs, scheme):
+    back, lost = send(docs, "conll", scheme=scheme)
+    joined = {doc: " ".join(token.text for token in doc) for doc in docs}
+    expected = {
+        "lost_rejected": sum(len(get_rejected(doc)) for doc in docs),
+        "lost_cats": sum(len(doc.cats) for doc in docs),
+        "lost_spacing": sum(text != doc.text for doc, text in joined.items()),
+    }
+    assert lost == count(expected)
+    for doc, text in joined.items():
+        other = back[text]
+        assert [token.text for token in other] == [token.text for token in doc]
+        assert get_iob(other) == get_iob(doc)
+        assert [(ent.start, ent.end, ent.label_) for ent in other.ents] == [
+            (ent.start, ent.end, ent.label_) for ent in doc.ents
+        ]
+        assert not other.cats and not get_rejected(other)
+
+
+@pytest.mark.parametrize("format", ["label-studio", "doccano"])
+@given(docs=make_docs())
+@PROPERTY
+def test_platforms_hold_entities_and_labels_chosen_and_the_rest_is_said(format, docs):
+    back, lost = send(docs, format)
+    has_spans = any(doc.ents for doc in docs)
+    # Both name labels that hold; only Label Studio can say that none of them does.
+    chosen = [doc for doc in docs if any(doc.cats.values()) or (doc.cats and format == "label-studio")]
+    held = {label for doc in docs for label, value in doc.cats.items() if value}
+    cats = {
+        doc.text: {label: float(doc.cats.get(label, 0.0)) for label in held} if doc in chosen else {} for doc in docs
+    }
+    written = [doc for doc in docs if format == "doccano" or asks_ents(doc) or doc.cats]
+    known = {(doc.text, label) for doc in docs for label in doc.cats}
+    read = {(text, label) for text, labels in cats.items() for label in labels}
+    expected = {
+        "bare": len(docs) - len(written),
+        "lost_rejected": sum(len(get_rejected(doc)) for doc in docs),
+        "lost_unknown": sum(asks_ents(doc) and "" in get_iob(doc) for doc in docs) if has_spans else 0,
+        "lost_unasked": sum(not asks_ents(doc) for doc in written) if has_spans else 0,
+        "lost_outside": 0 if has_spans else sum(asks_ents(doc) for doc in docs),
+        "lost_negative": len(known - read),
+        "lost_unknown_cats": len(read - known),
+    }
+    assert lost == count(expected)
+    for doc in docs:
+        if doc.text not in back:
+            assert doc not in written or (not has_spans and not cats[doc.text])
+            continue
+        other = back[doc.text]
+        assert get_spans(other.ents) == get_spans(doc.ents)
+        assert other.has_annotation("ENT_IOB", require_complete=True) == has_spans
+        assert other.cats == cats[doc.text]
+
+
+def write_docs(path: Path, *docs: Doc) -> Path:
+    DocBin(docs=docs, store_user_data=True).to_disk(path)
+    return path
+
+
+def make_scored(text: str, **cats: float) -> Doc:
+    doc = NLP.make_doc(text)
+    doc.cats = cats
+    return doc
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_white_space_tokens_and_line_ends_do_not_break_a_file(tmp_path: Path, format: str):
+    doc = spacy.blank("en").make_doc("Apple \n\n opened\t in\u00a0Paris.\r\n")
+    doc.set_ents([Span(doc, 0, 1, "ORG")], default="outside")
+    source = write_docs(tmp_path / "in.spacy", doc, spacy.blank("en")("  "), spacy.blank("en")(""))
+    written, findings = export(source, tmp_path / "out", format=format)
+    run(tmp_path / "out", tmp_path, format=format, split=ALL_TRAIN, off_tokens="split")
+    back = load_docs(tmp_path / "train.spacy")
+    assert get_spans(back[0].ents) == [(0, 5, "ORG")]
+    assert "".join(back[0].text.split()) == "".join(doc.text.split())
+    assert (back[0].text == doc.text) == (format != "conll")
+    assert findings.counts["lost_blank"] == (2 if format == "conll" else 1)
+
+
+def test_scores_survive_in_label_studio_and_are_said_to_be_lost_elsewhere(tmp_path: Path):
+    docs = [make_scored("one", quality=1.0, POS=1.0), make_scored("two", quality=2.5, POS=0.0)]
+    source = write_docs(tmp_path / "in.spacy", *docs)
+    for format in ("prodigy", "doccano"):
+        _, findings = export(source, tmp_path / "out", format=format)
+        assert findings.counts["lost_scores"] == 2
+        assert "quality" not in (tmp_path / "out").read_text(encoding="utf8")
+    export(source, tmp_path / "out", format="label-studio")
+    run(tmp_path / "out", tmp_path, format="label-studio", split=ALL_TRAIN)
+    back = load_docs(tmp_path / "train.spacy")
+    assert [doc.cats for doc in back] == [doc.cats for doc in docs]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "ORG", "pattern": "Apple"}])
+    nlp.to_disk(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_predictions_of_raw_texts_are_written(tmp_path: Path, model: str, format: str):
+    texts = tmp_path / "in.txt"
+    texts.write_text("Apple opened.\n\nNothing.\n", encoding="utf8")
+    written, _ = export(texts, tmp_path / "out", format=format, model=model)
+    assert written == 2
+    content = (tmp_path / "out").read_text(encoding="utf8")
+    assert "ORG" in content
+    if format == "label-studio":
+        first = json.loads(content)[0]
+        assert "annotations" not in first
+        (result,) = first["predictions"][0]["result"]
+        assert result["value"] == {"start": 0, "end": 5, "text": "Apple", "labels": ["ORG"]}
+    if format == "prodigy":
+        first = json.loads(content.splitlines()[0])
+        assert "answer" not in first
+        assert (first["spans"][0]["token_start"], first["spans"][0]["token_end"]) == (0, 0)
+
+
+def test_predictions_keep_the_tokens_of_a_corpus_and_not_its_annotation(tmp_path: Path, model: str):
+    doc = Doc(NLP.vocab, words=["Apple", "op", "ened"], spaces=[True, False, False])
+    doc.set_ents([Span(doc, 1, 2, "WRONG")], default="outside")
+    doc.cats = {"POS": 1.0}
+    export(write_docs(tmp_path / "in.spacy", doc), tmp_path / "out", format="conll", model=model)
+    assert (tmp_path / "out").read_text(encoding="utf8") == "Apple\tB-ORG\nop\tO\nened\tO\n\n"
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path: Path, model: str):
+    source = write_docs(tmp_path / "in.spacy", make_scored("one", POS=1.0))
+    empty = write_docs(tmp_path / "empty.spacy")
+    text, odd = tmp_path / "a.txt", tmp_path / "a.docx"
+    text.write_text("one\n", encoding="utf8")
+    odd.write_bytes(b"PK")
+    broken = tmp_path / "broken.spacy"
+    broken.write_bytes(b"no docs")
+    cases = [
+        ("H101", tmp_path / "none.spacy", {}),
+        ("H165", text, {}),
+        ("H166", odd, {"model": model}),
+        ("H167", source, {"format": "xml"}),
+        ("H227", source, {"model": str(tmp_path / "no_model")}),
+        ("H310", empty, {}),
+        ("H315", broken, {}),
+        ("H331", source, {"scheme": "bilou", "format": "conll"}),
+    ]
+    for code, path, options in cases:
+        with pytest.raises(BertHeadsError) as info:
+            export(path, tmp_path / "new" / "out", **{"format": "prodigy", **options})
+        assert info.value.code == code
+        assert not (tmp_path / "new").exists()
