@@ -142,6 +142,10 @@ MESSAGES: Dict[str, str] = {
     "H247": "the exported pipeline cannot take the place of the one it is made from, or lie in it. Name another folder.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     "H251": "bert_encoder cannot run the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
+    "H260": "a layer mix needs the output of every layer. Set hidden_states = true on the model of the encoder.",
+    "H261": "{name} = {found} is too small. Give 1 or more (of a DPCNN's depth 0 or more), and at least one kernel.",
+    "H262": "the layer mix was made for {expected} layers, embeddings counted, and the encoder gives {found}. Use the encoder it was trained with, or initialise the head anew.",
+    "H263": 'pooling = "pooler" reads the last layer only, so it cannot have a layer mix. Use one of: {expected}.',
     "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
     "H271": 'the learning rate cannot rise and fall, for total_steps is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
     "H272": "{found} is no optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",
@@ -149,6 +153,9 @@ MESSAGES: Dict[str, str] = {
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or take them out of the data.",
     "H302": "there is no entity label for '{component}': the training data has no entities. Add some, or give labels under [initialize.components].",
+    "H303": "'{component}' needs at least two labels, since exactly one of them is true of each text; found {found}. For yes or no use bert_textcat_multilabel with one label.",
+    "H304": "there is nothing to learn for '{component}': no training text has doc.cats. Annotate some, or give labels under [initialize.components].",
+    "H305": "expected a finite number as the target {label!r} of '{component}', found {found} for the text {text!r}. Correct it, or leave the target out of doc.cats.",
     # H31x data that does not fit a config; `check-data` shows all of them together
     "H310": "expected annotated texts, found none. Look at the report of `bert-heads convert`.",
     "H311": "label {label!r} of '{component}' is in the data ({found} times) but not among the labels under "

@@ -244,8 +244,10 @@ def repository_files(root: Path) -> Dict[str, str]:
     root (Path): The repository, whose assets are listed with their checksums.
     RETURNS (Dict[str, str]): Path to content.
     """
+    from .text_configs import text_configs
+
     header = [line.format(template="config.cfg.jinja") for line in REPOSITORY_HEADER]
-    files: Dict[str, str] = {}
+    files: Dict[str, str] = text_configs()
     for lang in ("en", "zh"):
         for heads in (["textcat", "ner"], ["ner"], ["textcat"], ["textcat_multilabel"]):
             path = f"configs/{config_name(heads, lang)}"
@@ -353,18 +355,23 @@ def _read_template(name: str) -> str:
     return (resources.files(__package__) / "templates" / name).read_text(encoding="utf8")
 
 
+def rendered_tables(project: str) -> List[Tuple[Tuple[str, str], str]]:
+    """RETURNS (List[Tuple[Tuple[str, str], str]]): The README's markers, and what belongs between them."""
+    from .text_configs import MARKERS, literature_table
+
+    return [(README_MARKERS, command_table(project)), (MARKERS, literature_table())]
+
+
 def _write_repository(root: Path) -> None:
     files = repository_files(root)
     for name, content in files.items():
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content, encoding="utf8")
     readme = (root / "README.md").read_text(encoding="utf8")
-    start, end = README_MARKERS
-    before, rest = readme.split(start)
-    after = rest.split(end)[1]
-    (root / "README.md").write_text(
-        before + start + command_table(files["project.yml"]) + end + after, encoding="utf8"
-    )
+    for (start, end), table in rendered_tables(files["project.yml"]):
+        before, rest = readme.split(start)
+        readme = before + start + table + end + rest.split(end)[1]
+    (root / "README.md").write_text(readme, encoding="utf8")
 
 
 if __name__ == "__main__":

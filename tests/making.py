@@ -119,6 +119,7 @@ def make_scratch_config(**settings: Any) -> Dict[str, Any]:
 HEADS: Dict[str, Dict[str, Any]] = {
     "bert_textcat": {},
     "bert_textcat_multilabel": {},
+    "bert_regression": {},
     "bert_ner": {"model": {"lstm_width": 8}},
     "tagger": {
         "model": {

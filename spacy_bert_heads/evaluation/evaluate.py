@@ -17,6 +17,8 @@ SHOWN = {
     "cats_acc": "categories, accuracy",
     "cats_micro_f": "categories, micro F",
     "cats_macro_f": "categories, macro F",
+    "cats_pearson": "numbers, Pearson",
+    "cats_spearman": "numbers, Spearman",
     "ents_p": "entities, precision",
     "ents_r": "entities, recall",
     "ents_f": "entities, F",
@@ -52,9 +54,16 @@ def to_text(scores: Dict[str, Any]) -> str:
     rows: List[Tuple[str, str]] = [
         (title, f"{100 * scores[key]:.1f}") for key, title in SHOWN.items() if scores.get(key) is not None
     ]
+    if scores.get("cats_rmse") is not None:
+        rows.append(("numbers, RMSE", f"{scores['cats_rmse']:.3f}"))
+    support = scores.get("cats_support") or {}
     for kind, key in (("category", "cats_f_per_type"), ("entity", "ents_per_type")):
         for label, score in sorted((scores.get(key) or {}).items()):
-            rows.append((f"{kind} {label}, F", f"{100 * score['f']:.1f}"))
+            texts = f" ({support[label]} texts)" if key == "cats_f_per_type" and label in support else ""
+            rows.append((f"{kind} {label}, F{texts}", f"{100 * score['f']:.1f}"))
+    for label, score in sorted((scores.get("cats_per_target") or {}).items()):
+        pearson = "-" if score["pearson"] is None else f"{100 * score['pearson']:.1f}"
+        rows.append((f"number {label}, Pearson ({score['support']} texts)", pearson))
     return str(table([*rows, ("words/s", f"{scores['speed']:.0f}")], aligns=("l", "r")))
 
 

@@ -1,7 +1,8 @@
-"""Scorers for the text heads: spaCy's own over the Docs that have categories at all."""
+"""Scorers for the text heads: spaCy's own over the Docs that have categories at all, and those of regression."""
 
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
+import numpy
 from spacy.scorer import Scorer
 from spacy.training import Example
 
@@ -16,17 +17,26 @@ def make_textcat_multilabel_scorer() -> Callable[..., Dict[str, Any]]:
     return score_textcat_multilabel
 
 
+def make_regression_scorer() -> Callable[..., Dict[str, Any]]:
+    """Registered as spacy_bert_heads.regression_scorer.v1."""
+    return score_regression
+
+
 def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     """Scores of exclusive classes.
 
     examples (Iterable[Example]): Predicted and gold Docs. Those without a gold category that is true are left out;
         spaCy's own scorer counts them as wrong, or takes a rejected label for the gold one.
     **kwargs (Any): `labels` and `positive_label`, as the component passes them on.
-    RETURNS (Dict[str, Any]): Scorer.score_cats', and "cats_acc", the share of Docs whose best label is the gold one.
-        None for the overall scores if no Doc has categories.
+    RETURNS (Dict[str, Any]): Scorer.score_cats'; "cats_acc", the share of Docs whose best label is the gold one; and
+        "cats_support", the number of Docs of which each label is true. Labels that only the gold Docs have are missed
+        and count in the macro averages, as do those of which there is no Doc. None for the overall scores if no Doc
+        has categories.
     """
     examples = [eg for eg in examples if any(value > 0 for value in eg.reference.cats.values())]
-    scores = Scorer.score_cats(examples, "cats", multi_label=False, **kwargs)
+    support = _support(examples, kwargs.get("labels", ()))
+    scores = Scorer.score_cats(examples, "cats", multi_label=False, **{**kwargs, "labels": list(support)})
+    scores["cats_support"] = support
     labels = kwargs.get("labels", ())
     right = 0
     for eg in examples:
@@ -42,8 +52,64 @@ def score_textcat_multilabel(examples: Iterable[Example], **kwargs: Any) -> Dict
     Arguments and result as for score_textcat, without "cats_acc".
     """
     examples = [eg for eg in examples if eg.reference.cats]
-    scores = Scorer.score_cats(examples, "cats", multi_label=True, **kwargs)
+    support = _support(examples, kwargs.get("labels", ()))
+    scores = Scorer.score_cats(examples, "cats", multi_label=True, **{**kwargs, "labels": list(support)})
+    scores["cats_support"] = support
     return scores if examples else _without_overall(scores)
+
+
+def score_regression(examples: Iterable[Example], *, labels: Iterable[str], **kwargs: Any) -> Dict[str, Any]:
+    """How well numbers are predicted.
+
+    examples (Iterable[Example]): Predicted and gold Docs. A target counts where the gold Doc has it.
+    labels (Iterable[str]): The targets.
+    RETURNS (Dict[str, Any]): "cats_pearson" and "cats_spearman", correlations, and "cats_rmse", root mean squared
+        error: means over the targets that have them. "cats_per_target" has the three of each target and its "support",
+        the number of Docs. A correlation is 0 where all predictions are alike, and None where there are fewer than two
+        Docs or all gold values are alike.
+    """
+    examples = list(examples)
+    per_target: Dict[str, Dict[str, Any]] = {}
+    for label in labels:
+        pairs = [(eg.predicted.cats[label], eg.reference.cats[label]) for eg in examples if label in eg.reference.cats]
+        predicted, gold = numpy.array(pairs, dtype="float64").reshape(-1, 2).T
+        per_target[label] = {
+            "pearson": _correlation(predicted, gold),
+            "spearman": _correlation(_ranks(predicted), _ranks(gold)),
+            "rmse": float(numpy.sqrt(((predicted - gold) ** 2).mean())) if pairs else None,
+            "support": len(pairs),
+        }
+    scores: Dict[str, Any] = {"cats_per_target": per_target}
+    for name in ("pearson", "spearman", "rmse"):
+        found: List[float] = [target[name] for target in per_target.values() if target[name] is not None]
+        scores[f"cats_{name}"] = sum(found) / len(found) if found else None
+    return scores
+
+
+def _support(examples: Iterable[Example], labels: Iterable[str]) -> Dict[str, int]:
+    """Docs of which each label is true; labels that are only in the Docs come last."""
+    support = dict.fromkeys(labels, 0)
+    for eg in examples:
+        for label, value in eg.reference.cats.items():
+            if value > 0:
+                support[label] = support.get(label, 0) + 1
+    return support
+
+
+def _correlation(x: numpy.ndarray, y: numpy.ndarray) -> Optional[float]:
+    """Pearson's; see score_regression for where it is not defined."""
+    if len(y) < 2 or (y == y[0]).all():
+        return None
+    if (x == x[0]).all():
+        return 0.0
+    x, y = x - x.mean(), y - y.mean()
+    return float((x @ y) / numpy.sqrt((x @ x) * (y @ y)))
+
+
+def _ranks(values: numpy.ndarray) -> numpy.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, inverse, counts = numpy.unique(values, return_inverse=True, return_counts=True)
+    return (numpy.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _best(cats: Dict[str, float]) -> Optional[str]:

@@ -12,16 +12,23 @@ class Classifier(torch.nn.Module):
 
     nI (int): Width of the input.
     nO (int): Number of labels.
+    dropout_samples (int): Dropouts of the same vector in training, whose logits are averaged.
+
+    SOURCE: for several dropouts Inoue (2019), Multi-Sample Dropout, who averages their losses.
     """
 
-    def __init__(self, nI: int, nO: int) -> None:
+    def __init__(self, nI: int, nO: int, dropout_samples: int = 1) -> None:
         super().__init__()
+        self.dropout_samples = dropout_samples
         self.dropout = torch.nn.Dropout(0.0)
         self.linear = _linear(nI, nO)
 
     def forward(self, X: Tensor) -> Tensor:
         """X (Tensor): Float, (..., nI). RETURNS (Tensor): Logits. Float, (..., nO)."""
-        return self.linear(self.dropout(X))
+        if not self.training:
+            return self.linear(X)
+        # The layer is linear, so the logits of the mean are the mean of the logits
+        return self.linear(sum(self.dropout(X) for _ in range(self.dropout_samples)) / self.dropout_samples)
 
 
 class SequenceTagger(torch.nn.Module):

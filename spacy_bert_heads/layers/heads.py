@@ -15,9 +15,15 @@ from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
 from .torch_shim import TorchShim
 
 
-def classifier(nO: Optional[int], lr_scale: float) -> Model[Floats2d, Floats2d]:
-    """Vectors (n_docs, nI) to logits (n_docs, nO). lr_scale: see TorchShim."""
-    return _head_layer("classifier", _forward_classifier, TorchShim(Classifier, lr_scale), nO, {})
+def classifier(nO: Optional[int], lr_scale: float, dropout_samples: int = 1) -> Model[Floats2d, Floats2d]:
+    """Vectors (n_docs, nI) to logits (n_docs, nO). lr_scale: see TorchShim; dropout_samples: see Classifier.
+
+    RAISES (BertHeadsError): H261 for fewer than one dropout sample.
+    """
+    if dropout_samples < 1:
+        raise BertHeadsError("H261", found=dropout_samples, name="dropout_samples")
+    settings = {"dropout_samples": dropout_samples}
+    return head_layer("classifier", _forward_classifier, TorchShim(Classifier, lr_scale), nO, settings)
 
 
 def sequence_tagger(
@@ -30,14 +36,20 @@ def sequence_tagger(
         precision.
     """
     check_precision(precision, training=False)
-    if lstm_width is not None and (lstm_width < 2 or lstm_width % 2):
-        raise BertHeadsError("H214", found=lstm_width, low=max(2, lstm_width - 1), high=max(2, lstm_width + 1))
+    if lstm_width is not None:
+        check_lstm_width(lstm_width)
     attrs = {"lstm_width": lstm_width, "lstm_depth": lstm_depth}
     forward = partial(_forward_tagger, precision=precision)
-    return _head_layer("sequence_tagger", forward, TorchShim(SequenceTagger, lr_scale), nO, attrs)
+    return head_layer("sequence_tagger", forward, TorchShim(SequenceTagger, lr_scale), nO, attrs)
 
 
-def _head_layer(name: str, forward: Callable, shim: TorchShim, nO: Optional[int], attrs: dict) -> Model:
+def check_lstm_width(width: int) -> None:
+    """RAISES (BertHeadsError): H214 if a BiLSTM's width cannot be split between two directions."""
+    if width < 2 or width % 2:
+        raise BertHeadsError("H214", found=width, low=max(2, width - 1), high=max(2, width + 1))
+
+
+def head_layer(name: str, forward: Callable, shim: TorchShim, nO: Optional[int], attrs: dict) -> Model:
     return Model(
         name,
         forward,
@@ -55,17 +67,17 @@ def _init(model: Model, X: Any = None, Y: Any = None) -> None:
         shim.build(nI=model.get_dim("nI"), nO=model.get_dim("nO"), **model.attrs["settings"])
 
 
-def _prepare(model: Model, is_train: bool) -> TorchShim:
+def prepare(model: Model, is_train: bool) -> TorchShim:
     shim = cast(TorchShim, model.shims[0])
     if shim.module is None:
         raise BertHeadsError("H215", found=model.name)
-    if is_train:
+    if is_train and "dropout_rate" in model.attrs:
         shim.module.dropout.p = model.attrs["dropout_rate"]
     return shim
 
 
 def _forward_classifier(model: Model, X: Floats2d, is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], Floats2d]]:
-    shim = _prepare(model, is_train)
+    shim = prepare(model, is_train)
     Yt, bp_torch = shim(ArgsKwargs((xp2torch(X, requires_grad=is_train, device=shim.device),), {}), is_train)
 
     def backprop(dY: Floats2d) -> Floats2d:
@@ -78,7 +90,7 @@ def _forward_classifier(model: Model, X: Floats2d, is_train: bool) -> Tuple[Floa
 def _forward_tagger(
     model: Model, X: List[Floats2d], is_train: bool, *, precision: str
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
-    shim = _prepare(model, is_train)
+    shim = prepare(model, is_train)
     lengths = [len(Xi) for Xi in X]
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in X], lambda dY: X

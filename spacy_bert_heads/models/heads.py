@@ -18,6 +18,7 @@ from .listeners import pooled_vectors, replace_listener, token_vectors
 def build_pooled_classifier_v1(
     tok2vec: Model[List[Doc], Floats2d],
     exclusive_classes: bool,
+    dropout_samples: int = 1,
     lr_scale: float = 20.0,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
@@ -26,14 +27,16 @@ def build_pooled_classifier_v1(
     tok2vec (Model): spacy_bert_heads.PooledListener.v1, or an encoder of the head's own: an encoder architecture, or
         spacy_bert_heads.PooledVectors.v1 around one.
     exclusive_classes (bool): Whether exactly one label is true. The component reads it: softmax or sigmoid.
+    dropout_samples (int): Dropouts of the same vector in training, whose logits are averaged (multi-sample dropout).
     lr_scale (float): Multiplies the learning rate for this head; BERT's own rate is too low for new weights.
     nO (Optional[int]): Number of labels, if known.
     RETURNS (Model): Docs to logits, float (n_docs, nO).
+    RAISES (BertHeadsError): H261 for fewer than one dropout sample.
     """
     if is_encoder(tok2vec):
         tok2vec = pooled_vectors(replace_listener(cast(Model, tok2vec)), windows="mean", grad_factor=1.0)
-    head = classifier(nO, lr_scale)
-    model: Model = Model("pooled_classifier", _forward, init=_init, layers=[tok2vec, head], dims={"nO": nO})
+    head = classifier(nO, lr_scale, dropout_samples)
+    model: Model = Model("pooled_classifier", forward, init=init, layers=[tok2vec, head], dims={"nO": nO})
     model.set_ref("tok2vec", tok2vec)
     model.set_ref("output_layer", head)
     model.attrs["multi_label"] = not exclusive_classes
@@ -77,7 +80,9 @@ def build_bilstm_crf_v1(
     head = sequence_tagger(nO, lstm_width=lstm_width, lstm_depth=lstm_depth, lr_scale=lr_scale, precision=precision)
     decoder = None if crf is None else crf_layer(nO, kind=crf, scheme=scheme, lr_scale=lr_scale)
     layers: List[Model] = [tok2vec, head] if decoder is None else [tok2vec, head, decoder]
-    model: Model = Model("bilstm_crf", _forward, init=_init, layers=layers, dims={"nO": nO}, attrs={"scheme": scheme})
+    model: Model = Model(
+        "bilstm_crf", forward_tokens, init=init, layers=layers, dims={"nO": nO}, attrs={"scheme": scheme}
+    )
     model.set_ref("tok2vec", tok2vec)
     model.set_ref("output_layer", head)
     return model
@@ -88,7 +93,7 @@ def get_crf(model: Model) -> Optional[Model]:
     return next((layer for layer in model.layers if layer.name == "crf"), None)
 
 
-def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Any, Callable[[Any], Any]]:
+def forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Any, Callable[[Any], Any]]:
     """tok2vec and head; a CRF takes part through loss and decoding only, which belong to the component."""
     tok2vec, head = model.layers[:2]
     X, bp_tok2vec = tok2vec(docs, is_train)
@@ -96,7 +101,15 @@ def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Any, Callab
     return Y, lambda dY: bp_tok2vec(bp_head(dY))
 
 
-def _init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
+def forward_tokens(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Any, Callable[[Any], Any]]:
+    """As forward, for token vectors, which spaCy's own tok2vecs cannot make of Docs that are all empty."""
+    if any(len(doc) for doc in docs):
+        return forward(model, docs, is_train)
+    head = model.layers[1]
+    return head([model.ops.alloc2f(0, head.get_dim("nI")) for _ in docs], is_train)
+
+
+def init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
     """Sizes from below (the vectors' width) and above (the labels, set as dim nO by the component or seen in Y)."""
     if model.has_dim("nO") is None and Y is not None:
         model.set_dim("nO", Y.shape[1])

@@ -13,11 +13,13 @@ from spacy_transformers.data_classes import FullTransformerBatch, TransformerDat
 from spacy_transformers.layers import TransformerListener, trfs2arrays
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
-from transformers.file_utils import ModelOutput
 
 from ..errors import BertHeadsError
+from .encoder_views import Source, cls_as_pooled, gradient, mixed_layers, pooled_pieces
 
+# Of a token's wordpieces, of a Doc, and of the [CLS] of a Doc's windows
 POOLINGS = ("first", "mean", "last")
+DOC_POOLINGS = ("pooler", "cls", "mean", "max", "attention")
 WINDOW_POOLINGS = ("mean", "first", "max")
 TRANSFORMER_LISTENER = "spacy-transformers.TransformerListener.v1"
 # Listener architectures and their counterparts with an encoder of their own
@@ -26,8 +28,6 @@ PRIVATE_FORMS = {
     "spacy_bert_heads.PooledListener.v1": "spacy_bert_heads.PooledVectors.v1",
     TRANSFORMER_LISTENER: "spacy_bert_heads.TransformerVectors.v1",
 }
-
-Source = Model[List[Doc], List[TransformerData]]
 
 
 class EncoderListener(TransformerListener):
@@ -43,52 +43,80 @@ class EncoderListener(TransformerListener):
 
 
 def build_token_listener_v1(
-    pooling: str = "first", grad_factor: float = 1.0, upstream: str = "*"
+    pooling: str = "first",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
+    upstream: str = "*",
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors from the shared encoder. Registered as spacy_bert_heads.TokenListener.v1.
 
     pooling (str): A token's vector is that of its "first" or "last" wordpiece, or the "mean" of all. Tokens
         without a wordpiece, such as white space, get zeros.
+    layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
+        encoder needs hidden_states = true.
+    lr_scale (float): Multiplies the learning rate for what is learned here, the layer mix.
     grad_factor (float): Multiplies the gradients this head sends to the encoder; 0 sends none.
     upstream (str): Name of the encoder component, or "*" for whichever there is.
     RETURNS (Model): Docs to one array per Doc, float (n_tokens, width).
     RAISES (BertHeadsError): H211 for an unknown pooling.
     """
-    return token_vectors(EncoderListener(upstream), pooling, grad_factor)
+    return token_vectors(EncoderListener(upstream), pooling, grad_factor, layer_mix, lr_scale)
 
 
 def build_pooled_listener_v1(
-    windows: str = "mean", grad_factor: float = 1.0, upstream: str = "*"
+    pooling: str = "pooler",
+    windows: str = "mean",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
+    upstream: str = "*",
 ) -> Model[List[Doc], Floats2d]:
-    """The pooled [CLS] from the shared encoder. Registered as spacy_bert_heads.PooledListener.v1.
+    """One vector per Doc from the shared encoder. Registered as spacy_bert_heads.PooledListener.v1.
 
-    windows (str): What a Doc of several windows gets: the "mean" of theirs, that of the "first", or the "max" of each
-        component.
+    pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh. "cls": [CLS] as it stands. "mean", "max",
+        "attention" (a mean weighted by a learned query): of the Doc's wordpieces, without special tokens and padding;
+        see encoder_views.pooled_pieces.
+    windows (str): What a Doc of several windows gets with "pooler" and "cls": the "mean" of theirs, that of the
+        "first", or the "max" of each component. The other poolings read the wordpieces of all windows.
+    layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
+        encoder needs hidden_states = true. Not with "pooler", which knows the last layer only.
+    lr_scale (float): Multiplies the learning rate for what is learned here, layer mix and attention.
     grad_factor, upstream: see build_token_listener_v1.
     RETURNS (Model): Docs to one vector per Doc, float (n_docs, width).
-    RAISES (BertHeadsError): H237 for an unknown way to put windows together.
+    RAISES (BertHeadsError): H211 for an unknown pooling, H237 for an unknown way to put windows together, H263 for a
+        layer mix with "pooler".
     """
-    return pooled_vectors(EncoderListener(upstream), windows, grad_factor)
+    return pooled_vectors(EncoderListener(upstream), windows, grad_factor, pooling, layer_mix, lr_scale)
 
 
 def build_token_vectors_v1(
-    encoder: Model[List[Doc], FullTransformerBatch], pooling: str = "first", grad_factor: float = 1.0
+    encoder: Model[List[Doc], FullTransformerBatch],
+    pooling: str = "first",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors from an encoder of the head's own. Registered as spacy_bert_heads.TokenVectors.v1.
 
     encoder (Model): spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.
     """
-    return token_vectors(replace_listener(encoder), pooling, grad_factor)
+    return token_vectors(replace_listener(encoder), pooling, grad_factor, layer_mix, lr_scale)
 
 
 def build_pooled_vectors_v1(
-    encoder: Model[List[Doc], FullTransformerBatch], windows: str = "mean", grad_factor: float = 1.0
+    encoder: Model[List[Doc], FullTransformerBatch],
+    pooling: str = "pooler",
+    windows: str = "mean",
+    layer_mix: bool = False,
+    lr_scale: float = 20.0,
+    grad_factor: float = 1.0,
 ) -> Model[List[Doc], Floats2d]:
-    """The pooled [CLS] from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1.
+    """One vector per Doc from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1.
 
-    windows (str): See build_pooled_listener_v1.
+    Settings: see build_pooled_listener_v1.
     """
-    return pooled_vectors(replace_listener(encoder), windows, grad_factor)
+    return pooled_vectors(replace_listener(encoder), windows, grad_factor, pooling, layer_mix, lr_scale)
 
 
 def build_transformer_vectors_v1(
@@ -114,21 +142,42 @@ def replace_listener_cfg(encoder_cfg: Dict[str, Any], listener_cfg: Dict[str, An
     return {**settings, "encoder": encoder_cfg}
 
 
-def token_vectors(source: Source, pooling: str, grad_factor: float) -> Model[List[Doc], List[Floats2d]]:
+def token_vectors(
+    source: Source, pooling: str, grad_factor: float, layer_mix: bool = False, lr_scale: float = 1.0
+) -> Model[List[Doc], List[Floats2d]]:
     """Layer from TransformerData to token vectors; see build_token_listener_v1.
 
     Settings are bound to the function, not kept as attributes, which a loaded model would bring along over the config.
     """
     if pooling not in POOLINGS:
         raise BertHeadsError("H211", found=pooling, expected=", ".join(POOLINGS))
+    if layer_mix:
+        source, grad_factor = mixed_layers(source, grad_factor, lr_scale), 1.0
     forward = partial(_forward_tokens, pooling=pooling, grad_factor=grad_factor)
     return Model("token_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
 
 
-def pooled_vectors(source: Source, windows: str, grad_factor: float) -> Model[List[Doc], Floats2d]:
+def pooled_vectors(
+    source: Source,
+    windows: str,
+    grad_factor: float,
+    pooling: str = "pooler",
+    layer_mix: bool = False,
+    lr_scale: float = 1.0,
+) -> Model[List[Doc], Floats2d]:
     """Layer from TransformerData to pooled vectors; see build_pooled_listener_v1."""
+    if pooling not in DOC_POOLINGS:
+        raise BertHeadsError("H211", found=pooling, expected=", ".join(DOC_POOLINGS))
     if windows not in WINDOW_POOLINGS:
         raise BertHeadsError("H237", found=windows, expected=", ".join(WINDOW_POOLINGS))
+    if layer_mix and pooling == "pooler":
+        raise BertHeadsError("H263", expected=", ".join(DOC_POOLINGS[1:]))
+    if layer_mix:
+        source, grad_factor = mixed_layers(source, grad_factor, lr_scale), 1.0
+    if pooling == "cls":
+        source = cls_as_pooled(source)
+    elif pooling != "pooler":
+        return pooled_pieces(source, pooling, grad_factor, lr_scale)
     forward = partial(_forward_pooled, windows=windows, grad_factor=grad_factor)
     return Model("pooled_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
 
@@ -183,7 +232,7 @@ def _forward_tokens(
         d_outputs = _split(dX, first_row)
         return bp_source(
             [
-                _gradient(data, last_hidden_state=d_output.reshape(output.shape))
+                gradient(data, last_hidden_state=d_output.reshape(output.shape))
                 for data, output, d_output in zip(trf_data, outputs, d_outputs)
             ]
         )
@@ -220,7 +269,7 @@ def _forward_pooled(
             dX = ops.alloc2f(len(X), dY.shape[1])
             dX[ops.asarray1i(first_window[:-1].astype("int32"))] = dY
         d_outputs = _split(dX, first_window)
-        return bp_source([_gradient(data, pooler_output=d_output) for data, d_output in zip(trf_data, d_outputs)])
+        return bp_source([gradient(data, pooler_output=d_output) for data, d_output in zip(trf_data, d_outputs)])
 
     return cast(Floats2d, Y), backprop
 
@@ -233,11 +282,6 @@ def _width(model: Model) -> int:
     if not model.has_dim("nO"):
         raise BertHeadsError("H215", found=model.name)
     return model.get_dim("nO")
-
-
-def _gradient(data: TransformerData, **named: Any) -> TransformerData:
-    """Gradients by name, in the wrapping that listeners send upstream."""
-    return TransformerData(model_output=ModelOutput(named), wordpieces=data.wordpieces, align=data.align)
 
 
 def _listen(

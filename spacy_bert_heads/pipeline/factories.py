@@ -13,6 +13,7 @@ from .. import extensions  # noqa: F401  (registers span._.confidence in any pro
 if TYPE_CHECKING:
     from .encoder import BertEncoder
     from .ner import BertEntityRecognizer
+    from .regression import BertRegressor
     from .textcat import BertMultiLabelTextCategorizer, BertTextCategorizer
 
 ENCODER_CONFIG = """
@@ -50,12 +51,16 @@ loss_weight = 1.0
 [bert_textcat.model]
 @architectures = "spacy_bert_heads.PooledClassifier.v1"
 exclusive_classes = true
+dropout_samples = 1
 lr_scale = 20.0
 nO = null
 
 [bert_textcat.model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
+pooling = "pooler"
 windows = "mean"
+layer_mix = false
+lr_scale = 20.0
 grad_factor = 1.0
 upstream = "*"
 """
@@ -74,12 +79,40 @@ loss_weight = 1.0
 [bert_textcat_multilabel.model]
 @architectures = "spacy_bert_heads.PooledClassifier.v1"
 exclusive_classes = false
+dropout_samples = 1
 lr_scale = 20.0
 nO = null
 
 [bert_textcat_multilabel.model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
+pooling = "pooler"
 windows = "mean"
+layer_mix = false
+lr_scale = 20.0
+grad_factor = 1.0
+upstream = "*"
+"""
+
+REGRESSION_CONFIG = """
+[bert_regression]
+loss_weight = 1.0
+
+[bert_regression.scorer]
+@scorers = "spacy_bert_heads.regression_scorer.v1"
+
+[bert_regression.model]
+@architectures = "spacy_bert_heads.PooledClassifier.v1"
+exclusive_classes = false
+dropout_samples = 1
+lr_scale = 20.0
+nO = null
+
+[bert_regression.model.tok2vec]
+@architectures = "spacy_bert_heads.PooledListener.v1"
+pooling = "pooler"
+windows = "mean"
+layer_mix = false
+lr_scale = 20.0
 grad_factor = 1.0
 upstream = "*"
 """
@@ -106,6 +139,8 @@ nO = null
 [bert_ner.model.tok2vec]
 @architectures = "spacy_bert_heads.TokenListener.v1"
 pooling = "first"
+layer_mix = false
+lr_scale = 20.0
 grad_factor = 1.0
 upstream = "*"
 """
@@ -124,6 +159,9 @@ TEXTCAT_SCORES = {
     "cats_f_per_type": None,
     "cats_auc_per_type": None,
 }
+
+# Means over the targets. The RMSE is not shown while training, where spaCy takes every score for a percentage
+REGRESSION_SCORES = {"cats_pearson": 1.0, "cats_spearman": 0.0, "cats_rmse": None, "cats_per_target": None}
 
 
 def _default(config: str, name: str) -> Any:
@@ -204,6 +242,21 @@ def make_bert_textcat_multilabel(
 
     loss = LossSettings(class_weights, label_smoothing, focal_gamma, loss_weight)
     return BertMultiLabelTextCategorizer(nlp.vocab, model, name, threshold=threshold, scorer=scorer, loss=loss)
+
+
+@Language.factory(
+    "bert_regression",
+    assigns=["doc.cats"],
+    default_config=_default(REGRESSION_CONFIG, "bert_regression"),
+    default_score_weights=REGRESSION_SCORES,
+)
+def make_bert_regression(
+    nlp: Language, name: str, model: Model, loss_weight: float, scorer: Optional[Callable]
+) -> "BertRegressor":
+    """Numbers; see pipeline.regression.BertRegressor."""
+    from .regression import BertRegressor
+
+    return BertRegressor(nlp.vocab, model, name, loss_weight=loss_weight, scorer=scorer)
 
 
 @Language.factory(

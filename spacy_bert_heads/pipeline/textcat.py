@@ -4,7 +4,7 @@ Labels, `add_label` and most of `initialize` are spaCy's; what differs is here.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Set, Tuple, Union, cast
 
 import numpy
 import torch
@@ -129,14 +129,21 @@ class _LogitsMixin(_Base):
         get_examples: Callable[[], Iterable[Example]],
         labels: Optional[Iterable[str]],
         vocab: Optional[Union[str, Path]],
-    ) -> None:
-        """Give a private encoder the whole corpus, and see that given labels are all the data has."""
+    ) -> Set[str]:
+        """Give a private encoder the whole corpus, and see that there are labels, given ones being all the data has.
+
+        RETURNS (Set[str]): All labels there will be.
+        RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones, H304 if there are none.
+        """
         docs = (eg.reference for eg in get_examples())
         initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
-        if labels is not None:
-            unknown = {label for eg in get_examples() for label in eg.reference.cats} - {*labels, *self.labels}
-            if unknown:
-                raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
+        found = {label for eg in get_examples() for label in eg.reference.cats}
+        known = {*(labels or ()), *self.labels}
+        if labels is not None and found - known:
+            raise BertHeadsError("H301", found=", ".join(sorted(found - known)), component=self.name)
+        if not found | known:
+            raise BertHeadsError("H304", component=self.name)
+        return found | known
 
 
 def _check_exclusive(model: Model, exclusive: bool, name: str) -> None:
@@ -183,10 +190,13 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
     ) -> None:
         """As spaCy's `textcat`, and `vocab`: for a private encoder from scratch, see BertEncoder.initialize.
 
-        RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones.
+        RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones, H303 if there is one
+            label only, H304 if there is none.
         """
         labels = None if labels is None else list(labels)
-        self._prepare(get_examples, labels, vocab)
+        all_labels = self._prepare(get_examples, labels, vocab)
+        if len(all_labels) < 2:
+            raise BertHeadsError("H303", found=", ".join(all_labels), component=self.name)
         super().initialize(get_examples, nlp=nlp, labels=labels, positive_label=positive_label)
         self._set_class_weights(get_examples)
 

@@ -10,6 +10,7 @@ from spacy.training import Example
 from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
+from spacy_bert_heads.evaluation.evaluate import to_text
 
 TEXTS = [("track the order", "A"), ("cancel the order", "B")]
 
@@ -44,6 +45,18 @@ def test_all_scores_are_written(trained: Path, tmp_path: Path) -> None:
     assert set(scores["ents_per_type"]) == {"THING"} and set(scores["cats_f_per_type"]) == {"A", "B"}
     assert "categories, accuracy" in result.output and "entity THING, F" in result.output
     assert result.output.splitlines()[-1] == f"Wrote the scores on 2 texts to {output}"
+
+
+def test_support_is_shown_and_numbers_have_figures_of_their_own() -> None:
+    scores = {"cats_f_per_type": {"A": {"f": 0.5}, "B": {"f": 0.0}}, "cats_support": {"A": 3, "B": 0}, "speed": 9.0}
+    rows = to_text(scores).splitlines()
+    assert any("category A, F (3 texts)" in row and "50.0" in row for row in rows)
+    assert any("category B, F (0 texts)" in row and "0.0" in row for row in rows)
+    targets = {"X": {"pearson": 0.25, "support": 4}, "Y": {"pearson": None, "support": 0}}
+    rows = to_text({"cats_pearson": 0.25, "cats_rmse": 1.5, "cats_per_target": targets, "speed": 9.0}).splitlines()
+    assert any("numbers, RMSE" in row and "1.500" in row for row in rows)
+    assert any("number X, Pearson (4 texts)" in row and "25.0" in row for row in rows)
+    assert any("number Y, Pearson (0 texts)" in row and row.rstrip().endswith("-") for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,53 @@ def test_a_class_the_component_does_not_know_counts_as_missed() -> None:
     assert score_textcat(examples, labels=["A", "B"])["cats_acc"] == 0.5
 
 
+@pytest.mark.parametrize("complete", [True, False], ids=["all labels given", "true labels only"])
+def test_classes_that_only_the_gold_docs_have_are_missed(complete: bool) -> None:
+    """scikit-learn over the same labels, those the component never learned among them."""
+    chooser = random.Random(4)
+    gold = [chooser.choice([*LABELS, "NEW", "NEWER"]) for _ in range(50)]
+    everything = [*LABELS, "NEWER", "NEW"]
+    examples = []
+    for label in gold:
+        cats = {other: float(other == label) for other in everything} if complete else {label: 1.0}
+        examples.append(make_scored({other: chooser.random() for other in LABELS}, cats))
+    predicted = [best(eg.predicted.cats) for eg in examples]
+    scores = score_textcat(examples, labels=LABELS)
+    assert scores["cats_acc"] == pytest.approx(accuracy_score(gold, predicted))
+    assert scores["cats_micro_f"] == pytest.approx(f1_score(gold, predicted, average="micro"))
+    assert scores["cats_macro_f"] == pytest.approx(f1_score(gold, predicted, average="macro", labels=everything))
+    assert scores["cats_f_per_type"]["NEW"] == {"p": 0.0, "r": 0.0, "f": 0.0}
+    assert scores["cats_support"] == {label: gold.count(label) for label in everything}
+
+
+def test_multilabel_classes_that_only_the_gold_docs_have_are_missed() -> None:
+    examples = [
+        make_scored({"A": 0.9, "B": 0.1}, {"A": 1.0, "NEW": 1.0}),
+        make_scored({"A": 0.9, "B": 0.1}, {"B": 0.0}),
+    ]
+    scores = score_textcat_multilabel(examples, labels=["A", "B"], threshold=0.5)
+    assert scores["cats_support"] == {"A": 1, "B": 0, "NEW": 1}
+    assert scores["cats_micro_r"] == 0.5
+    assert scores["cats_f_per_type"]["NEW"]["f"] == 0.0
+
+
+@pytest.mark.parametrize("score", [score_textcat, score_textcat_multilabel])
+def test_classes_that_no_gold_doc_has_are_reported_with_no_support(score: Any) -> None:
+    examples = [make_scored({"A": 0.9, "B": 0.1, "C": 0.3}, {"A": 1.0}) for _ in range(3)]
+    scores = score(examples, labels=LABELS)
+    assert scores["cats_support"] == {"A": 3, "B": 0, "C": 0}
+    assert scores["cats_f_per_type"]["C"] == {"p": 0.0, "r": 0.0, "f": 0.0}
+    assert scores["cats_auc_per_type"]["C"] is None
+    assert scores["cats_f_per_type"]["A"]["f"] == 1.0
+
+
+def test_one_class_alone_is_scored() -> None:
+    scores = score_textcat_multilabel(
+        [make_scored({"A": 0.9}, {"A": 1.0}), make_scored({"A": 0.2}, {"A": 0.0})], labels=["A"]
+    )
+    assert scores["cats_macro_f"] == 1.0 and scores["cats_support"] == {"A": 1}
+
+
 def test_docs_without_categories_do_not_change_multilabel_scores() -> None:
     chooser = random.Random(1)
     examples = [

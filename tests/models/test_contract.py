@@ -17,6 +17,13 @@ from ..making import assert_close, make_config, make_nlp, make_scratch_config
 
 ENCODER = make_config("FOLDER")
 SCRATCH = make_scratch_config()
+EMBEDDING = {
+    "@architectures": "spacy.MultiHashEmbed.v2",
+    "width": 6,
+    "attrs": ["ORTH"],
+    "rows": [50],
+    "include_static_vectors": False,
+}
 PREFIX = "spacy_bert_heads."
 # Architecture, and what it is given that has no default
 TABLE: Dict[str, Dict[str, Any]] = {
@@ -29,9 +36,25 @@ TABLE: Dict[str, Dict[str, Any]] = {
     "TransformerVectors.v1": {"encoder": ENCODER, "pooling": {"@layers": "reduce_mean.v1"}},
     "PooledClassifier.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "nO": 3},
     "BiLSTMCRF.v1": {"tok2vec": SCRATCH, "lstm_width": 8, "precision": "fp32", "nO": 5},
+    "TextCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
+    "TextRNN.v1": {"tok2vec": SCRATCH, "exclusive_classes": True, "lstm_width": 8, "nO": 3},
+    "TextRNNAttention.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
+    "TextRCNN.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
+    "BagOfNgrams.v1": {"exclusive_classes": True, "length": 64, "nO": 3},
+    "DPCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
 }
-WIDTHS = {"PooledClassifier.v1": 3, "BiLSTMCRF.v1": 5}
-PER_DOC = ("PooledListener.v1", "PooledVectors.v1", "PooledClassifier.v1")
+TEXT_HEADS = (
+    "PooledClassifier.v1",
+    "BagOfNgrams.v1",
+    "TextCNN.v1",
+    "TextRNN.v1",
+    "TextRNNAttention.v1",
+    "TextRCNN.v1",
+    "DPCNN.v1",
+)
+WIDTHS = {"BiLSTMCRF.v1": 5, **dict.fromkeys(TEXT_HEADS, 3)}
+USE_THE_POOLER = ("PooledVectors.v1", "PooledClassifier.v1", "BertEncoder.v1", "BertFromScratch.v1")
+PER_DOC = ("PooledListener.v1", "PooledVectors.v1", *TEXT_HEADS)
 TEXTS = ["where is my order", "", "请取消", " ", "cancel " * 40]
 
 
@@ -138,8 +161,7 @@ def test_backprop_fills_every_parameters_gradient(name: str, bert_folder: str, d
             if node.name == "crf":  # trained by its loss
                 continue
             for parameter, value in shim.module.named_parameters():
-                per_token = name not in (*PER_DOC, "BertEncoder.v1", "BertFromScratch.v1")
-                if parameter.startswith("transformer.pooler") and per_token:
+                if parameter.startswith("transformer.pooler") and name not in USE_THE_POOLER:
                     assert value.grad is None or not value.grad.any()
                 elif not parameter.endswith("key.bias"):
                     assert value.grad is not None and bool(value.grad.any()), parameter
@@ -175,7 +197,9 @@ def test_an_uninitialised_model_can_be_saved(name: str, bert_folder: str) -> Non
     assert make_model(name, bert_folder).from_bytes(model.to_bytes()).to_bytes() == model.to_bytes()
 
 
-@pytest.mark.parametrize("factory", ["bert_encoder", "bert_textcat", "bert_textcat_multilabel", "bert_ner"])
+@pytest.mark.parametrize(
+    "factory", ["bert_encoder", "bert_textcat", "bert_textcat_multilabel", "bert_regression", "bert_ner"]
+)
 def test_factory_config_survives_text_and_json(factory: str) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe(factory)
