@@ -260,9 +260,9 @@ def record_rectangles(nlp: Language, monkeypatch: Any) -> List[Tuple[int, int, i
     seen: List[Tuple[int, int, int]] = []
     run = shim.run
 
-    def record(ids: Any, mask: Any, is_train: bool) -> Any:
+    def record(ids: Any, mask: Any, is_train: bool, token_types: Any) -> Any:
         seen.append((*ids.shape, int(mask.sum())))
-        return run(ids, mask, is_train)
+        return run(ids, mask, is_train, token_types)
 
     monkeypatch.setattr(shim, "run", record)
     return seen

@@ -16,6 +16,7 @@ from thinc.api import Model
 from ..errors import BertHeadsError
 from ..layers.encoder_shim import EncoderShim
 from ..models.encoder import is_encoder
+from ..models.sentence_pairs import has_token_types
 from .flat import Flat
 from .runtimes import Runtime, check_backend, export_module, get_backend
 
@@ -46,7 +47,7 @@ def optimize(model: str, output: Path, *, backend: str, precision: str) -> Optim
     RETURNS (Optimized): What was done.
     RAISES (BertHeadsError): H227 for a pipeline that cannot be loaded; H240, H241 or H402 for a backend that cannot
         be used; H243 if it cannot take an encoder; H244 and H245 if there is none to export; H246 and H247 for an
-        output that must not be replaced; H123 if it cannot be written.
+        output that must not be replaced; H248 for an encoder of sentence pairs; H123 if it cannot be written.
     """
     check_backend(backend, precision)
     try:
@@ -57,10 +58,13 @@ def optimize(model: str, output: Path, *, backend: str, precision: str) -> Optim
     encoders = list(find_encoders(nlp))
     if not encoders:
         raise BertHeadsError("H244")
+    needs_types = {name: _needs_token_types(node) for name, node in _encoder_nodes(nlp)}
     differences = []
     for name, shim in encoders:
         if shim.runtime is not None:
             raise BertHeadsError("H245", found=shim.runtime.backend, component=name)
+        if needs_types[name]:
+            raise BertHeadsError("H248")
         runtime = export_module(shim.module, backend, precision, hidden_states=shim.hidden_states)
         differences.append(mean_difference(shim, runtime))
         shim.runtime = runtime
@@ -77,11 +81,21 @@ def find_encoders(nlp: Language) -> Iterator[Tuple[str, EncoderShim]]:
 
     YIELDS (Tuple[str, EncoderShim]): The component it is in, and the encoder.
     """
+    for name, node in _encoder_nodes(nlp):
+        yield name, cast(EncoderShim, node.shims[0])
+
+
+def _encoder_nodes(nlp: Language) -> Iterator[Tuple[str, Model]]:
     for name, component in nlp.components:
         model = getattr(component, "model", None)
         for node in model.walk() if isinstance(model, Model) else ():
             if is_encoder(node):
-                yield name, cast(EncoderShim, node.shims[0])
+                yield name, node
+
+
+def _needs_token_types(encoder: Model) -> bool:
+    config = cast(EncoderShim, encoder.shims[0]).config
+    return encoder.attrs["settings"].pair_separator is not None and has_token_types(config)
 
 
 def mean_difference(shim: EncoderShim, runtime: Runtime) -> float:

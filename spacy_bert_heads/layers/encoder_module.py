@@ -48,20 +48,30 @@ class EncoderModule(torch.nn.Module):
             torch.nn.init.normal_(self.pooler.weight, std=getattr(transformer.config, "initializer_range", 0.02))
             torch.nn.init.zeros_(self.pooler.bias)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, hidden_states: bool = False) -> Dict[str, Any]:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        hidden_states: bool = False,
+        token_types: Optional[Tensor] = None,
+    ) -> Dict[str, Any]:
         """Run the encoder.
 
         input_ids (Tensor): Vocabulary ids. Int64, (n_windows, n_pieces).
         attention_mask (Tensor): 1 for wordpieces, 0 for padding. Int64, (n_windows, n_pieces).
         hidden_states (bool): Whether to return the output of every layer too.
+        token_types (Optional[Tensor]): For models that have them; None: all are 0. Int64, (n_windows, n_pieces).
         RETURNS (Dict[str, Any]): "last_hidden_state", float (n_windows, n_pieces, width); "pooler_output", float
             (n_windows, width); if asked, "hidden_states", a tuple of embeddings and each layer's output.
         """
+        # Models without token types may not know the argument
+        types = {} if token_types is None else {"token_type_ids": token_types}
         output = self.transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
             output_hidden_states=hidden_states,
             return_dict=True,
+            **types,
         )
         named = {"last_hidden_state": output.last_hidden_state}
         if self.pooler is None:

@@ -96,22 +96,29 @@ class EncoderShim(TorchShim):
             dtype = AUTOCAST_TYPES.get(resolve_precision(precision, self.device))
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
-    def run(self, input_ids: Tensor, attention_mask: Tensor, is_train: bool) -> Dict[str, Any]:
+    def run(
+        self, input_ids: Tensor, attention_mask: Tensor, is_train: bool, token_types: Optional[Tensor] = None
+    ) -> Dict[str, Any]:
         """Run the encoder on one rectangle of windows; see EncoderModule.forward.
 
         is_train (bool): Puts dropout into it, and keeps the graph, unless torch.no_grad() is in force.
+        token_types (Optional[Tensor]): None or empty: all are 0.
         RETURNS (Dict[str, Any]): The named outputs, in float32.
-        RAISES (BertHeadsError): H235 for training an exported encoder.
+        RAISES (BertHeadsError): H235 for training an exported encoder, H248 for token types that it cannot be told.
         """
+        if token_types is not None and not token_types.numel():
+            token_types = None
         if self.runtime is not None:
             if is_train:
                 raise BertHeadsError("H235", found=self.runtime.backend)
+            if token_types is not None:
+                raise BertHeadsError("H248")
             return _to_tensors(self.runtime.run(input_ids.numpy(), attention_mask.numpy()))
         if self._model.training != is_train:
             self._model.train(is_train)
         with torch.set_grad_enabled(is_train and torch.is_grad_enabled()):
             with self.autocast(is_train):
-                named = self._model(input_ids, attention_mask, self.hidden_states)
+                named = self._model(input_ids, attention_mask, self.hidden_states, token_types)
             return {
                 name: output.float() if isinstance(output, Tensor) else tuple(layer.float() for layer in output)
                 for name, output in named.items()

@@ -23,6 +23,7 @@ class Rectangle:
     windows (Ints): Numbers of the windows among all windows of the batch. (n_windows,).
     cells (Ints): Where its wordpieces are in the rectangle, row by row. (n_wordpieces,).
     rows (Ints): Where the same wordpieces are in the outputs of the Docs laid end to end. (n_wordpieces,).
+    types (Ints): Token types. Int64, (n_windows, n_pieces), or (0, 0) if the encoder is told none.
     """
 
     ids: Ints
@@ -30,6 +31,7 @@ class Rectangle:
     windows: Ints
     cells: Ints
     rows: Ints
+    types: Ints
 
 
 class WindowBatch:
@@ -39,10 +41,12 @@ class WindowBatch:
 
     docs (List[WindowedDoc]): The Docs.
     special (SpecialTokens): What goes around each window.
+    token_types (bool): Whether the encoder tells token types apart. They are passed on where there is a pair.
     """
 
-    def __init__(self, docs: List[WindowedDoc], special: SpecialTokens) -> None:
+    def __init__(self, docs: List[WindowedDoc], special: SpecialTokens, token_types: bool = False) -> None:
         self.docs = docs
+        self.token_types = token_types and any(doc.pair is not None for doc in docs)
         self.pad = special.pad
         n_windows = numpy.array([len(doc.windows) for doc in docs], dtype="int64")
         widths = numpy.array([doc.width for doc in docs], dtype="int64")
@@ -51,14 +55,24 @@ class WindowBatch:
         self.doc_rows = _ends(n_windows * widths)
         parts = [numpy.array([*special.prefix, *special.suffix])]
         prefix, suffix = parts[0][: len(special.prefix)], parts[0][len(special.prefix) :]
+        types = [numpy.zeros(len(special), dtype="int64")]
+        lengths = []
         for doc in docs:
             for start, stop in doc.windows:
-                parts += (prefix, doc.pieces.ids[start:stop], suffix)
+                length = stop - start + len(special)
+                if doc.pair is None:
+                    parts += (prefix, doc.pieces.ids[start:stop], suffix)
+                    types.append(numpy.zeros(length if self.token_types else 0, dtype="int64"))
+                else:
+                    ids_of_pair, types_of_pair = doc.inputs((start, stop))
+                    length = len(ids_of_pair)
+                    parts.append(numpy.array(ids_of_pair, dtype="int64"))
+                    types.append(numpy.array(types_of_pair, dtype="int64"))
+                lengths.append(length)
         # The first part makes them whole numbers when there is no Doc; nothing refers to it
         self.ids = numpy.concatenate(parts)
-        self.lengths = numpy.array(
-            [stop - start + len(special) for doc in docs for start, stop in doc.windows], dtype="int64"
-        )
+        self.types = numpy.concatenate(types)
+        self.lengths = numpy.array(lengths, dtype="int64")
         self.starts = len(special) + _ends(self.lengths)[:-1]
         within = numpy.arange(len(self.lengths)) - numpy.repeat(self.doc_windows[:-1], n_windows)
         self.rows = numpy.repeat(self.doc_rows[:-1], n_windows) + within * numpy.repeat(widths, n_windows)
@@ -88,6 +102,7 @@ class WindowBatch:
             windows=windows,
             cells=numpy.flatnonzero(inside),
             rows=(self.rows[windows, None] + columns)[inside],
+            types=numpy.where(inside, self.types[places], 0) if self.token_types else numpy.zeros((0, 0), "int64"),
         )
 
 

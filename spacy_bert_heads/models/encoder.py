@@ -21,6 +21,7 @@ from .batches import WindowBatch
 from .listeners import replace_listener, replace_listener_cfg
 from .outputs import EncoderOutputs, Wordpieces
 from .passes import Rows, run_batch
+from .sentence_pairs import PairTokens, has_token_types
 from .windows import make_windowed_doc, tokenize
 
 
@@ -31,11 +32,13 @@ class EncoderSettings:
     window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
     overlap (int): Wordpieces that neighbouring windows share.
     max_batch_pieces (int): Wordpieces, padding counted, that go through the encoder at once.
+    pair_separator (Optional[str]): What parts the two sentences of a text. None: texts are one.
     """
 
     window: Optional[int]
     overlap: int
     max_batch_pieces: int = 4096
+    pair_separator: Optional[str] = None
 
 
 def build_bert_encoder_v1(
@@ -46,6 +49,7 @@ def build_bert_encoder_v1(
     gradient_checkpointing: bool = False,
     window: Optional[int] = None,
     overlap: int = 64,
+    pair_separator: Optional[str] = None,
     tokenizer_config: Dict[str, Any] = SimpleFrozenDict(),
     transformer_config: Dict[str, Any] = SimpleFrozenDict(),
 ) -> Model[List[Doc], FullTransformerBatch]:
@@ -59,10 +63,12 @@ def build_bert_encoder_v1(
     gradient_checkpointing (bool): Train in less memory and more time: of each layer only the input is kept.
     window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
     overlap (int): Wordpieces that neighbouring windows of a long Doc share.
+    pair_separator (Optional[str]): What parts two sentences in a text, such as a tab. They are read as the encoder was
+        trained to read pairs: [CLS] first [SEP] second [SEP], with token types where it has them. None: texts are one.
     tokenizer_config (Dict[str, Any]): Arguments for `AutoTokenizer.from_pretrained`.
     transformer_config (Dict[str, Any]): Settings that replace those of the encoder's own config, such as
         `hidden_dropout_prob`.
-    RAISES (BertHeadsError): H209 for an unknown precision, H233 for training in fp16.
+    RAISES (BertHeadsError): H209 for an unknown precision, H233 for training in fp16, H264 for an empty separator.
     """
 
     # A partial, not a closure: pipelines are pickled for other processes
@@ -72,7 +78,9 @@ def build_bert_encoder_v1(
         tokenizer_config=dict(tokenizer_config),
         transformer_config=dict(transformer_config),
     )
-    return _encoder_model(load, hidden_states, precision, train_precision, gradient_checkpointing, window, overlap)
+    return _encoder_model(
+        load, hidden_states, precision, train_precision, gradient_checkpointing, window, overlap, pair_separator
+    )
 
 
 def build_bert_from_scratch_v1(
@@ -89,6 +97,7 @@ def build_bert_from_scratch_v1(
     train_precision: Optional[str] = None,
     gradient_checkpointing: bool = False,
     overlap: int = 64,
+    pair_separator: Optional[str] = None,
 ) -> Model[List[Doc], FullTransformerBatch]:
     """A BERT with random weights, whose WordPiece vocabulary is learned from the training texts when the model is
     initialised. Registered as spacy_bert_heads.BertFromScratch.v1.
@@ -101,7 +110,8 @@ def build_bert_from_scratch_v1(
     vocab_size (int): Vocabulary entries at most.
     lowercase (bool): Whether to lower-case and strip accents.
     dropout (float): BERT's own dropout, in hidden states and attention.
-    hidden_states, precision, train_precision, gradient_checkpointing, overlap: see build_bert_encoder_v1.
+    hidden_states, precision, train_precision, gradient_checkpointing, overlap, pair_separator: see
+        build_bert_encoder_v1.
     """
 
     load = partial(
@@ -115,7 +125,9 @@ def build_bert_from_scratch_v1(
         lowercase=lowercase,
         dropout=dropout,
     )
-    return _encoder_model(load, hidden_states, precision, train_precision, gradient_checkpointing, None, overlap)
+    return _encoder_model(
+        load, hidden_states, precision, train_precision, gradient_checkpointing, None, overlap, pair_separator
+    )
 
 
 def initialize_encoders(model: Model, docs: Iterable[Doc], vocab: Optional[Path] = None) -> None:
@@ -157,7 +169,10 @@ def _encoder_model(
     gradient_checkpointing: bool,
     window: Optional[int],
     overlap: int,
+    pair_separator: Optional[str],
 ) -> Model[List[Doc], FullTransformerBatch]:
+    if pair_separator == "":
+        raise BertHeadsError("H264")
     check_precision(precision, training=False)
     check_precision(train_precision or precision, training=train_precision is not None)
     return Model(
@@ -175,7 +190,7 @@ def _encoder_model(
         ],
         attrs={
             "load": load,
-            "settings": EncoderSettings(window, overlap),
+            "settings": EncoderSettings(window, overlap, pair_separator=pair_separator),
             "replace_listener": replace_listener,
             "replace_listener_cfg": replace_listener_cfg,
         },
@@ -213,9 +228,16 @@ def forward(
     special, longest = shim.special, shim.max_positions
     settings: EncoderSettings = model.attrs["settings"]
     window = longest if settings.window is None else min(longest, settings.window)
-    overlap = _fitting_overlap(settings.overlap, window - len(special))
-    windowed = [make_windowed_doc(pieces, special, window, overlap) for pieces in tokenize(shim.tokenizer, docs)]
-    batch = WindowBatch(windowed, special)
+    separator = settings.pair_separator
+    pair = None if separator is None else PairTokens.of(shim.tokenizer)
+    # Of a tokenizer that adds nothing to a text, a pair has nothing either
+    pair = pair if pair is not None and len(pair) else None
+    overlap = _fitting_overlap(settings.overlap, window - max(len(special), len(pair or ())))
+    windowed = [
+        make_windowed_doc(pieces, special, window, overlap, pair)
+        for pieces in tokenize(shim.tokenizer, docs, separator)
+    ]
+    batch = WindowBatch(windowed, special, token_types=has_token_types(shim.config))
     rows, bp_rows = run_batch(shim, batch, settings.max_batch_pieces, is_train)
     doc_data = [
         EncoderOutputs(Wordpieces(doc, special, shim.tokenizer), ModelOutput(named), doc.align)

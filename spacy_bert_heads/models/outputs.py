@@ -23,20 +23,19 @@ class Wordpieces(WordpieceBatch):
     token_type_ids = None
 
     def __init__(self, doc: WindowedDoc, special: SpecialTokens, tokenizer: Any) -> None:
-        self._windows = doc.windows
-        self._ids = doc.pieces.ids
+        self._doc = doc
         self._special = special
         self._tokenizer = tokenizer
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return len(self._doc.windows)
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return WordpieceBatch, (self.strings, self.input_ids, self.attention_mask, self.lengths, None)
 
     @cached_property
     def lengths(self) -> List[int]:  # type: ignore[override]
-        return [stop - start + len(self._special) for start, stop in self._windows]
+        return [len(window) for window in self._window_ids()]
 
     @cached_property
     def input_ids(self) -> Any:  # type: ignore[override]
@@ -55,8 +54,7 @@ class Wordpieces(WordpieceBatch):
         return [self._tokenizer.convert_ids_to_tokens(window) for window in self._window_ids()]
 
     def _window_ids(self) -> List[List[int]]:
-        special = self._special
-        return [[*special.prefix, *self._ids[a:b].tolist(), *special.suffix] for a, b in self._windows]
+        return [self._doc.inputs(window)[0] for window in self._doc.windows]
 
 
 class EncoderOutputs(TransformerData):

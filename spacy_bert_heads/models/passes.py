@@ -20,7 +20,7 @@ Rows = Dict[str, Union[Tensor, List[Tensor]]]
 class Step:
     """One rectangle on its way.
 
-    ids, mask, windows, cells, rows (Tensor): As in Rectangle, on the encoder's device.
+    ids, mask, windows, cells, rows, types (Tensor): As in Rectangle, on the encoder's device.
     graph (Dict[str, Any]): Outputs with the graph of the forward pass, where it is kept.
     random_state (List[Tensor]): State of the random numbers before the forward pass, where it is not.
     """
@@ -30,6 +30,7 @@ class Step:
     windows: Tensor
     cells: Tensor
     rows: Tensor
+    types: Tensor
     graph: Dict[str, Any]
     random_state: List[Tensor]
 
@@ -55,7 +56,7 @@ def run_batch(
     with torch.set_grad_enabled(keep_graph), nullcontext() if is_train else shim.autocast(False):
         for step in steps:
             step.random_state = _random_state(device) if is_train and not keep_graph else []
-            named = shim.run(step.ids, step.mask, is_train)
+            named = shim.run(step.ids, step.mask, is_train, step.types)
             step.graph = named if keep_graph else {}
             for name, value in named.items():
                 if isinstance(value, Tensor):
@@ -74,7 +75,7 @@ def run_batch(
             named = step.graph
             if not keep_graph:
                 with _replayed(step.random_state, device):
-                    named = shim.run(step.ids, step.mask, True)
+                    named = shim.run(step.ids, step.mask, True, step.types)
             for name, value in gradients.items():
                 for output, gradient in zip(_as_list(named[name]), _as_list(value)):
                     tensors.append(output)
@@ -116,15 +117,15 @@ def _gather(gradient: Tensor, step: Step, output: Tensor) -> Tensor:
 
 def _to_device(rectangles: List[Rectangle], device: torch.device) -> List[Step]:
     """All the whole numbers of a batch in one transfer."""
-    arrays = [array for r in rectangles for array in (r.ids, r.mask, r.windows, r.cells, r.rows)]
+    arrays = [array for r in rectangles for array in (r.ids, r.mask, r.windows, r.cells, r.rows, r.types)]
     if device.type == "cpu":
         tensors = [torch.from_numpy(array) for array in arrays]
     else:
         flat = torch.from_numpy(numpy.concatenate([a.ravel() for a in arrays] or [numpy.zeros(0, "int64")]))
         parts = flat.to(device).split([array.size for array in arrays])
         tensors = [part.view(array.shape) for part, array in zip(parts, arrays)]
-    fives = zip(*(iter(tensors),) * 5)
-    return [Step(ids, mask, windows, cells, rows, {}, []) for ids, mask, windows, cells, rows in fives]
+    sixes = zip(*(iter(tensors),) * 6)
+    return [Step(ids, mask, windows, cells, rows, types, {}, []) for ids, mask, windows, cells, rows, types in sixes]
 
 
 def _random_state(device: torch.device) -> List[Tensor]:

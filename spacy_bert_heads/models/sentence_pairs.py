@@ -105,9 +105,9 @@ def shows_both(border: int, window: Window, n_pieces: int) -> bool:
     return (start < border or border == 0 == start) and (border < stop or border == n_pieces == stop)
 
 
-def has_token_types(transformer: Any) -> bool:
-    """RETURNS (bool): Whether a Hugging Face model tells token types apart, so that they are worth passing on."""
-    return (getattr(transformer.config, "type_vocab_size", 0) or 0) > 1
+def has_token_types(config: Any) -> bool:
+    """RETURNS (bool): Whether a Hugging Face model of this config tells token types apart."""
+    return (getattr(config, "type_vocab_size", 0) or 0) > 1
 
 
 def _stretch(parts: List[Any], part: int) -> Window:

@@ -1,7 +1,7 @@
 """Docs to wordpiece windows and back: a Doc of any length in windows the encoder can read, no wordpiece dropped."""
 
 from dataclasses import dataclass
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple, cast
 
 import numpy
 from spacy.attrs import IDX, LENGTH
@@ -11,6 +11,7 @@ from thinc.types import Ragged
 from ..errors import BertHeadsError
 from ..layers.special_tokens import SpecialTokens
 from ..types import Ints, Window
+from .sentence_pairs import PairTokens, find_sentences, pair_input, shows_both
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Pieces:
     pair_tokens (Ints): Token index of every (token, wordpiece) pair that shares a character, ascending. (n_pairs,).
     pair_pieces (Ints): Wordpiece index of the same pairs. (n_pairs,).
     n_tokens (int): Length of the Doc. Tokens of white space may have no wordpiece.
+    border (Optional[int]): Wordpieces of the first sentence of a pair. None: no pair.
     """
 
     ids: Ints
     pair_tokens: Ints
     pair_pieces: Ints
     n_tokens: int
+    border: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -38,37 +41,62 @@ class WindowedDoc:
     align (Ragged): For each token the positions of its wordpieces in the Doc's windows laid end to end, each as
         wide as `width`. This is the layout spacy-transformers' own listeners read.
     width (int): Wordpieces of the longest window, special tokens counted.
+    special (SpecialTokens): What goes around each window.
+    pair (Optional[PairTokens]): What goes around and between two sentences instead. None: no pair.
     """
 
     windows: List[Window]
     pieces: Pieces
     align: Ragged
     width: int
+    special: SpecialTokens
+    pair: Optional[PairTokens] = None
+
+    def inputs(self, window: Window) -> Tuple[List[int], List[int]]:
+        """RETURNS (Tuple[List[int], List[int]]): Ids and token types of one window, special tokens counted."""
+        if self.pair is not None and self.pieces.border is not None:
+            return pair_input(self.pieces.ids, self.pieces.border, window, self.pair)
+        start, stop = window
+        ids = [*self.special.prefix, *self.pieces.ids[start:stop].tolist(), *self.special.suffix]
+        return ids, [0] * len(ids)
 
 
-def tokenize(tokenizer: Any, docs: List[Doc]) -> List[Pieces]:
+def tokenize(tokenizer: Any, docs: List[Doc], separator: Optional[str] = None) -> List[Pieces]:
     """Wordpieces of whole texts, aligned with spaCy's tokens by character offsets.
 
     A tokenizer without offsets (not a "fast" one) is called token by token, which aligns exactly.
+
+    separator (Optional[str]): What parts the sentences of a pair, which are tokenized one by one; it is in neither.
     """
+    texts = [doc.text for doc in docs]
+    sentences = [[(0, len(text))] if separator is None else find_sentences(text, separator) for text in texts]
     if not tokenizer.is_fast:
-        return [_tokenize_words(tokenizer, doc) for doc in docs]
+        return [_tokenize_words(tokenizer, doc, spans) for doc, spans in zip(docs, sentences)]
     if not docs:
         return []
     encoded = tokenizer(
-        [doc.text for doc in docs],
+        [text[start:stop] for text, spans in zip(texts, sentences) for start, stop in spans],
         add_special_tokens=False,
         return_attention_mask=False,
         return_token_type_ids=False,
         return_offsets_mapping=True,
         verbose=False,
     )
+    parts = zip(encoded["offset_mapping"], encoded["input_ids"])
     pieces = []
-    for i, doc in enumerate(docs):
-        offsets = numpy.asarray(encoded["offset_mapping"][i], dtype="int64").reshape(-1, 2)
+    for doc, spans in zip(docs, sentences):
+        found = [
+            (numpy.asarray(offsets, dtype="int64").reshape(-1, 2), ids) for _, (offsets, ids) in zip(spans, parts)
+        ]
+        offsets = found[0][0]
+        ids = numpy.asarray(found[0][1], dtype="int64")
+        border = None
+        if len(found) == 2:
+            border = len(ids)
+            offsets = numpy.concatenate([offsets, found[1][0] + spans[1][0]])
+            ids = numpy.concatenate([ids, numpy.asarray(found[1][1], dtype="int64")])
         pair_tokens, pair_pieces = align_offsets(doc, offsets)
-        ids = numpy.asarray(encoded["input_ids"][i], dtype="int64")
-        pieces.append(Pieces(ids, pair_tokens, pair_pieces, len(doc)))
+        pieces.append(Pieces(ids, pair_tokens, pair_pieces, len(doc), border))
     return pieces
 
 
@@ -133,27 +161,50 @@ def choose_windows(pieces: Pieces, windows: List[Window]) -> Ints:
     return numpy.where(numpy.repeat(whole, per_token), numpy.repeat(token_window, per_token), piece_window)
 
 
-def make_windowed_doc(pieces: Pieces, special: SpecialTokens, max_length: int, overlap: int) -> WindowedDoc:
+def make_windowed_doc(
+    pieces: Pieces, special: SpecialTokens, max_length: int, overlap: int, pair: Optional[PairTokens] = None
+) -> WindowedDoc:
     """Cut one Doc and say where each token's wordpieces lie.
 
     max_length (int): Wordpieces the encoder can read at once, special tokens counted.
+    pair (Optional[PairTokens]): What goes around and between the sentences of a pair; not used for other texts.
     """
-    windows = cut_windows(len(pieces.ids), max_length - len(special), overlap)
-    width = max(stop - start for start, stop in windows) + len(special)
+    pair = None if pieces.border is None else pair
+    around = special if pair is None else pair
+    n_pieces = len(pieces.ids)
+    windows = cut_windows(n_pieces, max_length - len(around), overlap)
+    middles = numpy.zeros(len(windows), dtype="int64")
+    n_special = len(around)
+    if pair is not None:
+        split = [shows_both(cast(int, pieces.border), window, n_pieces) for window in windows]
+        middles[split] = len(pair.middle)
+        n_special -= len(pair.middle)
+    width = max(stop - start + middle for (start, stop), middle in zip(windows, middles.tolist())) + n_special
     chosen = choose_windows(pieces, windows)
     starts = numpy.array([start for start, _ in windows])
-    positions = chosen * width + len(special.prefix) + pieces.pair_pieces - starts[chosen]
+    positions = chosen * width + len(around.prefix) + pieces.pair_pieces - starts[chosen]
+    if pair is not None:
+        positions = positions + numpy.where(pieces.pair_pieces >= pieces.border, middles[chosen], 0)
     lengths = numpy.bincount(pieces.pair_tokens, minlength=pieces.n_tokens)
     align = Ragged(_int32(positions), _int32(lengths))
-    return WindowedDoc(windows, pieces, align, width)
+    return WindowedDoc(windows, pieces, align, width, special, pair)
 
 
-def _tokenize_words(tokenizer: Any, doc: Doc) -> Pieces:
-    per_token = [tokenizer.tokenize(token.text) for token in doc]
-    strings = [piece for token in per_token for piece in token]
+def _tokenize_words(tokenizer: Any, doc: Doc, sentences: List[Window]) -> Pieces:
+    text = doc.text
+    strings: List[str] = []
+    pair_tokens: List[int] = []
+    border = None
+    for start, stop in sentences:
+        # The second sentence begins behind the separator, so never at 0
+        border = len(strings) if start else None
+        for token in doc:
+            part = text[max(start, token.idx) : min(stop, token.idx + len(token))]
+            pieces = tokenizer.tokenize(part) if part else []
+            strings += pieces
+            pair_tokens += [token.i] * len(pieces)
     ids = numpy.array(tokenizer.convert_tokens_to_ids(strings), dtype="int64")
-    pair_tokens = numpy.repeat(numpy.arange(len(doc)), [len(token) for token in per_token])
-    return Pieces(ids, pair_tokens, numpy.arange(len(strings)), len(doc))
+    return Pieces(ids, numpy.array(pair_tokens, dtype="int64"), numpy.arange(len(strings)), len(doc), border)
 
 
 def _int32(array: Ints) -> Any:

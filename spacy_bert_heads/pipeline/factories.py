@@ -33,6 +33,7 @@ train_precision = null
 gradient_checkpointing = false
 window = null
 overlap = 64
+pair_separator = null
 tokenizer_config = {}
 transformer_config = {}
 """

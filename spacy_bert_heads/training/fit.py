@@ -154,7 +154,12 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
         components[name]["model"]["name"] = "${paths.encoder}"
     config["training"]["optimizer"]["learn_rate"] = model["training"]["optimizer"]["learn_rate"]
     for key, head in heads.items():
-        components[key]["model"]["lr_scale"] = model["components"][f"bert_{head}"]["model"]["lr_scale"]
+        scale = model["components"][f"bert_{head}"]["model"]["lr_scale"]
+        learning = components[key]["model"]
+        # What a head and its listener learn, if they learn anything
+        for block in (learning, learning.get("tok2vec", {})):
+            if "lr_scale" in block:
+                block["lr_scale"] = scale
 
 
 def _encoder_component(config: Config) -> Optional[str]:
