@@ -68,7 +68,7 @@ MESSAGES: Dict[str, str] = {
     "these are labels, or --skip-bad to leave such records out.",
     "H136": "expected {expected}, found {found}. Correct it, or pass --skip-bad to leave such records out.",
     "H137": "this folder holds the splits {found}. Name the folder of each: one as input, the others with --dev and --test.",
-    "H138": "expected a text of at most {limit:,} characters, which is as much as spaCy takes, found {found:,}. Cut it into "
+    "H138": "expected a text of at most {limit:,} characters, which is as much as spaCy takes, found {found}. Cut it into "
     "parts, or pass --skip-bad to leave such records out.",
     "H139": "this is not a line of text: {found}. Save the file as text in UTF-8, or pass --skip-bad to leave such lines out.",
     "H140": "expected UTF-8, found a file that begins with {found} as UTF-16 and UTF-32 do. Save the file as UTF-8, for "
@@ -200,11 +200,13 @@ MESSAGES: Dict[str, str] = {
 class BertHeadsError(ConfigValidationError):
     """A mistake the user can mend: says where, what was expected, what was found and what to do.
 
+    It reads `path:line: [code] message`, without the line or the path where there is none.
+
     It is a ConfigValidationError (so a ValueError), which spaCy's commands show without a traceback.
 
     code (str): Key of MESSAGES, such as "H103".
     path (Optional[Union[str, Path]]): File in which the mistake is.
-    line (Optional[int]): Line in that file, counted from 1.
+    line (Optional[int]): Line in that file, counted from 1. None or 0: the file as a whole.
     record (int): Which record of that file, counted from 1, where a line may have many. 0 if that is of no use.
     found (Any): The offending value.
     **fields (Any): The other values the message names.
@@ -220,10 +222,9 @@ class BertHeadsError(ConfigValidationError):
         found: Any = None,
         **fields: Any,
     ) -> None:
-        where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
-        if record:
-            where = f"{where[:-2]}, record {record}: "
-        message = f"[{code}] {where}{MESSAGES[code].format(found=found, **fields)}"
+        place = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
+        which = f"record {record}: " if record else ""
+        message = f"{place}[{code}] {which}{MESSAGES[code].format(found=found, **fields)}"
         super().__init__(title=message)
         self.code = code
         self.path = path

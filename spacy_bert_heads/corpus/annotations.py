@@ -54,7 +54,8 @@ def merge(versions: Sequence[Annotation], findings: Findings) -> Annotation:
     """Join all records of one text by the rules of the field guide (ANNOTATION_FORMATS, section 1.4).
 
     A complete annotation wins over yes/no answers. Versions that differ are never mixed: the newest wins, or
-    the last in file order when not all of them carry a time. Every such decision becomes a finding.
+    the last in file order when not all of them carry a time. There is no vote: of three versions the last one wins
+    over two that agree. Every such decision becomes a finding.
 
     versions (Sequence[Annotation]): At least one, in file order, all of the same text.
     findings (Findings): Takes the decisions.

@@ -17,7 +17,6 @@ DOCSTART = b"-DOCSTART-"
 WITHOUT_SPACES = ("bo", "ja", "km", "lo", "my", "th", "zh")
 # One character of Chinese or Japanese.
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff]")
-DELIMITERS = {"tab": "\t", "space": " ", "\\t": "\t"}
 
 
 class Sentence(NamedTuple):
@@ -63,7 +62,7 @@ class ColumnsConverter:
         """
         head = read_head(path)
         delimiter = _find_delimiter(head, options)
-        scheme = check_scheme(options)
+        scheme = options.scheme
         if scheme == AUTO:
             passed = Findings(skip_bad=True)
             every = (sentence.tags for sentence in _read_sentences(path, delimiter, passed, options, progress=False))
@@ -73,14 +72,6 @@ class ColumnsConverter:
                 raise BertHeadsError("H132", path=path, found=repr(scheme), column=column)
         sentences = _read_sentences(path, delimiter, findings, options, progress=True)
         yield from annotate(sentences, scheme, needs_spaces(head, options), findings)
-
-
-def check_scheme(options: ReadOptions) -> str:
-    """RETURNS (str): The scheme that was asked for. RAISES (BertHeadsError): H145 for one there is not."""
-    if options.scheme not in (AUTO, *SCHEME_NAMES):
-        expected = ", ".join([AUTO, *SCHEME_NAMES])
-        raise BertHeadsError("H145", option="--scheme", found=repr(options.scheme), expected=expected)
-    return options.scheme
 
 
 def needs_spaces(head: bytes, options: ReadOptions) -> bool:
@@ -157,8 +148,8 @@ class _BrokenTags:
 
 
 def _find_delimiter(head: bytes, options: ReadOptions) -> Optional[bytes]:
-    if options.delimiter is not None:
-        delimiter = DELIMITERS.get(options.delimiter, options.delimiter)
+    delimiter = options.column_delimiter
+    if delimiter is not None:
         return None if delimiter.isspace() and delimiter != "\t" else delimiter.encode("utf8")
     lines = [raw for raw in head_lines(head)[:2000] if raw.strip() and not raw.startswith((DOCSTART, b"#"))]
     return b"\t" if lines and all(b"\t" in raw.strip() for raw in lines) else None

@@ -18,7 +18,7 @@ from .reading import in_memory_zones, read_files
 from .report import ConvertReport
 from .splits import DEFAULT_SPLIT, SPLITS, assign_split, parse_split, renormalise, split_key
 from .store import TextStore
-from .writing import DocWriter, Staging, check_writable
+from .writing import DocWriter, Staging, check_not_read, check_writable
 
 DEFAULT_OPTIONS = ReadOptions()
 # What a file is for. A text that occurs in several keeps its place in the first of these.
@@ -68,6 +68,8 @@ def convert(
     _check_files(files)
     for path in (output_dir, *([report_path.parent] if report_path else [])):
         check_writable(path)
+    for path in (*(output_dir / f"{name}.spacy" for name in SPLITS), *([report_path] if report_path else [])):
+        check_not_read(path, [*inputs, *dev, *test])
     nlp = load_tokenizer(options.lang)
     wordpieces = Wordpieces(encoder) if encoder else None
     findings = Findings(skip_bad=skip_bad)

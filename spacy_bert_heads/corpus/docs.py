@@ -51,13 +51,11 @@ def check_annotation(
     RETURNS (Annotation): The annotation, with all spans on token borders.
     RAISES (BertHeadsError): H109 for an empty span; H110 for a span outside the text; H111 for a span off
         token borders; H113 for overlapping entities; H116 for tokens that do not match the text; H135 for a
-        category that is no finite number; H138 for a text longer than spaCy takes; H145 for an unknown choice.
+        category that is no finite number; H138 for a text longer than spaCy takes.
     """
-    if off_tokens not in OFF_TOKENS:
-        raise BertHeadsError("H145", option="--off-tokens", found=repr(off_tokens), expected=", ".join(OFF_TOKENS))
     text, where = annotation.text, annotation.where
     if len(text) > nlp.max_length:
-        raise where.error("H138", len(text), limit=nlp.max_length)
+        raise where.error("H138", f"{len(text):,}", limit=nlp.max_length)
     if annotation.tokens is not None:
         _check_tokens(annotation, annotation.tokens)
     for label, value in annotation.cats.items():

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..errors import BertHeadsError
 from ..tags import SCHEMES
 from ..training.fit import read_doc_bins
-from .docs import INCORRECT_SPANS_KEY
+from .docs import INCORRECT_SPANS_KEY, SECOND_START, load_tokenizer
 from .findings import Findings, Where
 from .lines import read_json_objects, read_lines
 from .writers.conll import ConllWriter
@@ -20,7 +20,7 @@ from .writers.doccano import DoccanoWriter
 from .writers.exported import Contents, Exported, Writer
 from .writers.label_studio import LabelStudioWriter
 from .writers.prodigy import ProdigyWriter
-from .writing import Staging, check_writable
+from .writing import Staging, check_not_read, check_writable
 
 FORMATS = (ProdigyWriter.name, LabelStudioWriter.name, DoccanoWriter.name, ConllWriter.name)
 # Components that choose exactly one category, and the one whose categories are numbers.
@@ -45,19 +45,21 @@ def export(
     format (str): One of FORMATS.
     model (Optional[str]): Pipeline whose predictions are written, instead of what is in the file.
     scheme (str): Tag scheme for "conll", one of tags.SCHEMES.
-    lang (str): Language of the texts, for "conll": in some, no spaces part the words. A model knows its own.
+    lang (str): Language of the texts: in some, no spaces part the words of "conll"; and formats without tokens lose
+        those that its tokenizer does not make. A model knows its own.
     RETURNS (Tuple[int, Findings]): How many texts were written, and what the format could not hold.
-    RAISES (BertHeadsError): H101 to H107 or H315 for a bad file; H123 if the output cannot be written; H165 or
-        H166 for a file of no known kind; H167 or H331 for an unknown format or scheme; H227 if the model cannot be
-        loaded.
+    RAISES (BertHeadsError): H101 to H107 or H315 for a bad file; H119 for an unknown language; H123 if the output
+        cannot be written or is the source; H165 or H166 for a file of no known kind; H167 or H331 for an unknown
+        format or scheme; H227 if the model cannot be loaded.
     """
     if format not in FORMATS:
         raise BertHeadsError("H167", found=repr(format), expected=", ".join(FORMATS))
     if scheme not in SCHEMES:
         raise BertHeadsError("H331", found=scheme, expected=", ".join(SCHEMES))
     check_writable(output.parent)
+    check_not_read(output, [source])
     nlp = _load(model) if model is not None else None
-    writer = _make_writer(format, scheme, str(nlp.lang) if nlp is not None else lang)
+    writer = _make_writer(format, scheme, nlp or load_tokenizer(lang))
     findings = Findings(skip_bad=False)
     docs = _Counted(_read(source, nlp, findings))
     with Staging() as staging:
@@ -85,10 +87,13 @@ class _Counted:
             yield doc
 
 
-def _make_writer(format: str, scheme: str, lang: str) -> Writer:
-    if format == ConllWriter.name:
-        return ConllWriter(scheme, lang)
-    writers: List[Writer] = [ProdigyWriter(), LabelStudioWriter(), DoccanoWriter()]
+def _make_writer(format: str, scheme: str, nlp: Language) -> Writer:
+    writers: List[Writer] = [
+        ProdigyWriter(),
+        LabelStudioWriter(nlp.make_doc),
+        DoccanoWriter(nlp.make_doc),
+        ConllWriter(scheme, str(nlp.lang)),
+    ]
     return next(writer for writer in writers if writer.name == format)
 
 
@@ -114,9 +119,19 @@ def _read(source: Path, nlp: Optional[Language], findings: Findings) -> Iterator
         docs = _read_docs(source, None)
     for doc, where in docs:
         if len(doc):
+            _note_layers(doc, where, findings)
             yield Exported.from_doc(doc, where, contents)
         else:
             findings.note("lost_blank", where)
+
+
+def _note_layers(doc: Doc, where: Where, findings: Findings) -> None:
+    """Tell what is lost in every format."""
+    if SECOND_START in doc.user_data:
+        findings.note("lost_pair", where)
+    for name, group in doc.spans.items():
+        if name != INCORRECT_SPANS_KEY and len(group):
+            findings.note("lost_groups", where, f"spans[{name!r}]", count=len(group))
 
 
 def _promised(nlp: Language) -> Contents:

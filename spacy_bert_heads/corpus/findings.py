@@ -44,11 +44,15 @@ KINDS: Dict[str, str] = {
     "spans_expanded": "spans off token borders, expanded to whole tokens",
     "tokens_split": "spans off token borders, the tokens split there",
     "merged": "records merged with an earlier record of the same text",
-    "entity_conflict": "complete annotations that differ from another of the same text, the last one kept",
-    "binary_conflict": "spans both accepted and rejected, the last answer kept",
+    "some_labels": "records whose 'config' shows only some labels of the file, tokens outside their entities unknown",
+    "entity_conflict": "complete annotations that differ from another of the same text, the newest kept (the last in "
+    "the file where one has no time)",
+    "binary_conflict": "spans both accepted and rejected, the newest answer kept (the last in the file where one "
+    "has no time)",
     "binary_against_manual": "yes/no answers that contradict the complete annotation of the text, not used",
     "binary_overlap": "accepted spans that overlap another accepted span, both left unknown",
-    "category_conflict": "records whose categories differ from others of the same text, the last one kept",
+    "category_conflict": "records whose categories differ from others of the same text, the newest kept (the last in "
+    "the file where one has no time)",
     "off_tokens": "spans off the borders of the tokens kept for their text, left unknown",
     "in_dev_and_test": "texts of the dev file that also occur in the test file, kept in test only",
     "left_out_of_main": "texts that also occur in the dev or test file, left out of the other splits",
@@ -66,6 +70,9 @@ KINDS: Dict[str, str] = {
     "lost_scores": "category values other than 0 and 1, which the format cannot hold, left out",
     "lost_negative": "categories that do not hold, which the format cannot say, left out",
     "lost_unknown_cats": "categories of which nothing is known, which the format makes ones that do not hold",
+    "lost_pair": "pairs of sentences, written as one text: the format cannot say where the second begins",
+    "lost_groups": "spans of groups other than the rejected ones, which the format cannot hold, left out",
+    "lost_tokens": "texts with other tokens than the tokenizer of --lang makes, which the format cannot hold",
     "lost_spacing": "texts whose white space the format cannot hold, which get other spaces",
 }
 

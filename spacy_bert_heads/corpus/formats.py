@@ -75,8 +75,8 @@ def find_converter(path: Path, format: str) -> Converter:
     path (Path): The file.
     format (str): Key of CONVERTERS, or "auto" to look at the content, then at the name.
     RETURNS (Converter): The reader.
-    RAISES (BertHeadsError): H101 to H103 if the file cannot be read; H118 for an unknown format; H125 if no
-        format fits; H143 if several do.
+    RAISES (BertHeadsError): H101 to H103 if the file cannot be read; H117 if it is empty; H118 for an
+        unknown format; H125 if no format fits; H143 if several do.
     """
     if format != AUTO and format not in CONVERTERS:
         raise BertHeadsError("H118", found=repr(format), expected=", ".join([AUTO, *CONVERTERS]))
@@ -95,4 +95,6 @@ def find_converter(path: Path, format: str) -> Converter:
     for converter in CONVERTERS.values():
         if path.name.lower().endswith(converter.suffixes):
             return converter
+    if not head:
+        raise BertHeadsError("H117", path=path, found="an empty file", n_records=0)
     raise BertHeadsError("H125", path=path, found=head[:40], expected=", ".join(CONVERTERS))

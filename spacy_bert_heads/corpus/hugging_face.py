@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import BertHeadsError
 from .annotations import Annotation
-from .columns import WITHOUT_SPACES, Sentence, annotate, check_scheme
+from .columns import WITHOUT_SPACES, Sentence, annotate
 from .findings import Findings, Where
 from .labels import LabelNames
 from .lines import open_file
@@ -169,7 +169,7 @@ def _read_sentences(
                 continue
             yield Sentence(where, tokens, labels)
 
-    scheme = check_scheme(options)
+    scheme = options.scheme
     if scheme == AUTO:
         scheme = find_scheme(sentence.tags for sentence in read_rows(Findings(skip_bad=True)))
         if scheme not in SCHEME_NAMES:

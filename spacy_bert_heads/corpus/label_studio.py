@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Se
 from ..errors import BertHeadsError
 from .annotations import Annotation, CharSpan
 from .findings import Findings, Where
-from .labels import MAX_LABELS, check_kind
+from .labels import MAX_LABELS
 from .lines import head_values, read_json_values
 from .offsets import read_span, show
 from .options import ReadOptions
@@ -94,7 +94,7 @@ class LabelStudioConverter:
         YIELDS (Annotation): One for each annotation that was submitted.
         RAISES (BertHeadsError): For a bad task, unless those are skipped.
         """
-        kind = check_kind(options)
+        kind = options.kind
         questions = Questions()
         passed = Findings(skip_bad=True)
         for where, task in read_json_values(path, passed, progress=False):

@@ -10,7 +10,7 @@ from typing import Dict, Iterable, List, Optional, Sequence, Set
 from ..errors import BertHeadsError
 from .findings import Findings, Where
 from .lines import read_lines
-from .options import AUTO, KINDS_OF_LABEL, ReadOptions
+from .options import AUTO, ReadOptions
 
 # A column of so many different values is none of labels.
 MAX_LABELS = 10_000
@@ -77,8 +77,7 @@ class LabelColumn:
     path (Path): The file.
     name (str): What the column is called, for a number to be predicted.
     known (Sequence[str]): All labels, if the file says what they are.
-    RAISES (BertHeadsError): H133 for too many different labels; H141 for a broken label file; H145 for an unknown
-        kind.
+    RAISES (BertHeadsError): H133 for too many different labels; H141 for a broken label file.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class LabelColumn:
         self.separator = options.label_separator
         self.name = name
         self.names = LabelNames(options.labels)
-        self.kind = check_kind(options)
+        self.kind = options.kind
         distinct: Set[str] = set()
         if self.kind == AUTO or (self.kind != "score" and options.labels is None and not known):
             for cell in cells:
@@ -134,13 +133,6 @@ class LabelColumn:
         listed = read_list(cell)
         values = cell.split(self.separator) if listed is None else listed
         return [value.strip() for value in values if value.strip()]
-
-
-def check_kind(options: ReadOptions) -> str:
-    """RETURNS (str): The kind that was asked for. RAISES (BertHeadsError): H145 for one there is not."""
-    if options.kind not in KINDS_OF_LABEL:
-        raise BertHeadsError("H145", option="--kind", found=repr(options.kind), expected=", ".join(KINDS_OF_LABEL))
-    return options.kind
 
 
 def read_list(cell: str) -> Optional[List[str]]:

@@ -4,9 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from ..errors import BertHeadsError
+from .tag_spans import SCHEME_NAMES
+
 AUTO = "auto"
 # What a column of labels holds: one label of several, any number of labels, or a number to be predicted.
 KINDS_OF_LABEL = (AUTO, "single", "multi", "score")
+# Delimiters that are hard to type.
+DELIMITERS = {"tab": "\t", "space": " ", "\\t": "\t"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class ReadOptions:
     header (Optional[bool]): Whether the first line names the columns. None looks at it.
     scheme (str): Tag scheme of a CoNLL file: one of tags.SCHEMES, "iob1", or "auto".
     pair_separator (str): What stands between the two sentences of a pair in the text.
+    RAISES (BertHeadsError): H145 for a kind, scheme, delimiter or label separator that no format has.
     """
 
     lang: str = "en"
@@ -40,3 +46,20 @@ class ReadOptions:
     header: Optional[bool] = None
     scheme: str = AUTO
     pair_separator: str = " "
+
+    def __post_init__(self) -> None:
+        _check("--kind", self.kind, self.kind in KINDS_OF_LABEL, ", ".join(KINDS_OF_LABEL))
+        _check("--scheme", self.scheme, self.scheme in (AUTO, *SCHEME_NAMES), ", ".join((AUTO, *SCHEME_NAMES)))
+        delimiter = self.column_delimiter
+        _check("--delimiter", self.delimiter, delimiter is None or len(delimiter) == 1, "tab, space, , or ;")
+        _check("--label-separator", self.label_separator, bool(self.label_separator), "a character such as , or |")
+
+    @property
+    def column_delimiter(self) -> Optional[str]:
+        """RETURNS (Optional[str]): The character between columns, if one was given."""
+        return None if self.delimiter is None else DELIMITERS.get(self.delimiter, self.delimiter)
+
+
+def _check(option: str, value: Optional[str], is_sound: bool, expected: str) -> None:
+    if not is_sound:
+        raise BertHeadsError("H145", option=option, found=repr(value), expected=expected)

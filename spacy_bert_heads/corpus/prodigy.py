@@ -2,13 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Set, Tuple
 
 from ..errors import BertHeadsError
 from .annotations import Annotation, CharSpan
 from .findings import Findings, Where
-from .lines import read_json_objects
+from .lines import read_head, read_json_objects
 from .offsets import is_index, read_span, show
 from .options import ReadOptions
 
@@ -41,20 +42,46 @@ class ProdigyConverter:
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
 
-        path (Path): A JSONL file, plain or gzipped.
+        A manual record whose `config` names the labels that were shown, and not all that the file has, says nothing
+        about the tokens outside its entities.
+
+        path (Path): A JSONL file, plain or gzipped. It is read twice where records name the labels that were shown.
         findings (Findings): Takes bad records, and decisions about good ones.
         options (ReadOptions): Not needed.
         YIELDS (Annotation): One for each record that says something about its text.
         RAISES (BertHeadsError): For a bad record, unless those are skipped; for a file that cannot be read.
         """
+        labels = _find_labels(path) if b'"labels"' in read_head(path) else frozenset()
         for where, record in read_json_objects(path, findings):
             try:
                 annotation = read_record(record, where, findings)
             except BertHeadsError as error:
                 findings.bad(error)
                 continue
+            shown = _shown_labels(record)
+            if annotation.complete and shown and labels - shown:
+                findings.note("some_labels", where, f"without {', '.join(sorted(labels - shown))}")
+                annotation = replace(annotation, complete=False, unknown=[])
             if not annotation.is_empty:
                 yield annotation
+
+
+def _find_labels(path: Path) -> FrozenSet[str]:
+    """The labels that any record of a file shows or uses for spans."""
+    labels: Set[str] = set()
+    for _, record in read_json_objects(path, Findings(skip_bad=True), progress=False):
+        labels |= _shown_labels(record)
+        spans = record.get("spans")
+        for span in spans if isinstance(spans, list) else []:
+            if isinstance(span, dict) and isinstance(span.get("label"), str) and span.get("answer") != "ignore":
+                labels.add(span["label"])
+    return frozenset(labels)
+
+
+def _shown_labels(record: Dict[str, Any]) -> FrozenSet[str]:
+    config = record.get("config")
+    labels = config.get("labels") if isinstance(config, dict) else None
+    return frozenset(label for label in labels if isinstance(label, str)) if isinstance(labels, list) else frozenset()
 
 
 def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Annotation:

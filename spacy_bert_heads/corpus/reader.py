@@ -29,6 +29,9 @@ Augmenter = Callable[[Language, Example], Iterable[Example]]
 class AnnotationCorpus:
     """Examples from annotation files, with all records of a text merged.
 
+    A reader knows its own files only: of texts that are in another reader's files too, `convert` tells, this does not.
+    With one path and `split` in both readers no text is on two sides.
+
     The files are read once, at the first call, into a temporary database on disk; each call streams from there.
 
     paths (Sequence[Path]): Files of any known format.

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, TypeVar
 from spacy.language import Language
 
 from ..errors import BertHeadsError
-from .docs import check_annotation
+from .docs import OFF_TOKENS, check_annotation
 from .findings import Findings
 from .formats import ReadOptions, find_converter
 from .lines import read_head
@@ -41,8 +41,11 @@ def read_files(
     off_tokens (str): What to do with spans off token borders.
     findings (Findings): Takes bad records and decisions about good ones.
     RETURNS (List[Dict[str, Any]]): Of each file its path, its format, and how many records it has and gave.
-    RAISES (BertHeadsError): H1xx for a bad file, and for a bad record unless those are skipped.
+    RAISES (BertHeadsError): H145 for an unknown `off_tokens`; H1xx for a bad file, and for a bad record unless those
+        are skipped.
     """
+    if off_tokens not in OFF_TOKENS:
+        raise BertHeadsError("H145", option="--off-tokens", found=repr(off_tokens), expected=", ".join(OFF_TOKENS))
     if options.labels is not None:
         # Not every format has use for it, but a wrong name is a mistake in any case.
         read_head(options.labels)

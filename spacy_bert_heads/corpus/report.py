@@ -98,7 +98,7 @@ def list_cases(findings: Findings, *, bad_records: bool) -> List[Dict[str, Any]]
             "meaning": KINDS.get(kind, f"bad records [{kind}]"),
             "count": counts[kind],
             "cases": [
-                {"path": str(where.path), "line": where.line, "detail": detail}
+                {"path": str(where.path), "line": where.line, "record": where.record, "detail": detail}
                 for where, detail in findings.cases[kind]
             ],
         }
@@ -114,7 +114,7 @@ def render_findings(findings: Findings) -> List[str]:
         entries = list_cases(findings, bad_records=bad_records)
         lines += [f"{title}:"] if entries else []
         for entry in entries:
-            lines += _render_cases(entry, findings.n_cases[entry["kind"]])
+            lines += _render_cases(entry, findings)
     return lines
 
 
@@ -176,14 +176,15 @@ def _lacking_labels(name: str, kind: str, labels: List[str]) -> str:
     return f"no text in {name} for {label} {shown}{more}, which {effect}. Give more data, or try another --seed."
 
 
-def _render_cases(entry: Dict[str, Any], n_cases: int) -> List[str]:
-    more = n_cases - len(entry["cases"])
+def _render_cases(entry: Dict[str, Any], findings: Findings) -> List[str]:
+    cases = findings.cases[entry["kind"]]
+    more = findings.n_cases[entry["kind"]] - len(cases)
     ending = f" and {more} more" if more else ""
-    places = [f"{case['path']}:{case['line']}" if case["line"] else case["path"] for case in entry["cases"]]
-    details = [case["detail"] for case in entry["cases"]]
+    places = [str(case.where) for case in cases]
+    details = [case.detail for case in cases]
     first = f"  {entry['count']} {entry['meaning']}"
     if not any(details):
         return [f"{first}: {', '.join(places)}{ending}"]
     # The message of an error names the place itself.
-    shown = [detail if detail.startswith("[") else f"{at} {detail}" for at, detail in zip(places, details)]
+    shown = [f"{at}: {detail}" for at, detail in zip(places, details)] if entry["kind"] in KINDS else details
     return [f"{first}:", *(f"    {line}" for line in shown), *([f"   {ending}"] if more else [])]

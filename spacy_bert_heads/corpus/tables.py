@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 
 from ..errors import BertHeadsError
 from .annotations import Annotation
-from .columns import DELIMITERS, ColumnsConverter
+from .columns import ColumnsConverter
 from .findings import Findings, Where
 from .labels import LabelColumn, is_number, read_number
 from .lines import decode, head_lines, is_text, iter_lines, read_head, read_lines
@@ -107,7 +107,7 @@ class TableConverter:
         RAISES (BertHeadsError): H130 for a row with other columns; H134 if it is not clear what the columns are.
         """
         head = read_head(path)
-        delimiter = _given_delimiter(options) or find_delimiter(head) or ("\t" if self.name == "tsv" else ",")
+        delimiter = options.column_delimiter or find_delimiter(head) or ("\t" if self.name == "tsv" else ",")
         is_quoted = delimiter != "\t" or _is_quoted(head)
         first = _read_csv(path, delimiter, is_quoted, Findings(skip_bad=True), False)
         sample = list(itertools.islice(_only_rows(first), N_SAMPLE))
@@ -163,7 +163,7 @@ class LinesConverter:
         RAISES (BertHeadsError): H130 for a line with other columns; H134 if it is not clear which is the label.
         """
         lines = [line for line in head_lines(read_head(path))[:N_SAMPLE] if line.strip()]
-        delimiter = _given_delimiter(options)
+        delimiter = options.column_delimiter
         if delimiter is None:
             delimiter = " " if not any(b"\t" in line for line in lines) and _begins_with_label(lines) else "\t"
         label_first = delimiter == " "
@@ -377,17 +377,6 @@ def find_delimiter(head: bytes) -> Optional[str]:
         if rows and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows):
             return delimiter
     return None
-
-
-def _given_delimiter(options: ReadOptions) -> Optional[str]:
-    if options.delimiter is None:
-        return None
-    delimiter = DELIMITERS.get(options.delimiter, options.delimiter)
-    if len(delimiter) != 1:
-        raise BertHeadsError(
-            "H145", option="--delimiter", found=repr(options.delimiter), expected="tab, space, , or ;"
-        )
-    return delimiter
 
 
 def _sample(head: bytes, delimiter: str) -> List[List[str]]:

@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 from ..errors import BertHeadsError
 from .annotations import Annotation
-from .columns import Sentence, annotate, check_scheme, needs_spaces
+from .columns import Sentence, annotate, needs_spaces
 from .findings import Findings, Where
 from .labels import LabelColumn
 from .lines import decode, iter_lines, read_head
@@ -45,7 +45,7 @@ class TriplesConverter:
             together.
         """
         folder = _folder(path)
-        scheme = check_scheme(options)
+        scheme = options.scheme
         if scheme == AUTO:
             scheme = find_scheme(_decode_tags(folder / TAGS))
             if scheme not in SCHEME_NAMES:

@@ -47,11 +47,11 @@ def test_mistake_is_one_message_on_stderr_and_status_one(source: Path, tmp_path:
     result = call(source, tmp_path / "out")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith(f"[H105] {source}, line 2: ")
+    assert result.stderr.startswith(f"{source}:2: [H105] ")
     assert len(result.stderr.splitlines()) == 1
     result = call(source, tmp_path / "out", "--skip-bad", "--split", "1,0,0")
     assert result.exit_code == 0
-    assert f"[H105] {source}, line 2: " in result.stdout
+    assert f"{source}:2: [H105] " in result.stdout
 
 
 def test_other_errors_keep_their_traceback():

@@ -83,7 +83,7 @@ def test_bad_record_is_skipped_counted_and_named_when_asked(tmp_path: Path, code
     assert report.findings.counts[code] == 1
     (skipped,) = report.to_dict()["skipped"]
     assert (skipped["kind"], skipped["cases"][0]["line"]) == (code, 3)
-    assert f"[{code}] {path}, line 3" in report.to_text()
+    assert f"{path}:3: [{code}] " in report.to_text()
 
 
 def test_every_error_of_a_prodigy_record_has_a_broken_record():

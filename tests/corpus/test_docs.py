@@ -218,9 +218,3 @@ def test_splitting_keeps_any_span_and_expanding_covers_it(annotation: Annotation
         findings = Findings(skip_bad=False)
         build_doc(NLP, check_annotation(NLP, plain, findings, off_tokens), findings)
         assert not findings.counts["off_tokens"]
-
-
-def test_unknown_choice_is_refused():
-    with pytest.raises(BertHeadsError) as info:
-        settle("ignore", cats={"A": 1.0})
-    assert info.value.code == "H145"

@@ -9,6 +9,7 @@ import pytest
 import spacy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
 from spacy_bert_heads.corpus.annotations import merge
@@ -144,6 +145,7 @@ def test_platforms_hold_entities_and_labels_chosen_and_the_rest_is_said(format, 
     expected = {
         "bare": len(docs) - len(written),
         "lost_rejected": sum(len(get_rejected(doc)) for doc in docs),
+        "lost_tokens": sum([*map(str, NLP.make_doc(doc.text))] != [*map(str, doc)] for doc in written),
         "lost_unknown": sum(asks_ents(doc) and "" in get_iob(doc) for doc in docs) if has_spans else 0,
         "lost_unasked": sum(not asks_ents(doc) for doc in written) if has_spans else 0,
         "lost_outside": 0 if has_spans else sum(asks_ents(doc) for doc in docs),
@@ -186,6 +188,19 @@ def test_white_space_tokens_and_line_ends_do_not_break_a_file(tmp_path: Path, fo
     assert findings.counts["lost_blank"] == (2 if format == "conll" else 1)
 
 
+def test_what_no_format_holds_is_said(tmp_path: Path):
+    doc = NLP.make_doc("It rains. It is wet.")
+    doc.set_ents([], default="outside")
+    doc.user_data["second_start"] = 10
+    doc.spans["sc"] = [Span(doc, 0, 1, "A"), Span(doc, 0, 2, "B")]
+    doc.spans["empty"] = []
+    source = write_docs(tmp_path / "in.spacy", doc)
+    for format in FORMATS:
+        _, findings = export(source, tmp_path / "out", format=format, lang="xx")
+        assert (findings.counts["lost_pair"], findings.counts["lost_groups"]) == (1, 2)
+        assert "spans['sc']" in findings.cases["lost_groups"][0].detail
+
+
 def test_scores_survive_in_label_studio_and_are_said_to_be_lost_elsewhere(tmp_path: Path):
     docs = [make_scored("one", quality=1.0, POS=1.0), make_scored("two", quality=2.5, POS=0.0)]
     source = write_docs(tmp_path / "in.spacy", *docs)
@@ -224,6 +239,34 @@ def test_predictions_of_raw_texts_are_written(tmp_path: Path, model: str, format
         first = json.loads(content.splitlines()[0])
         assert "answer" not in first
         assert (first["spans"][0]["token_start"], first["spans"][0]["token_end"]) == (0, 0)
+
+
+@Language.component("test_export_cats", assigns=["doc.cats"])
+def set_cats(doc: Doc) -> Doc:
+    doc.cats = {"POS": 0.7, "LONG": 0.5, "NEG": 0.2}
+    return doc
+
+
+@pytest.mark.parametrize("format", ["prodigy", "label-studio", "doccano"])
+def test_predicted_categories_are_written(tmp_path: Path, format: str):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("test_export_cats")
+    nlp.to_disk(tmp_path / "model")
+    texts = tmp_path / "in.txt"
+    texts.write_text("Apple opened.\n", encoding="utf8")
+    export(texts, tmp_path / "out", format=format, model=str(tmp_path / "model"))
+    record = json.loads((tmp_path / "out").read_text(encoding="utf8"))
+    if format == "prodigy":
+        assert "answer" not in record and "spans" not in record
+        assert record["accept"] == ["POS", "LONG"]
+        assert {option["id"] for option in record["options"]} == {"POS", "LONG", "NEG"}
+    elif format == "doccano":
+        assert record == {"text": "Apple opened.", "label": ["POS", "LONG"]}
+    else:
+        (prediction,) = record[0]["predictions"]
+        (result,) = prediction["result"]
+        assert result["value"] == {"choices": ["POS", "LONG"]}
+        assert prediction["score"] == result["score"] == 0.5
 
 
 def test_predictions_keep_the_tokens_of_a_corpus_and_not_its_annotation(tmp_path: Path, model: str):

@@ -53,6 +53,12 @@ def test_content_alone_shows_the_format(tmp_path: Path, name: str, content: str,
     assert find_converter(path, AUTO).name == name
 
 
+def test_empty_file_is_said_to_be_empty(tmp_path: Path):
+    with pytest.raises(BertHeadsError) as info:
+        find_converter(write(tmp_path / "a", ""), AUTO)
+    assert (info.value.code, info.value.found) == ("H117", "an empty file")
+
+
 @pytest.mark.parametrize(
     "content",
     ["Just words.\nAnd more of them, here.\n", "1. one\n2. two\n", "{}", "[1, 2]", "null\n", "a\nb\n", "\n\n", "[]"],

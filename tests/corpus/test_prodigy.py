@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from spacy_bert_heads.corpus.annotations import CharSpan
 from spacy_bert_heads.corpus.docs import build_doc, check_annotation
+from spacy_bert_heads.corpus.findings import Findings
+from spacy_bert_heads.corpus.options import ReadOptions
 from spacy_bert_heads.corpus.prodigy import ProdigyConverter
 from spacy_bert_heads.errors import BertHeadsError
 
-from .helpers import PARIS, convert_records, get_iob, get_spans, make_choice, make_span, read_one
+from .helpers import PARIS, convert_records, get_iob, get_spans, make_choice, make_span, read_one, write_jsonl
 
 NLP = spacy.blank("xx")
 
@@ -286,3 +288,17 @@ def test_any_json_object_is_read_or_refused_without_a_crash(record, has_text):
         assert error.line == 1
     else:
         assert build_doc(NLP, annotation, findings).text == annotation.text
+
+
+def test_tokens_are_unknown_where_only_some_labels_of_the_file_were_shown(tmp_path: Path):
+    span, config = make_span(0, 5), {"labels": ["ORG"]}
+    one = {"text": PARIS, "spans": [span], "config": config}
+    all_ = {"text": "In Paris.", "spans": [make_span(3, 8, "GPE")], "config": {"labels": ["ORG", "GPE"]}}
+    path = write_jsonl(tmp_path / "in.jsonl", one, all_, {"text": "Said nothing.", "spans": []})
+    findings = Findings(skip_bad=False)
+    annotations = list(ProdigyConverter().read(path, findings, ReadOptions()))
+    assert [annotation.complete for annotation in annotations] == [False, True, True]
+    assert annotations[0].ents == [(0, 5, "ORG")]
+    assert [(case.where.line, case.detail) for case in findings.cases["some_labels"]] == [(1, "without GPE")]
+    alone = write_jsonl(tmp_path / "alone.jsonl", one)
+    assert [found.complete for found in ProdigyConverter().read(alone, findings, ReadOptions())] == [True]

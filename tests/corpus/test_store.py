@@ -16,6 +16,7 @@ from spacy.training import Corpus
 
 from spacy_bert_heads.corpus import reading, store, writing
 from spacy_bert_heads.corpus.annotations import Annotation, CharSpan
+from spacy_bert_heads.corpus.export import export
 from spacy_bert_heads.corpus.findings import Where
 from spacy_bert_heads.corpus.store import TextStore
 from spacy_bert_heads.corpus.writing import DocWriter, Staging, check_writable, write_files
@@ -167,10 +168,12 @@ def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_stay
 
 
 KILLED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from spacy_bert_heads.corpus import convert as module
 from spacy_bert_heads.corpus.writing import DocWriter
+# A test run in the background of a shell ignores the signal, and so would this process
+signal.signal(signal.SIGINT, signal.default_int_handler)
 close = DocWriter.close
 def slow_close(self):
     close(self)
@@ -277,3 +280,19 @@ def test_scores_and_wordpieces_are_reported(tmp_path: Path, bert_folder: str):
     assert train["wordpieces"]["longest"] == lengths[-1]
     assert train["wordpieces"]["middle"] == lengths[14]
     assert train["wordpieces"]["over"] == sum(length > report.limit for length in lengths)
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path):
+    source = write_jsonl(tmp_path / "in.jsonl", {"text": "one", "label": "A"})
+    run(source, tmp_path, split=ALL_TRAIN)
+    corpus = tmp_path / "train.spacy"
+    before = corpus.read_bytes()
+    for call in (
+        lambda: run(corpus, tmp_path),
+        lambda: run(source, tmp_path / "out", dev=corpus, report_path=source),
+        lambda: export(corpus, corpus, format="prodigy"),
+    ):
+        with pytest.raises(BertHeadsError) as info:
+            call()
+        assert info.value.code == "H123" and "to be read" in str(info.value)
+    assert corpus.read_bytes() == before

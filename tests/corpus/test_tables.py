@@ -225,12 +225,6 @@ def test_quotes_in_a_table_of_tabs_are_characters_unless_all_are_those_of_csv(tm
     assert [a.text for a in read(quoted)[0]] == ['x "y"', "z"]
 
 
-def test_unknown_kind_is_refused(tmp_path: Path):
-    with pytest.raises(BertHeadsError) as info:
-        read(write(tmp_path / "a.csv", "text,label\na,b\n"), kind="regression")
-    assert info.value.code == "H145"
-
-
 def test_json_lists_survive_whatever_they_hold(tmp_path: Path):
     names = ["a,b", 'c"d', "e]"]
     stream = io.StringIO()

@@ -1,8 +1,9 @@
 """Docs -> doccano JSONL, for the kind of project that the texts need (ANNOTATION_FORMATS, section 3)."""
 
-from typing import Any, Dict, Iterable, Iterator
+from typing import Any, Callable, Dict, Iterable, Iterator
 
 import srsly
+from spacy.tokens import Doc
 
 from ..findings import Findings
 from .exported import Exported, InferredByFile
@@ -10,9 +11,15 @@ from .exported import Exported, InferredByFile
 
 class DoccanoWriter:
     """Writes `label` with spans for sequence labelling, `label` with names for classification, or both kinds of
-    annotation, as `entities` and `cats`, for intent detection with slots."""
+    annotation, as `entities` and `cats`, for intent detection with slots.
+
+    tokenize (Callable[[str], Doc]): Makes the tokens that a reader will make of a text.
+    """
 
     name = "doccano"
+
+    def __init__(self, tokenize: Callable[[str], Doc]) -> None:
+        self._tokenize = tokenize
 
     def lines(self, docs: Iterable[Exported], findings: Findings) -> Iterator[str]:
         """Write a file.
@@ -21,7 +28,7 @@ class DoccanoWriter:
         findings (Findings): Takes what the format cannot hold.
         YIELDS (str): Lines of the file, with their ends.
         """
-        inferred = InferredByFile(empty_choice=False)
+        inferred = InferredByFile(empty_choice=False, tokenize=self._tokenize)
         for exported in docs:
             choices, scores = exported.choices(), exported.scores()
             if scores:

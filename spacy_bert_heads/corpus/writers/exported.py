@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
 
 from spacy.attrs import ENT_IOB
 from spacy.tokens import Doc, Span
@@ -131,10 +131,12 @@ class InferredByFile:
     are known to be so. A label that some text has does not hold for the others that have any.
 
     empty_choice (bool): Whether the format can say that no label holds.
+    tokenize (Callable[[str], Doc]): Makes the tokens that a reader will make of a text.
     """
 
-    def __init__(self, *, empty_choice: bool) -> None:
+    def __init__(self, *, empty_choice: bool, tokenize: Callable[[str], Doc]) -> None:
         self._empty_choice = empty_choice
+        self._tokenize = tokenize
         self._has_spans = False
         # What is lost depends on what is yet to come.
         self._with_spans, self._without_spans = Findings(skip_bad=False), Findings(skip_bad=False)
@@ -154,6 +156,8 @@ class InferredByFile:
         self._has_spans = self._has_spans or bool(exported.doc.ents)
         if exported.rejected:
             findings.note("lost_rejected", where, count=len(exported.rejected))
+        if [token.text for token in self._tokenize(exported.doc.text)] != [token.text for token in exported.doc]:
+            findings.note("lost_tokens", where)
         if exported.asks_ents:
             self._without_spans.note("lost_outside", where)
             if exported.unknown:

@@ -1,8 +1,9 @@
 """Docs -> Label Studio tasks, as ANNOTATION_FORMATS, section 2.1, has them."""
 
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Callable, Dict, Iterable, Iterator, List
 
 import srsly
+from spacy.tokens import Doc
 
 from ..findings import Findings
 from .exported import Exported, InferredByFile
@@ -12,9 +13,15 @@ LABELS_NAME, CHOICES_NAME, TEXT_NAME = "ner", "cat", "text"
 
 
 class LabelStudioWriter:
-    """Writes a JSON array of tasks, with annotations of people or predictions of a model."""
+    """Writes a JSON array of tasks, with annotations of people or predictions of a model.
+
+    tokenize (Callable[[str], Doc]): Makes the tokens that a reader will make of a text.
+    """
 
     name = "label-studio"
+
+    def __init__(self, tokenize: Callable[[str], Doc]) -> None:
+        self._tokenize = tokenize
 
     def lines(self, docs: Iterable[Exported], findings: Findings) -> Iterator[str]:
         """Write a file.
@@ -23,7 +30,7 @@ class LabelStudioWriter:
         findings (Findings): Takes what the format cannot hold.
         YIELDS (str): Lines of the file, with their ends.
         """
-        inferred = InferredByFile(empty_choice=True)
+        inferred = InferredByFile(empty_choice=True, tokenize=self._tokenize)
         before = "[\n"
         for number, exported in enumerate(docs, 1):
             choices = exported.choices()
