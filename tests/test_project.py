@@ -165,7 +165,7 @@ def test_all_goes_from_annotations_to_a_checked_package(copy: Path) -> None:
     scores = json.loads((copy / "metrics" / "en" / "test.json").read_text())
     assert scores["ents_f"] > 0.4 and scores["cats_acc"] > 0.2  # 8 intents, two epochs
     meta = json.loads((copy / "training" / "en" / "model-best" / "meta.json").read_text())
-    assert meta["pipeline"] == ["transformer", "bert_textcat", "bert_ner"]
+    assert meta["pipeline"] == ["transformer", "bert_textcat", "bert_ner", "doc_cleaner"]
     packaged = json.loads(next((copy / "packages").glob("en_support-*/meta.json")).read_text())
     assert any(requirement.startswith("spacy-bert-heads") for requirement in packaged["requirements"])
     again = run_spacy(copy, *short)
