@@ -67,6 +67,9 @@ def make_row(model: Path, *, both: bool) -> Row:
 
 
 def _loss(model: Any, batch: List[Sentence]) -> Any:
+    # Sentences keep the embeddings of the epoch before
+    for sentence in batch:
+        sentence.clear_embeddings()
     total, count = model.forward_loss(batch)
     return total / count
 
