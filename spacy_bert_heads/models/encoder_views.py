@@ -26,12 +26,12 @@ def mixed_layers(source: Source, grad_factor: float, lr_scale: float) -> Source:
     lr_scale (float): Multiplies the learning rate for the mix.
     """
     forward = partial(_forward_mixed, grad_factor=grad_factor)
-    return Model("mixed_layers", forward, init=_init_view, layers=[source, layer_mix(lr_scale)], dims={"nO": None})
+    return Model("mixed_layers", forward, init=init_width, layers=[source, layer_mix(lr_scale)], dims={"nO": None})
 
 
 def cls_as_pooled(source: Source) -> Source:
     """`pooler_output` is the vector of [CLS] as it stands, without BERT's dense layer and tanh."""
-    return Model("cls_as_pooled", _forward_cls, init=_init_view, layers=[source], dims={"nO": None})
+    return Model("cls_as_pooled", _forward_cls, init=init_width, layers=[source], dims={"nO": None})
 
 
 def pooled_pieces(source: Source, pooling: str, grad_factor: float, lr_scale: float) -> Model[List[Doc], Floats2d]:
@@ -52,7 +52,11 @@ def gradient(data: TransformerData, **named: Any) -> TransformerData:
     return TransformerData(model_output=ModelOutput(named), wordpieces=data.wordpieces, align=data.align)
 
 
-def _init_view(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
+def init_width(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
+    """thinc's hook: initialise the source, and take its width.
+
+    RAISES (BertHeadsError): H212 if it has none, because there is no encoder.
+    """
     source = model.layers[0]
     source.initialize(X)
     if not source.has_dim("nO"):
@@ -61,7 +65,7 @@ def _init_view(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> No
 
 
 def _init_pieces(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
-    _init_view(model, X)
+    init_width(model, X)
     model.layers[1].set_dim("nO", model.get_dim("nO"))
     model.layers[1].initialize()
 

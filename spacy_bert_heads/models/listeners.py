@@ -15,7 +15,7 @@ from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
 from ..errors import BertHeadsError
-from .encoder_views import Source, cls_as_pooled, gradient, mixed_layers, pooled_pieces
+from .encoder_views import Source, cls_as_pooled, gradient, init_width, mixed_layers, pooled_pieces
 
 # Of a token's wordpieces, of a Doc, and of the [CLS] of a Doc's windows
 POOLINGS = ("first", "mean", "last")
@@ -154,7 +154,7 @@ def token_vectors(
     if layer_mix:
         source, grad_factor = mixed_layers(source, grad_factor, lr_scale), 1.0
     forward = partial(_forward_tokens, pooling=pooling, grad_factor=grad_factor)
-    return Model("token_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
+    return Model("token_vectors", forward, init=init_width, layers=[source], dims={"nO": None})
 
 
 def pooled_vectors(
@@ -179,15 +179,7 @@ def pooled_vectors(
     elif pooling != "pooler":
         return pooled_pieces(source, pooling, grad_factor, lr_scale)
     forward = partial(_forward_pooled, windows=windows, grad_factor=grad_factor)
-    return Model("pooled_vectors", forward, init=_init_vectors, layers=[source], dims={"nO": None})
-
-
-def _init_vectors(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
-    source = model.layers[0]
-    source.initialize(X)
-    if not source.has_dim("nO"):
-        raise BertHeadsError("H212", found=getattr(source, "upstream_name", "*"))
-    model.set_dim("nO", source.get_dim("nO"))
+    return Model("pooled_vectors", forward, init=init_width, layers=[source], dims={"nO": None})
 
 
 def _forward_tokens(
