@@ -87,8 +87,8 @@ class Runtime:
         RETURNS (Dict[str, Any]): As EncoderModule.forward, in float32 arrays; "hidden_states" if they were exported.
         """
         if self._process != os.getpid():
-            # The threads of a compiled model do not come along into a forked process. Those it waits for when it is taken
-            # apart do not either, so it is kept.
+            # The threads of a compiled model do not come along into a forked process. It would wait for them
+            # when taken apart, so it is kept.
             self._inherited = self._infer
             self._load()
         last, pooled, *hidden = self._infer(input_ids, attention_mask)
