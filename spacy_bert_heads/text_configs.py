@@ -20,6 +20,7 @@ HEADER = (
 MARKERS = ("<!-- text heads: rendered, do not edit -->\n", "\n<!-- text heads: end -->")
 # Where the encoder's learning rate is in a config; without an encoder it is everyone's
 RATE = ("training.optimizer", "learn_rate")
+BATCH_SIZE = ("training.batcher", "size")
 # Blocks of the encoder and its outputs, for networks without one
 ENCODER_BLOCKS = (
     "components.transformer",
@@ -31,6 +32,8 @@ ENCODER_BLOCKS = (
 )
 # What comments say of the encoder, and what they say without one
 NO_ENCODER_PHRASES = (
+    ("# How long: 30 times over the corpus", "# How long: 5 times over the corpus"),
+    ("# 32 texts a step.", "# 64 texts a step."),
     (
         "The pipeline. The encoder comes first; the heads behind it hear what it says, so each text is encoded once.",
         "The pipeline: one network, and no encoder.",
@@ -63,33 +66,14 @@ grad_factor = 1.0
 upstream = "*"
 """
 EMBEDDINGS = """
-# One learned vector per token, hashed by its spelling into so many rows; `width` is what the network sees.
-# include_static_vectors: beside it the pretrained vector from paths.vectors (see `python -m spacy init vectors`).
+# Learned vectors of the character, of it and the next one, and of it and the next two, side by side; hashed into so
+# many rows. include_static_vectors: beside them pretrained vectors from paths.vectors (see `python -m spacy init
+# vectors`).
 [components.bert_textcat.model.tok2vec]
-@architectures = "spacy.MultiHashEmbed.v2"
-width = 300
-attrs = ["ORTH"]
-rows = [10000]
+@architectures = "spacy_bert_heads.NgramEmbed.v1"
+widths = [128, 64, 64]
+rows = [5000, 50000, 50000]
 include_static_vectors = false
-"""
-REGRESSION = """
-# Numbers in doc.cats, one or several per text: mean squared error. loss_weight: of this head beside the others.
-[components.bert_regression]
-factory = "bert_regression"
-loss_weight = 1.0
-"""
-REGRESSION_SCORER = """
-[components.bert_regression.scorer]
-@scorers = "spacy_bert_heads.regression_scorer.v1"
-"""
-REGRESSION_SCORE_WEIGHTS = """
-# What "best" means for the best checkpoint. null: not printed while training, as the RMSE, which spaCy would show as
-# a percentage.
-[training.score_weights]
-cats_pearson = 1.0
-cats_spearman = 0.0
-cats_rmse = null
-cats_per_target = null
 """
 
 
@@ -133,7 +117,7 @@ PYRAMID = Network(
 BAG = Network(
     "BagOfNgrams",
     "A linear layer over hashed n-grams of 1 to 3 tokens.",
-    "ngram_size = 3\nlength = 262144",
+    "ngram_size = 3\nlength = 524288",
 )
 
 
@@ -165,14 +149,21 @@ def _over_bert(network: Network, comment: str) -> TextConfig:
     return TextConfig("zh", "textcat", CHINESE_BERT, comment, dict(blocks))
 
 
-def _over_embeddings(network: Network, comment: str, rate: str = "1e-3") -> TextConfig:
+def _over_embeddings(network: Network, comment: str, lr_scale: str = "0.2") -> TextConfig:
+    """lr_scale: the network's; the vectors, each of which is seen seldom, learn faster."""
     bag = network is BAG
     blocks: Dict[str, Optional[str]] = {
-        "components.bert_textcat.model": network.block(None if bag else "1.0"),
+        "components.bert_textcat.model": network.block(None if bag else lr_scale),
         "components.bert_textcat.model.tok2vec": None if bag else EMBEDDINGS,
         **dict.fromkeys(ENCODER_BLOCKS),
     }
-    values = {("nlp", "pipeline"): '["bert_textcat"]', ("training", "dropout"): "0.5", RATE: rate}
+    values = {
+        ("nlp", "pipeline"): '["bert_textcat"]',
+        ("training", "dropout"): "0.0" if bag else "0.3",
+        ("training", "max_epochs"): "5",
+        BATCH_SIZE: "64",
+        RATE: "1e-2" if bag else "5e-3",
+    }
     return TextConfig("zh", "textcat", None, comment, blocks, values)
 
 
@@ -183,12 +174,12 @@ CONFIGS: Dict[str, TextConfig] = {
     "bert_rnn_zh": _over_bert(RNN, "TextRNN over BERT, Chinese."),
     "bert_rcnn_zh": _over_bert(RCNN, "TextRCNN over BERT, Chinese."),
     "bert_dpcnn_zh": _over_bert(PYRAMID, "DPCNN over BERT, Chinese."),
-    "textcnn_zh": _over_embeddings(CNN, "TextCNN over characters, no BERT, Chinese."),
+    "textcnn_zh": _over_embeddings(CNN, "TextCNN over characters, no BERT, Chinese.", lr_scale="0.5"),
     "textrnn_zh": _over_embeddings(RNN, "TextRNN over characters, no BERT, Chinese."),
     "textrnn_att_zh": _over_embeddings(RNN_ATTENTION, "TextRNN with attention over characters, no BERT, Chinese."),
     "textrcnn_zh": _over_embeddings(RCNN, "TextRCNN over characters, no BERT, Chinese."),
     "dpcnn_zh": _over_embeddings(PYRAMID, "DPCNN over characters, no BERT, Chinese."),
-    "fasttext_zh": _over_embeddings(BAG, "A bag of 1 to 3 characters, no BERT, Chinese.", rate="1e-2"),
+    "fasttext_zh": _over_embeddings(BAG, "A bag of 1 to 3 characters, no BERT, Chinese."),
     "layer_mix": TextConfig(
         "en",
         "textcat",
@@ -200,18 +191,6 @@ CONFIGS: Dict[str, TextConfig] = {
             ("components.bert_textcat.model.tok2vec", "pooling"): '"mean"',
             ("components.bert_textcat.model.tok2vec", "layer_mix"): "true",
         },
-    ),
-    "regression": TextConfig(
-        "en",
-        "textcat",
-        DEMO_ENCODER,
-        "Numbers in place of categories.",
-        blocks={
-            "components.bert_textcat": REGRESSION,
-            "components.bert_textcat.scorer": REGRESSION_SCORER,
-            "training.score_weights": REGRESSION_SCORE_WEIGHTS,
-        },
-        values={("components.bert_textcat.model", "exclusive_classes"): "false"},
     ),
     "token_classification": TextConfig(
         "en",
@@ -229,7 +208,7 @@ LITERATURE: Sequence[Tuple[str, str, str]] = (
         "configs/textcat_multilabel.cfg",
         "binary cross-entropy with logits",
     ),
-    ("BertForSequenceClassification, regression", "regression", "mean squared error"),
+    ("BertForSequenceClassification, regression", "configs/regression.cfg", "mean squared error"),
     ("ERNIE", "ernie_zh", "Sun et al. (2019)"),
     ("bert_CNN", "bert_cnn_zh", "TextCNN on a `TokenListener`"),
     ("bert_RNN", "bert_rnn_zh", ""),
@@ -274,8 +253,7 @@ def render(path: str, config: TextConfig) -> str:
         if replaced is not None:
             paragraphs.append(replaced.strip("\n"))
     assert not unused, f"{path}: the template has no {unused}"
-    result = "\n\n".join(paragraphs) + "\n"
-    return result.replace("bert_textcat", "bert_regression") if path.endswith("/regression.cfg") else result
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def literature_table() -> str:

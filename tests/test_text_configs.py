@@ -19,7 +19,7 @@ from .making import assert_same_predictions, make_bert_folder, make_example, pre
 ROOT = Path(__file__).parents[1]
 PATHS = sorted(path.name for path in (ROOT / FOLDER).glob("*.cfg"))
 HOW = "run `python -m spacy_bert_heads.project` in the repository"
-NAMES = ["TextCNN", "TextRNN", "TextRNNAttention", "TextRCNN", "DPCNN", "BagOfNgrams", "PooledClassifier", "BiLSTMCRF"]
+NAMES = "TextCNN TextRNN TextRNNAttention TextRCNN DPCNN BagOfNgrams NgramEmbed PooledClassifier BiLSTMCRF".split()
 
 
 def test_files_and_table_are_what_is_rendered() -> None:
@@ -55,9 +55,8 @@ def test_configs_are_valid_and_complete(name: str, tmp_path: Path, capsys: pytes
 
 def examples_for(nlp: Language, name: str) -> List[Example]:
     texts = ["我的订单", "请取消退款", "北京"] if nlp.lang == "zh" else ["where is it", "cancel my order", "new york"]
-    if name == "regression.cfg":
-        annotation: List[Dict[str, Any]] = [{"cats": {"SCORE": value}} for value in (0.5, 4.0, 2.0)]
-    elif name == "token_classification.cfg":
+    annotation: List[Dict[str, Any]]
+    if name == "token_classification.cfg":
         annotation = [{"entities": [(0, 5, "X")]}, {"entities": []}, {"entities": [(0, 3, "Y")]}]
     else:
         annotation = [{"cats": {"A": float(i == 0), "B": float(i > 0)}} for i in range(3)]

@@ -7,7 +7,9 @@ import typer
 
 DIRECTORY = typer.Argument(help="Folder for the project.", show_default=False)
 LANG = typer.Option("--lang", "-l", help="spaCy's code of the language.")
-HEADS = typer.Option("--heads", help="ner, textcat, textcat_multilabel; several with commas between them.")
+HEADS = typer.Option(
+    "--heads", help="ner and one of textcat, textcat_multilabel, regression, or one alone; with a comma between them."
+)
 ENCODER = typer.Option(
     "--encoder",
     help='Hub id, folder, package:IMPORT_NAME/FOLDER, or "scratch".',

@@ -3,8 +3,10 @@
 spaCy's own `debug data` looks at labels only for the factory names it knows; this looks at those of our heads.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
@@ -31,7 +33,7 @@ class Head:
     """A head of the config that is to be checked.
 
     name (str): The component's name.
-    kind (str): "textcat", "textcat_multilabel" or "ner".
+    kind (str): One of project.HEADS.
     labels (Optional[Set[str]]): Labels that the config gives it. None: it reads them off the train split.
     """
 
@@ -51,6 +53,8 @@ class Split:
     several (List[Tuple[str, List[str]]]): Text and labels of Docs with more than one true category.
     none_true (int): Docs with categories, none of them true.
     bare (int): Docs without any annotation.
+    no_numbers (List[Tuple[str, str, str]]): Value, category and text where doc.cats holds no finite number; these are
+        not counted.
     """
 
     counts: SplitCounts = field(default_factory=SplitCounts)
@@ -60,9 +64,12 @@ class Split:
     several: List[Tuple[str, List[str]]] = field(default_factory=list)
     none_true: int = 0
     bare: int = 0
+    no_numbers: List[Tuple[str, str, str]] = field(default_factory=list)
 
     def labels(self, kind: str) -> "Counter[str]":
         """RETURNS (Counter[str]): Examples of each label of a kind of head."""
+        if kind == "regression":
+            return Counter({label: values.n for label, values in self.counts.values.items()})
         return self.counts.spans if kind == "ner" else self.counts.cats
 
 
@@ -106,7 +113,7 @@ class DataReport:
         rows.append(("entities off token borders", *(len(split.misaligned) for split in columns)))
         for head in self.heads:
             for label in sorted(set().union(*(split.labels(head.kind) for split in columns))):
-                rows.append((f"{head.name} {label}", *(split.labels(head.kind)[label] for split in columns)))
+                rows.append((f"{head.name} {label}", *(_examples(split, head, label) for split in columns)))
         aligns: Any = ("l", *("r" for _ in names))
         lines = [str(table(rows, header=("", *names), divider=True, aligns=aligns, max_col=60))]
         lines += [f"Warning: {warning}" for warning in self.warnings]
@@ -144,8 +151,14 @@ def check_data(
         _check_labels(report, head)
         if head.kind == "textcat":
             _check_exclusive(report, head)
+        if head.kind == "regression":
+            _check_targets(report, head)
+        elif head.kind != "ner":
+            _check_categories(report, head)
     if any(head.kind == "ner" for head in heads):
         _check_borders(report, paths)
+    if any(head.kind != "ner" for head in heads):
+        _check_numbers(report, paths)
     _check_texts(report)
     if output is not None:
         write_files({output: (srsly.json_dumps(report.to_dict(), indent=2) + "\n").encode("utf8")})
@@ -188,10 +201,14 @@ def _read_split(nlp: Language, path: Path) -> Split:
 
 
 def _add(split: Split, nlp: Language, doc: Doc) -> None:
+    has_cats = bool(doc.cats)
+    for label, value in list(doc.cats.items()):
+        if not isinstance(value, Real) or not math.isfinite(value):
+            split.no_numbers.append((repr(doc.cats.pop(label)), label, doc.text))
     before = split.counts.ents_complete + split.counts.ents_partial
     split.counts.add(doc)
     has_ents = split.counts.ents_complete + split.counts.ents_partial > before
-    split.bare += not (has_ents or doc.cats)
+    split.bare += not (has_ents or has_cats)
     split.keys[split_key(doc.text)] += 1
     tokenized = nlp.make_doc(doc.text)
     split.lengths.append(len(tokenized))
@@ -207,7 +224,7 @@ def _add(split: Split, nlp: Language, doc: Doc) -> None:
 def _check_labels(report: DataReport, head: Head) -> None:
     train = report.splits["train"].labels(head.kind)
     if not train and report.splits["train"].counts.docs:
-        missing = "an entity" if head.kind == "ner" else "a true category"
+        missing = {"ner": "an entity", "regression": "a number in doc.cats"}.get(head.kind, "a true category")
         report.errors.append(BertHeadsError("H312", found=missing, component=head.name))
         return
     total = sum((split.labels(head.kind) for split in report.splits.values()), Counter[str]())
@@ -227,6 +244,9 @@ def _check_labels(report: DataReport, head: Head) -> None:
 
 
 def _check_exclusive(report: DataReport, head: Head) -> None:
+    labels = {*report.splits["train"].counts.values, *(head.labels or ())}
+    if len(labels) == 1:
+        report.errors.append(BertHeadsError("H303", found=", ".join(labels), component=head.name))
     several = [case for split in report.splits.values() for case in split.several]
     if several:
         text, labels = several[0]
@@ -241,6 +261,40 @@ def _check_exclusive(report: DataReport, head: Head) -> None:
             f"{none_true} texts say only which categories are wrong; '{head.name}' learns from that, "
             "and the scorer leaves them out"
         )
+
+
+def _check_targets(report: DataReport, head: Head) -> None:
+    train = report.splits["train"].counts.values
+    for label in sorted(train):
+        for name, split in report.splits.items():
+            values = split.counts.values.get(label)
+            if values is None:
+                report.warnings.append(f"no text in {name} has a number for {label!r}, so there is nothing to score")
+            elif values.low == values.high:
+                report.warnings.append(
+                    f"all {values.n} numbers for {label!r} in {name} are {values.low:g}: "
+                    + ("nothing to learn" if name == "train" else "no correlation can be computed")
+                )
+
+
+def _check_categories(report: DataReport, head: Head) -> None:
+    ranges: Dict[str, Tuple[float, float]] = {}
+    for split in report.splits.values():
+        for label, values in split.counts.scores.items():
+            low, high = ranges.get(label, (values.low, values.high))
+            ranges[label] = min(low, values.low), max(high, values.high)
+    for label, (low, high) in sorted(ranges.items()):
+        report.errors.append(BertHeadsError("H318", component=head.name, label=label, low=low, high=high))
+
+
+def _check_numbers(report: DataReport, paths: Dict[str, Path]) -> None:
+    for name, split in report.splits.items():
+        if split.no_numbers:
+            value, label, text = split.no_numbers[0]
+            found = len(split.no_numbers)
+            report.errors.append(
+                BertHeadsError("H317", path=paths[name], found=found, value=value, label=label, text=_short(text))
+            )
 
 
 def _check_borders(report: DataReport, paths: Dict[str, Path]) -> None:
@@ -286,8 +340,10 @@ def _split_to_dict(split: Split) -> Dict[str, Any]:
         "with_cats": split.counts.with_cats,
         "ents": dict(sorted(split.counts.spans.items())),
         "cats": dict(sorted(split.counts.cats.items())),
+        "scores": {label: values.to_dict() for label, values in sorted(split.counts.scores.items())},
         "several_true_categories": len(split.several),
         "no_true_category": split.none_true,
+        "not_a_number": len(split.no_numbers),
         "same_text_twice": sum(count - 1 for count in split.keys.values()),
         "tokens": {"sum": sum(lengths), "middle": _middle(lengths), "longest": max(lengths, default=0)},
         "off_token_borders": {
@@ -295,6 +351,13 @@ def _split_to_dict(split: Split) -> Dict[str, Any]:
             "cases": [dict(zip(("text", "label", "context"), case)) for case in split.misaligned[:N_CASES]],
         },
     }
+
+
+def _examples(split: Split, head: Head, label: str) -> str:
+    """How many examples a split has of a label, and of a number to be predicted from where to where it goes."""
+    values = split.counts.values.get(label) if head.kind == "regression" else None
+    shown = f" ({values.low:g} to {values.high:g})" if values else ""
+    return f"{split.labels(head.kind)[label]}{shown}"
 
 
 def _middle(lengths: Sequence[int]) -> int:

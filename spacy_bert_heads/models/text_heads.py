@@ -8,9 +8,21 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import numpy
 from spacy.attrs import ORTH
+from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc
-from thinc.api import Model, NumpyOps, SparseLinear_v2, with_cpu
-from thinc.types import Floats2d
+from thinc.api import (
+    HashEmbed,
+    Model,
+    NumpyOps,
+    SparseLinear_v2,
+    chain,
+    concatenate,
+    list2ragged,
+    ragged2list,
+    with_array,
+    with_cpu,
+)
+from thinc.types import Floats2d, Ints2d
 
 from ..errors import BertHeadsError
 from ..layers.text_heads import text_head
@@ -112,6 +124,45 @@ def build_dpcnn_v1(
     RAISES (BertHeadsError): H261 for no filters or a negative depth.
     """
     return _text_model(tok2vec, "dpcnn", exclusive_classes, nO, lr_scale, filters=filters, depth=depth)
+
+
+def build_ngram_embed_v1(
+    widths: List[int], rows: List[int], include_static_vectors: bool = False
+) -> Model[List[Doc], List[Floats2d]]:
+    """Learned vectors of the n-grams that begin at a token, side by side: of the token itself, of it and the next one,
+    and so on. A tok2vec for networks with no BERT. Registered as spacy_bert_heads.NgramEmbed.v1.
+
+    widths (List[int]): Width of the vectors of n-grams of 1, 2, ... tokens.
+    rows (List[int]): Rows of their tables. An n-gram is hashed to four, so there may be more n-grams than rows.
+    include_static_vectors (bool): Whether to put a linear layer over the vocabulary's vectors beside them, as wide as
+        the first.
+    RETURNS (Model): Docs to vectors, float (n_tokens, sum of widths) per Doc.
+    RAISES (BertHeadsError): H261 for a size below 1, H266 for unequal numbers of sizes.
+    """
+    for name, sizes in (("widths", widths), ("rows", rows)):
+        if not sizes or min(sizes) < 1:
+            raise BertHeadsError("H261", found=sizes, name=name)
+    if len(rows) != len(widths):
+        raise BertHeadsError("H266", found=rows, expected=widths)
+    tables = [HashEmbed(width, n, column=i, seed=i) for i, (width, n) in enumerate(zip(widths, rows))]
+    ngrams: Model = Model("ngrams", partial(_forward_ngrams, ngram_size=len(widths)))
+    embed: Model = chain(ngrams, list2ragged(), with_array(concatenate(*tables)))
+    if include_static_vectors:
+        embed = concatenate(embed, StaticVectors(widths[0]))
+    return chain(embed, ragged2list())
+
+
+def _forward_ngrams(
+    model: Model, docs: List[Doc], is_train: bool, *, ngram_size: int
+) -> Tuple[List[Ints2d], Callable[[Any], List]]:
+    """Keys of the n-grams that begin at each token; zeros follow the last one. Uint64, (n_tokens, ngram_size)."""
+    ops = NumpyOps()
+    keys = []
+    for doc in docs:
+        tokens = numpy.concatenate([doc.to_array([ORTH]).astype("uint64"), numpy.zeros(ngram_size - 1, "uint64")])
+        columns = [tokens, *(ops.ngrams(n, tokens) for n in range(2, ngram_size + 1))]
+        keys.append(model.ops.asarray(numpy.stack([column[: len(doc)] for column in columns], axis=1)))
+    return keys, lambda dY: []
 
 
 def build_bag_of_ngrams_v1(

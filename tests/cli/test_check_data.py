@@ -156,3 +156,45 @@ def test_mistakes_are_named(tmp_path: Path, name: str, content: Optional[bytes],
 def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
     status, shown = run(*make_project(tmp_path, make_docs(0, 30), []))
     assert status == 1 and "[H310]" in shown
+
+
+def test_numbers_to_be_predicted_are_counted_with_their_range(tmp_path: Path) -> None:
+    numbers = [make_doc(f"text {i}", cats={"URGENCY": float(i), "LENGTH": i / 2}) for i in range(20)]
+    arguments = make_project(tmp_path, numbers[:15], numbers[15:], heads=("regression",))
+    status, shown = run(*arguments)
+    report = read_report(tmp_path)
+    assert status == 0 and report["errors"] == report["warnings"] == [], shown
+    assert "15 (0 to 14)" in shown and "5 (7.5 to 9.5)" in shown
+    assert report["splits"]["train"]["scores"]["URGENCY"] == {"n": 15, "mean": 7.0, "lowest": 0.0, "highest": 14.0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "high"])
+def test_what_is_no_number_is_an_error(tmp_path: Path, value: Any) -> None:
+    docs = [make_doc(f"text {i}", cats={"URGENCY": float(i)}) for i in range(20)]
+    docs[3].cats["URGENCY"] = value
+    status, shown = run(*make_project(tmp_path, docs, make_docs(100, 4), heads=("regression",)))
+    assert status == 1 and codes(read_report(tmp_path)) == ["H317"]
+    assert repr(value) in shown and "'text 3'" in shown and "no annotation" not in shown
+
+
+def test_a_target_that_teaches_or_scores_nothing_warns(tmp_path: Path) -> None:
+    train = [make_doc(f"text {i}", cats={"SAME": 2.0, "GONE": float(i)}) for i in range(20)]
+    dev = [make_doc(f"dev {i}", cats={"SAME": 2.0, "NEW": 1.0}) for i in range(3)]
+    status, shown = run(*make_project(tmp_path, train, dev, heads=("regression",)))
+    assert status == 0, shown
+    for claim in (
+        "'SAME' in train are 2: nothing to learn",
+        "'SAME' in dev are 2: no correlation",
+        "no text in dev has a number for 'GONE'",
+        "'NEW' is not in the train split",
+    ):
+        assert claim in shown
+
+
+def test_numbers_are_nothing_for_a_classifier_and_one_label_is_not_enough(tmp_path: Path) -> None:
+    numbers = [make_doc(f"text {i}", cats={"A": i / 10, "B": 1.0}) for i in range(20)]
+    status, shown = run(*make_project(tmp_path, numbers, numbers, heads=("textcat_multilabel",)))
+    assert status == 1 and codes(read_report(tmp_path)) == ["H318"] and "from 0 to 1.9" in shown
+    one = [make_doc(f"text {i}", cats={"A": 1.0}) for i in range(20)]
+    status, shown = run(*make_project(tmp_path, one, one, heads=("textcat",)))
+    assert status == 1 and codes(read_report(tmp_path)) == ["H303"], shown

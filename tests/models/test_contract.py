@@ -40,6 +40,7 @@ TABLE: Dict[str, Dict[str, Any]] = {
     "TextRNN.v1": {"tok2vec": SCRATCH, "exclusive_classes": True, "lstm_width": 8, "nO": 3},
     "TextRNNAttention.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
     "TextRCNN.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
+    "NgramEmbed.v1": {"widths": [4, 2], "rows": [50, 60]},
     "BagOfNgrams.v1": {"exclusive_classes": True, "length": 64, "nO": 3},
     "DPCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
 }
@@ -52,7 +53,7 @@ TEXT_HEADS = (
     "TextRCNN.v1",
     "DPCNN.v1",
 )
-WIDTHS = {"BiLSTMCRF.v1": 5, **dict.fromkeys(TEXT_HEADS, 3)}
+WIDTHS = {"BiLSTMCRF.v1": 5, "NgramEmbed.v1": 6, **dict.fromkeys(TEXT_HEADS, 3)}
 USE_THE_POOLER = ("PooledVectors.v1", "PooledClassifier.v1", "BertEncoder.v1", "BertFromScratch.v1")
 PER_DOC = ("PooledListener.v1", "PooledVectors.v1", *TEXT_HEADS)
 TEXTS = ["where is my order", "", "请取消", " ", "cancel " * 40]

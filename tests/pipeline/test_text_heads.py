@@ -11,6 +11,7 @@ from spacy.training import Example
 from thinc.api import Adam
 
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.models.text_heads import build_ngram_embed_v1
 
 from ..making import (
     assert_close,
@@ -161,6 +162,10 @@ def test_any_tok2vec_serves(make: Any, tmp_path: Path) -> None:
     assert_learned_and_saved(nlp, head, tmp_path)
 
 
+# Of the vectors of n-grams of 1, 2 and 3 tokens
+COLUMNS = (slice(0, 4), slice(4, 7), slice(7, 9))
+
+
 def make_bag(head: str, **settings: Any) -> Dict[str, Any]:
     bag = {"@architectures": "spacy_bert_heads.BagOfNgrams.v1", "exclusive_classes": EXCLUSIVE[head]}
     return {**bag, "length": 1000, **settings}
@@ -201,6 +206,24 @@ def test_a_bag_of_nothing_is_refused() -> None:
         with pytest.raises(BertHeadsError) as error:
             make_alone("bert_textcat", make_bag("bert_textcat", **{setting: 0}))
         assert error.value.code == "H261"
+
+
+def test_an_ngrams_vector_depends_on_its_tokens_alone() -> None:
+    nlp = spacy.blank("en")
+    embed = build_ngram_embed_v1([4, 3, 2], [500, 600, 700])
+    one, other = embed.initialize().predict(
+        [nlp.make_doc("please cancel the order"), nlp.make_doc("the cancel the way")]
+    )
+    same = [numpy.array_equal(one[i, columns], other[i, columns]) for i in (1, 2) for columns in COLUMNS]
+    assert same == [True, True, False, True, False, False]  # cancel the | order, way
+    assert not numpy.array_equal(one[0], one[1])
+
+
+def test_ngrams_need_a_width_and_rows_each() -> None:
+    for widths, rows in (([4, 4], [50]), ([], []), ([4, 0], [50, 50])):
+        with pytest.raises(BertHeadsError) as error:
+            build_ngram_embed_v1(widths, rows)
+        assert error.value.code in ("H261", "H266")
 
 
 @pytest.mark.parametrize("name", [*SIZES, "BagOfNgrams.v1"])
