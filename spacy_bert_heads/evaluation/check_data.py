@@ -244,9 +244,9 @@ def _check_labels(report: DataReport, head: Head) -> None:
 
 
 def _check_exclusive(report: DataReport, head: Head) -> None:
-    labels = {*report.splits["train"].counts.values, *(head.labels or ())}
-    if len(labels) == 1:
-        report.errors.append(BertHeadsError("H303", found=", ".join(labels), component=head.name))
+    known = {*report.splits["train"].counts.values, *(head.labels or ())}
+    if len(known) == 1:
+        report.errors.append(BertHeadsError("H303", found=", ".join(known), component=head.name))
     several = [case for split in report.splits.values() for case in split.several]
     if several:
         text, labels = several[0]

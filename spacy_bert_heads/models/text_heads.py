@@ -144,7 +144,7 @@ def build_ngram_embed_v1(
             raise BertHeadsError("H261", found=sizes, name=name)
     if len(rows) != len(widths):
         raise BertHeadsError("H266", found=rows, expected=widths)
-    tables = [HashEmbed(width, n, column=i, seed=i) for i, (width, n) in enumerate(zip(widths, rows))]
+    tables: List[Model] = [HashEmbed(width, n, column=i, seed=i) for i, (width, n) in enumerate(zip(widths, rows))]
     ngrams: Model = Model("ngrams", partial(_forward_ngrams, ngram_size=len(widths)))
     embed: Model = chain(ngrams, list2ragged(), with_array(concatenate(*tables)))
     if include_static_vectors:
@@ -157,11 +157,12 @@ def _forward_ngrams(
 ) -> Tuple[List[Ints2d], Callable[[Any], List]]:
     """Keys of the n-grams that begin at each token; zeros follow the last one. Uint64, (n_tokens, ngram_size)."""
     ops = NumpyOps()
-    keys = []
+    keys: List[Ints2d] = []
     for doc in docs:
         tokens = numpy.concatenate([doc.to_array([ORTH]).astype("uint64"), numpy.zeros(ngram_size - 1, "uint64")])
         columns = [tokens, *(ops.ngrams(n, tokens) for n in range(2, ngram_size + 1))]
-        keys.append(model.ops.asarray(numpy.stack([column[: len(doc)] for column in columns], axis=1)))
+        stacked = numpy.stack([column[: len(doc)] for column in columns], axis=1)
+        keys.append(model.ops.asarray2i(stacked, dtype="uint64"))
     return keys, lambda dY: []
 
 
