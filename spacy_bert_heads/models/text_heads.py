@@ -4,7 +4,7 @@ The same network is "bert_CNN" on a TokenListener and "TextCNN" on spacy.MultiHa
 """
 
 from functools import partial
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple, cast
 
 import numpy
 from spacy.attrs import ORTH
@@ -162,7 +162,7 @@ def _forward_ngrams(
         tokens = numpy.concatenate([doc.to_array([ORTH]).astype("uint64"), numpy.zeros(ngram_size - 1, "uint64")])
         columns = [tokens, *(ops.ngrams(n, tokens) for n in range(2, ngram_size + 1))]
         stacked = numpy.stack([column[: len(doc)] for column in columns], axis=1)
-        keys.append(model.ops.asarray2i(stacked, dtype="uint64"))
+        keys.append(model.ops.asarray2i(cast(Ints2d, stacked), dtype="uint64"))
     return keys, lambda dY: []
 
 
