@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy
 import spacy
 from environment import add_common_arguments, data_folder, write_result
+from runs import BATCH_SIZE, CONFIGS
 from sklearn.metrics import accuracy_score, f1_score
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
@@ -30,7 +31,6 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, load_model_from_config
 from thinc.api import Config
-from training import BATCH_SIZE, CONFIGS
 
 from spacy_bert_heads.project import DEMO_ENCODER
 
