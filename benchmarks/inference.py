@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from environment import add_common_arguments, data_folder, write_result
-from training import CONFIGS, read_snips
+from runs import CONFIGS, read_snips
 
 import spacy_bert_heads
 from spacy_bert_heads.layers.encoder_module import resolve_source
@@ -106,10 +106,10 @@ class Worker:
             raise PeerError(f"training: {last_line(self.log)}")
         (model / "done").touch()
 
-    def start(self) -> None:
+    def start(self, verb: str = "measure") -> None:
         """Load and warm up; `report` is what it says about itself."""
         self.process = subprocess.Popen(
-            [*self.command, "measure", str(self.job_file)],
+            [*self.command, verb, str(self.job_file)],
             env=self.variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -120,11 +120,15 @@ class Worker:
 
     def round(self, row: str, texts: str) -> float:
         """RETURNS (float): Docs per second."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"row": row, "set": texts}) + "\n")
-        self.process.stdin.flush()
-        answer = self._answer()
+        answer = self.ask({"row": row, "set": texts})
         return float(answer["docs"] / answer["seconds"])
+
+    def ask(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        """One line to it, and one back."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
 
     def stop(self) -> None:
         """End the process."""
@@ -191,7 +195,7 @@ def model_folder(name: str, train: str, args: argparse.Namespace, python: Path) 
     sources: List[Path] = [HERE / "peers" / f"{PEERS[name][0]}.py", HERE / "peers" / "worker.py"]
     if name == "ours":
         package = Path(spacy_bert_heads.__file__).parent
-        sources += [CONFIGS / "joint.cfg", HERE / "training.py", *sorted(package.rglob("*.py"))]
+        sources += [CONFIGS / "joint.cfg", HERE / "runs.py", *sorted(package.rglob("*.py"))]
     contents = [path.read_text(encoding="utf8") for path in sources]
     return Path(args.environments) / f"model-{name}-{digest(*contents, train, args.epochs, python)}"
 

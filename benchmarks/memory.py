@@ -29,8 +29,8 @@ from typing import Any, Dict, Iterator, List
 
 import spacy
 from environment import add_common_arguments, data_folder, write_result
+from runs import SPLITS, read_snips
 from spacy.tokens import Doc, Span
-from training import SPLITS, read_snips
 
 WARM_UP = 2000
 MIB = 2**20

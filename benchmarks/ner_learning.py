@@ -22,11 +22,11 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import spacy
 from environment import add_common_arguments, data_folder, write_result
+from runs import SPLITS, predict, read_snips, train_pipeline
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import iob_utils
 from spacy.vocab import Vocab
-from training import SPLITS, predict, read_snips, train_pipeline
 
 from spacy_bert_heads.evaluation.calibration import calibration_report, entity_outcomes
 

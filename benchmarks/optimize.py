@@ -18,11 +18,11 @@ import numpy
 import spacy
 import torch
 from environment import add_common_arguments, data_folder, write_result
+from runs import read_snips
 from spacy.language import Language
 from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Example, iob_utils
-from training import read_snips
 
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.export.optimize import find_encoders, optimize

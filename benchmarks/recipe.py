@@ -1,10 +1,12 @@
 """What each part of the recipe is worth: BiLSTM, CRF, rates of the heads, one norm for all gradients, layer decay.
 
     python benchmarks/recipe.py --data FOLDER [--sets snips wnut17 resume_ner] [--parts ...] [--seeds 0 1 2]
+                                [--set components.bert_ner.model.scheme=bmes ...] [--limit N]
 
 Trains the configs of this repository with one part changed at a time, chooses the checkpoint on dev, and scores test
 once per seed: mean and standard deviation over the seeds, examples per second (evaluation on dev included) and peak
-memory, each training in a process of its own.
+memory, each training in a process of its own. --set changes any setting of the config beside the part. What is in the
+result already is not trained again, so a run that was interrupted goes on.
 
 snips: configs/joint.cfg, MiniLM-L6. wnut17: configs/ner.cfg, MiniLM-L6. resume_ner: configs/ner_zh.cfg, characters,
 from scratch. FOLDER/snips and FOLDER/wnut17 are as for benchmarks/ner_learning.py; FOLDER/resume_ner holds
@@ -12,24 +14,26 @@ from scratch. FOLDER/snips and FOLDER/wnut17 are as for benchmarks/ner_learning.
 """
 
 import argparse
+import json
 import resource
 import statistics
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import snips
 import spacy
 from environment import add_common_arguments, data_folder, write_result
 from ner_learning import WNUT_FILES, make_doc, read_wnut, write_docs
+from runs import SPLITS, predict, train_pipeline
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
 from thinc.api import Config
-from training import SPLITS, predict, train_pipeline
 
 from spacy_bert_heads.tags import TagScheme
 
@@ -98,7 +102,7 @@ def score_entities(pipeline: Path, corpus: Path) -> Dict[str, float]:
 DATA_SETS: Dict[str, DataSet] = {
     "snips": DataSet("joint.cfg", 6, snips.convert, snips.score),
     "wnut17": DataSet("ner.cfg", 9, convert_wnut, score_entities),
-    "resume_ner": DataSet("ner_zh.cfg", 30, convert_resume, score_entities),
+    "resume_ner": DataSet("ner_zh.cfg", 15, convert_resume, score_entities),
 }
 
 
@@ -145,26 +149,57 @@ PARTS: Dict[str, Callable[[Config], None]] = {
 }
 
 
-def run(name: str, part: str, seed: int, precision: str, corpora: Path, n_train: int, output: Path) -> Dict[str, Any]:
-    """One training and its scores."""
-    data_set = DATA_SETS[name]
+def set_values(config: Config, settings: Dict[str, Any]) -> None:
+    """Sets values by their names with dots."""
+    for name, value in settings.items():
+        *sections, key = name.split(".")
+        block: Dict[str, Any] = config
+        for section in sections:
+            block = block[section]
+        block[key] = value
+
+
+def parse_setting(text: str) -> Tuple[str, Any]:
+    """NAME=VALUE, the value as JSON or, if it is none, as it stands."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def cut(corpus: Path, limit: Optional[int]) -> int:
+    """Keep the first Docs of a corpus. RETURNS (int): How many there are."""
+    docs = list(islice(DocBin().from_disk(corpus).get_docs(Vocab()), limit))
+    DocBin(docs=docs).to_disk(corpus)
+    return len(docs)
+
+
+def run(job: Dict[str, Any], precision: str, corpora: Path, n_train: int, output: Path) -> Dict[str, Any]:
+    """One training and its scores. job: "set", "part", "settings", "seed", "epochs"; see main."""
+    data_set = DATA_SETS[job["set"]]
+
+    def change(config: Config) -> None:
+        PARTS[job["part"]](config)
+        set_values(config, job["settings"])
+
     figures = train_pipeline(
         data_set.config,
         corpora / "train.spacy",
         corpora / "dev.spacy",
         n_train,
         output,
-        epochs=data_set.epochs,
+        epochs=job["epochs"],
         precision=precision,
-        seed=seed,
-        change=PARTS[part],
+        seed=job["seed"],
+        change=change,
     )
     # Kilobytes on Linux, bytes on macOS
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return {
-        "set": name,
-        "part": part,
-        "seed": seed,
+        **job,
         **figures,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit),
         "dev": data_set.score(output / "model-best", corpora / "dev.spacy"),
@@ -177,37 +212,72 @@ def main() -> None:
     add_common_arguments(parser, "recipe.json")
     parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--set", nargs="+", type=parse_setting, default=[], metavar="NAME=VALUE", dest="settings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="Default: 6 for snips, 9 for wnut17, 15 for resume_ner")
     parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--limit", type=int, help="Texts of each split, to try the script")
     args = parser.parse_args()
-    runs: List[Dict[str, Any]] = []
-    table: List[Dict[str, Any]] = []
+    runs = read_runs(args.output, args.precision)
     for name in args.sets:
         with tempfile.TemporaryDirectory() as folder:
-            counts = DATA_SETS[name].convert(data_folder(args, name), Path(folder))
-            for part in args.parts:
-                found = []
-                for seed in args.seeds:
-                    output = Path(folder) / f"{part}-{seed}"
-                    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                        arguments = (name, part, seed, args.precision, Path(folder), counts["train"], output)
-                        found.append(pool.submit(run, *arguments).result())
-                runs += found
-                table.append({"set": name, "part": part, **summarise(found)})
-                print(table[-1], flush=True)
+            corpora = Path(folder)
+            counts = DATA_SETS[name].convert(data_folder(args, name), corpora)
+            counts = {split: cut(corpora / f"{split}.spacy", args.limit) for split in counts}
+            for number, job in enumerate(jobs(name, counts, args)):
+                if any(job.items() <= found.items() for found in runs):
+                    continue
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    arguments = (job, args.precision, corpora, counts["train"], corpora / f"pipeline-{number}")
+                    runs.append(pool.submit(run, *arguments).result())
+                table = summarise(runs)
+                print(json.dumps(next(row for row in table if row["runs"][-1] == len(runs) - 1)), flush=True)
                 write_result(args.output, {"precision": args.precision, "table": table, "runs": runs})
 
 
-def summarise(runs: List[Dict[str, Any]]) -> Dict[str, str]:
-    """Mean and standard deviation of the test scores, means of speed and memory."""
-    summary = {}
-    for score in runs[0]["test"]:
-        values = [found["test"][score] for found in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        summary[score] = f"{statistics.mean(values):.2f} ± {spread:.2f}"
-    for figure in ("training_examples_per_second", "peak_memory_mb"):
-        summary[figure] = f"{statistics.mean(found[figure] for found in runs):.0f}"
-    return summary
+def jobs(name: str, counts: Dict[str, int], args: argparse.Namespace) -> List[Dict[str, Any]]:
+    """What is to be trained on one data set."""
+    epochs = args.epochs or DATA_SETS[name].epochs
+    common = {"set": name, "docs": counts, "settings": dict(args.settings), "epochs": epochs}
+    return [{**common, "part": part, "seed": seed} for part in args.parts for seed in args.seeds]
+
+
+def read_runs(path: Path, precision: str) -> List[Dict[str, Any]]:
+    """What an earlier run has finished."""
+    if not path.exists():
+        return []
+    result = json.loads(path.read_text(encoding="utf8"))
+    if result["precision"] != precision:
+        raise SystemExit(f"{path} has figures in {result['precision']}. Name another file with --output.")
+    found: List[Dict[str, Any]] = result["runs"]
+    return found
+
+
+def summarise(runs: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """For all that differs only in the seed: mean and standard deviation of the test scores, the mean of the dev score
+    that chose the checkpoint, means of speed and memory, and which runs they are.
+    """
+    groups: Dict[str, List[int]] = {}
+    for number, found in enumerate(runs):
+        key = json.dumps([found[name] for name in ("set", "part", "settings", "epochs", "docs")])
+        groups.setdefault(key, []).append(number)
+    table = []
+    for numbers in groups.values():
+        same = [runs[number] for number in numbers]
+        row: Dict[str, Any] = {name: same[0][name] for name in ("set", "part", "settings", "epochs")}
+        for split in ("dev", "test"):
+            for score in same[0][split]:
+                row[f"{split} {score}"] = mean_and_deviation([found[split][score] for found in same])
+        for figure in ("training_examples_per_second", "peak_memory_mb"):
+            row[figure] = round(statistics.mean(found[figure] for found in same))
+        table.append({**row, "runs": numbers})
+    return table
+
+
+def mean_and_deviation(values: List[float]) -> str:
+    """For a table."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.2f} ± {spread:.2f}"
 
 
 if __name__ == "__main__":

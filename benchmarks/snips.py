@@ -13,13 +13,13 @@ from typing import Any, Dict, List
 
 import spacy
 from environment import add_common_arguments, data_folder, write_result
+from runs import SPLITS, predict, read_snips, train_pipeline
 from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin
 from spacy.training import iob_utils
 from spacy.vocab import Vocab
-from training import SPLITS, predict, read_snips, train_pipeline
 
 
 def convert(data: Path, output: Path) -> Dict[str, int]:

@@ -27,6 +27,7 @@ import numpy
 import spacy
 import srsly
 from environment import add_common_arguments, data_folder, write_result
+from runs import BATCH_SIZE, CONFIGS
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 from spacy.language import Language
@@ -36,7 +37,6 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, load_model_from_config
 from thinc.api import Config
-from training import BATCH_SIZE, CONFIGS
 
 from spacy_bert_heads.project import DEMO_ENCODER
 

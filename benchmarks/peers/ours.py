@@ -14,9 +14,10 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 sys.path.append(str(Path(__file__).parent.parent))
 
 import spacy
-from spacy_pipelines import pipeline_row, write_corpora
-from training import train_pipeline
-from worker import Peer, Row, Utterance, run
+from runs import CONFIGS, train_pipeline
+from spacy.util import load_config
+from spacy_pipelines import PipelineLearner, pipeline_row, write_corpora
+from worker import Learner, Peer, Row, Utterance, run
 
 PRECISION = "components.transformer.model.precision"
 AUTO, FP32 = {PRECISION: "auto"}, {PRECISION: "fp32"}
@@ -36,6 +37,13 @@ class Ours(Peer):
             precision="fp32",
             seed=job["seed"],
         )
+
+    def learner(self, train: List[Utterance], job: Dict[str, Any]) -> Learner:
+        config = load_config(CONFIGS / ("ner.cfg" if train[0]["intent"] is None else "joint.cfg"), interpolate=False)
+        config["system"]["seed"] = job["seed"]
+        encoder, heads = job["rates"]
+        config["training"]["optimizer"].update(learn_rate=encoder, head_rate=heads, total_steps=job["total_steps"])
+        return PipelineLearner(config, train, Path(job["model"]))
 
     def rows(self, model: Path, job: Dict[str, Any]) -> Iterator[Tuple[str, Callable[[], Row]]]:
         pipeline = model / "training" / "model-best"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
-from worker import BATCH_SIZES, Row, Utterance
+from worker import BATCH_SIZES, Learner, Predicted, Row, Utterance
 
 
 def pipeline_row(load: Callable[[], Any], note: str = "") -> Row:
@@ -15,6 +15,52 @@ def pipeline_row(load: Callable[[], Any], note: str = "") -> Row:
 
     sizes = {"short": (*BATCH_SIZES["short"], 1000), "long": BATCH_SIZES["long"]}
     return Row(predict, read_docs, batch_sizes=sizes, note=note)
+
+
+class PipelineLearner(Learner):
+    """A pipeline in training: what `spacy train` does with a batch.
+
+    config (Any): Its config.
+    train (List[Utterance]): What it is initialised with.
+    folder (Path): For corpora and checkpoints.
+    """
+
+    def __init__(self, config: Any, train: List[Utterance], folder: Path) -> None:
+        from spacy.schemas import ConfigSchemaTraining
+        from spacy.training.initialize import init_nlp
+        from spacy.util import registry
+
+        paths = write_corpora(train, folder)
+        config["paths"].update({split: str(path) for split, path in paths.items()})
+        self.nlp = init_nlp(config)
+        self.training = registry.resolve(self.nlp.config.interpolate()["training"], schema=ConfigSchemaTraining)
+        self.intents = sorted({utterance["intent"] for utterance in train} - {None})
+
+    def step(self, batch: List[Utterance]) -> None:
+        from spacy.training import Example
+
+        docs = [annotations(self.nlp.vocab, utterance, self.intents) for utterance in batch]
+        examples = [Example(self.nlp.make_doc(doc.text), doc) for doc in docs]
+        self.nlp.update(examples, drop=self.training["dropout"], sgd=False)
+        for _, component in self.nlp.pipeline:
+            if getattr(component, "is_trainable", False):
+                component.finish_update(self.training["optimizer"])
+        self.training["optimizer"].step_schedules()
+
+    def predict(self, utterances: List[Utterance]) -> List[Predicted]:
+        predicted: List[Predicted] = []
+        for doc in self.nlp.pipe([" ".join(utterance["words"]) for utterance in utterances]):
+            intent = max(doc.cats, key=lambda label: doc.cats[label]) if doc.cats else None
+            predicted.append(({(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents}, intent))
+        return predicted
+
+    def save(self, part: str, folder: Path) -> None:
+        self.nlp.to_disk(folder / "best")
+
+    def restore(self, part: str, folder: Path) -> None:
+        import spacy
+
+        self.nlp = spacy.load(folder / "best")
 
 
 def read_docs(docs: List[Any]) -> Tuple[List[int], List[str]]:

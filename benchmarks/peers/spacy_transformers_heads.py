@@ -15,8 +15,8 @@ import spacy
 from spacy.cli.init_config import init_config
 from spacy.training import Example
 from spacy.util import load_model_from_config, minibatch
-from spacy_pipelines import annotations, pipeline_row
-from worker import TRAIN_BATCH, Peer, Row, Utterance, run
+from spacy_pipelines import PipelineLearner, annotations, pipeline_row
+from worker import TRAIN_BATCH, Learner, Peer, Row, Utterance, run
 
 LEARN_RATE = 3e-4  # one for encoder and heads, since spaCy knows no other; a compromise for a short training
 
@@ -38,6 +38,19 @@ class SpacyTransformers(Peer):
                 nlp.update(batch, sgd=optimizer, losses=losses, drop=0.1)
             print(losses, file=sys.stderr)
         nlp.to_disk(output / "pipeline")
+
+    def learner(self, train: List[Utterance], job: Dict[str, Any]) -> Learner:
+        heads = ["ner"] if train[0]["intent"] is None else ["ner", "textcat"]
+        config = init_config(lang="en", pipeline=heads, optimize="accuracy", gpu=True)
+        config["components"]["transformer"]["model"]["name"] = job["encoder"]
+        config["system"]["seed"] = job["seed"]
+        config["training"]["optimizer"]["learn_rate"] = {
+            "@schedules": "warmup_linear.v1",
+            "initial_rate": job["rates"][0],
+            "warmup_steps": round(0.1 * job["total_steps"]),
+            "total_steps": job["total_steps"],
+        }
+        return PipelineLearner(config, train, Path(job["model"]))
 
     def rows(self, model: Path, job: Dict[str, Any]) -> Iterator[Tuple[str, Callable[[], Row]]]:
         path = model / "pipeline"

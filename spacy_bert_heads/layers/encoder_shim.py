@@ -29,6 +29,7 @@ class EncoderShim(TorchShim):
     precision (str): Of predictions; see resolve_precision. Outputs are float32 in any case.
     train_precision (str): Of training.
     gradient_checkpointing (bool): Whether training keeps each layer's input only, and computes the rest again.
+    word_dropout (float): Share of wordpieces that training hides; see hide_pieces.
 
     An exported encoder can take the torch module's place: `runtime` then runs every prediction, there is nothing to
     train, and it is saved instead of the weights. It has
@@ -40,13 +41,20 @@ class EncoderShim(TorchShim):
     """
 
     def __init__(
-        self, *, hidden_states: bool, precision: str, train_precision: str, gradient_checkpointing: bool
+        self,
+        *,
+        hidden_states: bool,
+        precision: str,
+        train_precision: str,
+        gradient_checkpointing: bool,
+        word_dropout: float,
     ) -> None:
         super().__init__()
         self.hidden_states = hidden_states
         self.precision = precision
         self.train_precision = train_precision
         self.gradient_checkpointing = gradient_checkpointing
+        self.word_dropout = word_dropout
         self.tokenizer: Any = None
         self.runtime: Optional[Any] = None
         self.special = SpecialTokens([], [], 0)
@@ -57,8 +65,11 @@ class EncoderShim(TorchShim):
     def set_encoder(self, encoder: Encoder) -> None:
         """Take an encoder and move it to the current device.
 
-        RAISES (BertHeadsError): H236 if it cannot do the gradient checkpointing that is asked for.
+        RAISES (BertHeadsError): H236 if it cannot do the gradient checkpointing that is asked for, H239 if its
+            vocabulary has nothing to put in place of the wordpieces that word dropout hides.
         """
+        if self.word_dropout and encoder.tokenizer.unk_token_id is None:
+            raise BertHeadsError("H239", found=encoder.module.transformer.config.model_type)
         self._model = encoder.module.to(get_torch_default_device())
         if self.gradient_checkpointing:
             enable_checkpointing(encoder.module)
@@ -101,7 +112,8 @@ class EncoderShim(TorchShim):
     ) -> Dict[str, Any]:
         """Run the encoder on one rectangle of windows; see EncoderModule.forward.
 
-        is_train (bool): Puts dropout into it, and keeps the graph, unless torch.no_grad() is in force.
+        is_train (bool): Puts dropout into it, word dropout too, and keeps the graph, unless torch.no_grad() is in
+            force.
         token_types (Optional[Tensor]): None or empty: all are 0.
         RETURNS (Dict[str, Any]): The named outputs, in float32.
         RAISES (BertHeadsError): H235 for training an exported encoder, H248 for token types that it cannot be told.
@@ -116,6 +128,8 @@ class EncoderShim(TorchShim):
             return _to_tensors(self.runtime.run(input_ids.numpy(), attention_mask.numpy()))
         if self._model.training != is_train:
             self._model.train(is_train)
+        if is_train and self.word_dropout:
+            input_ids = hide_pieces(input_ids, self.word_dropout, self.tokenizer)
         with torch.set_grad_enabled(is_train and torch.is_grad_enabled()):
             with self.autocast(is_train):
                 named = self._model(input_ids, attention_mask, self.hidden_states, token_types)
@@ -155,6 +169,21 @@ class EncoderShim(TorchShim):
             load_weights(encoder.module, msg["state"])
             self.set_encoder(encoder)
         return self
+
+
+def hide_pieces(input_ids: Tensor, share: float, tokenizer: Any) -> Tensor:
+    """Put the unknown wordpiece in the place of some, drawn anew each time, so that the encoder learns to read what it
+    has never seen off the words around it.
+
+    input_ids (Tensor): Int64, (n_windows, n_pieces).
+    share (float): Of the wordpieces, special ones not counted, which stay as they are.
+    RETURNS (Tensor): Int64, (n_windows, n_pieces).
+
+    SOURCE: Iyyer et al. (2015), who leave the words out.
+    """
+    special = torch.tensor(tokenizer.all_special_ids, device=input_ids.device)
+    hidden = torch.rand(input_ids.shape, device=input_ids.device) < share
+    return input_ids.masked_fill(hidden & ~torch.isin(input_ids, special), tokenizer.unk_token_id)
 
 
 def _to_tensors(named: Dict[str, Any]) -> Dict[str, Any]:

@@ -47,6 +47,7 @@ def build_bert_encoder_v1(
     precision: str = "auto",
     train_precision: Optional[str] = None,
     gradient_checkpointing: bool = False,
+    word_dropout: float = 0.0,
     window: Optional[int] = None,
     overlap: int = 64,
     pair_separator: Optional[str] = None,
@@ -61,6 +62,7 @@ def build_bert_encoder_v1(
         computes in it by itself, else fp32. Weights, outputs and the heads' losses are fp32 in any case.
     train_precision (Optional[str]): The same for training, which fp16 is not for. None: as `precision`.
     gradient_checkpointing (bool): Train in less memory and more time: of each layer only the input is kept.
+    word_dropout (float): Share of wordpieces that training hides, each as if it were unknown to the vocabulary.
     window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
     overlap (int): Wordpieces that neighbouring windows of a long Doc share.
     pair_separator (Optional[str]): What parts two sentences in a text, such as a tab. They are read as the encoder was
@@ -68,7 +70,8 @@ def build_bert_encoder_v1(
     tokenizer_config (Dict[str, Any]): Arguments for `AutoTokenizer.from_pretrained`.
     transformer_config (Dict[str, Any]): Settings that replace those of the encoder's own config, such as
         `hidden_dropout_prob`.
-    RAISES (BertHeadsError): H209 for an unknown precision, H233 for training in fp16, H264 for an empty separator.
+    RAISES (BertHeadsError): H209 for an unknown precision, H233 for training in fp16, H264 for an empty separator,
+        H273 for a word_dropout below 0, of 1 or more.
     """
 
     # A partial, not a closure: pipelines are pickled for other processes
@@ -79,7 +82,15 @@ def build_bert_encoder_v1(
         transformer_config=dict(transformer_config),
     )
     return _encoder_model(
-        load, hidden_states, precision, train_precision, gradient_checkpointing, window, overlap, pair_separator
+        load,
+        hidden_states,
+        precision,
+        train_precision,
+        gradient_checkpointing,
+        word_dropout,
+        window,
+        overlap,
+        pair_separator,
     )
 
 
@@ -96,6 +107,7 @@ def build_bert_from_scratch_v1(
     precision: str = "auto",
     train_precision: Optional[str] = None,
     gradient_checkpointing: bool = False,
+    word_dropout: float = 0.0,
     overlap: int = 64,
     pair_separator: Optional[str] = None,
 ) -> Model[List[Doc], FullTransformerBatch]:
@@ -110,7 +122,7 @@ def build_bert_from_scratch_v1(
     vocab_size (int): Vocabulary entries at most.
     lowercase (bool): Whether to lower-case and strip accents.
     dropout (float): BERT's own dropout, in hidden states and attention.
-    hidden_states, precision, train_precision, gradient_checkpointing, overlap, pair_separator: see
+    hidden_states, precision, train_precision, gradient_checkpointing, word_dropout, overlap, pair_separator: see
         build_bert_encoder_v1.
     """
 
@@ -126,7 +138,15 @@ def build_bert_from_scratch_v1(
         dropout=dropout,
     )
     return _encoder_model(
-        load, hidden_states, precision, train_precision, gradient_checkpointing, None, overlap, pair_separator
+        load,
+        hidden_states,
+        precision,
+        train_precision,
+        gradient_checkpointing,
+        word_dropout,
+        None,
+        overlap,
+        pair_separator,
     )
 
 
@@ -167,12 +187,15 @@ def _encoder_model(
     precision: str,
     train_precision: Optional[str],
     gradient_checkpointing: bool,
+    word_dropout: float,
     window: Optional[int],
     overlap: int,
     pair_separator: Optional[str],
 ) -> Model[List[Doc], FullTransformerBatch]:
     if pair_separator == "":
         raise BertHeadsError("H264")
+    if not 0 <= word_dropout < 1:
+        raise BertHeadsError("H273", name="word_dropout", found=word_dropout, expected="at least 0 and less than 1")
     check_precision(precision, training=False)
     check_precision(train_precision or precision, training=train_precision is not None)
     return Model(
@@ -186,6 +209,7 @@ def _encoder_model(
                 precision=precision,
                 train_precision=train_precision or precision,
                 gradient_checkpointing=gradient_checkpointing,
+                word_dropout=word_dropout,
             )
         ],
         attrs={

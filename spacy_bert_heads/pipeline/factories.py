@@ -31,6 +31,7 @@ hidden_states = false
 precision = "auto"
 train_precision = null
 gradient_checkpointing = false
+word_dropout = 0.0
 window = null
 overlap = 64
 pair_separator = null

@@ -16,7 +16,8 @@ from thinc.api import Model, Optimizer, get_current_ops
 from thinc.util import has_cupy_gpu, xp2torch
 
 from ..errors import BertHeadsError
-from .optimizer import AdamW, Key
+from .optimizer import AdamW
+from .ranks import Key
 
 FOLDER_NAME = re.compile(r"checkpoint-(\d+)")
 PIPELINE, STATE = "pipeline", "state.pt"
@@ -34,7 +35,7 @@ class Checkpoint:
     digest (int): Of the texts it has seen; see loop.Batches.
     history (List[Dict[str, Any]]): Of each evaluation: "score", "other_scores", "losses", "seconds".
     start (DataState): Random state before the first batch was drawn.
-    random (Dict[str, Any]): Random state after the last step.
+    random (List[Dict[str, Any]]): Random state after the last step, of each process.
     optimizer (Dict[str, Any]): See dump_optimizer.
     """
 
@@ -43,7 +44,7 @@ class Checkpoint:
     digest: int
     history: List[Dict[str, Any]]
     start: DataState
-    random: Dict[str, Any]
+    random: List[Dict[str, Any]]
     optimizer: Dict[str, Any]
 
 

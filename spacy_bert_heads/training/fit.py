@@ -139,20 +139,23 @@ def _set_encoder(config: Config, encoder: str, path: Path) -> None:
 
 
 def _swap_encoder(config: Config, name: str, encoder: str) -> None:
-    """Put in another encoder, with the learning rates that suit it, from the config we would render for it."""
+    """Put in another encoder, with the rates that suit it, from the config we would render for it."""
     components: Dict[str, Any] = config["components"]
     heads = {key: HEAD_FACTORIES[c["factory"]] for key, c in components.items() if c.get("factory") in HEAD_FACTORIES}
     known = [head for head in HEADS if head in heads.values()] or ["ner"]
     model = Config().from_str(render_config(config["nlp"]["lang"], known, encoder), interpolate=False)
     is_scratch = components[name]["model"]["@architectures"] == SCRATCH_ARCHITECTURE
+    # Heads may read them
+    hidden_states = components[name]["model"].get("hidden_states", False)
     config["paths"].pop("encoder", None)
     if encoder != SCRATCH:
         config["paths"]["encoder"] = encoder
     if is_scratch or encoder == SCRATCH:
-        components[name]["model"] = model["components"]["transformer"]["model"]
+        components[name]["model"] = {**model["components"]["transformer"]["model"], "hidden_states": hidden_states}
     else:
         components[name]["model"]["name"] = "${paths.encoder}"
     config["training"]["optimizer"]["learn_rate"] = model["training"]["optimizer"]["learn_rate"]
+    config["training"]["dropout"] = model["training"]["dropout"]
     for key, head in heads.items():
         scale = model["components"][f"bert_{head}"]["model"]["lr_scale"]
         learning = components[key]["model"]

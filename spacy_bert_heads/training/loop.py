@@ -45,13 +45,23 @@ from .checkpoint import (
     set_random_state,
 )
 from .console import to_row
+from .optimizer import AdamW
+from .ranks import Ranks
 
 # Written when a training has ended: its config and its evaluations
 RESULT = "training.json"
 
 
 def train(
-    nlp: Language, output: Path, *, config: str, resumed: Optional[Checkpoint], use_gpu: int, stdout: IO, stderr: IO
+    nlp: Language,
+    output: Path,
+    *,
+    config: str,
+    resumed: Optional[Checkpoint],
+    ranks: Ranks,
+    use_gpu: int,
+    stdout: IO,
+    stderr: IO,
 ) -> List[Dict[str, Any]]:
     """Train a pipeline as `spacy train` does, with checkpoints.
 
@@ -59,11 +69,13 @@ def train(
     output (Path): Folder for model-best, model-last, checkpoints and, in the end, the evaluations.
     config (str): The training config as it was given.
     resumed (Optional[Checkpoint]): Where to go on. None: at the beginning.
+    ranks (Ranks): The processes that train. All learn; the first one evaluates and writes.
     use_gpu (int): Number of the GPU, -1 for none.
     stdout (IO): For the logger.
     stderr (IO): For the logger's progress bar.
     RETURNS (List[Dict[str, Any]]): The evaluations; see console.to_row.
-    RAISES (BertHeadsError): H182 if the training corpus has changed, H272 if the optimizer cannot be resumed.
+    RAISES (BertHeadsError): H182 if the training corpus has changed, H272 if the optimizer cannot be resumed, H184 or
+        H185 for what several processes cannot train.
     """
     filled = nlp.config.interpolate()
     if filled["training"]["seed"] is not None:
@@ -74,12 +86,16 @@ def train(
     train_corpus, dev_corpus = resolve_dot_names(filled, [T["train_corpus"], T["dev_corpus"]])
     optimizer, frozen = T["optimizer"], T["frozen_components"]
     before_to_disk = create_before_to_disk_callback(T["before_to_disk"])
-    if resumed is None:
+    ranks.check(nlp, optimizer, frozen)
+    if resumed is None and ranks.is_first:
         clean_output_dir(output)
         (output / RESULT).unlink(missing_ok=True)
-    start = get_data_state() if resumed is None else resumed.start
+    start = ranks.broadcast(get_data_state()) if resumed is None else resumed.start
+    if isinstance(optimizer, AdamW):
+        optimizer.ranks = ranks
+        ranks.begin(nlp)
     history = [] if resumed is None else list(resumed.history)
-    seat = _Seat(nlp, create_evaluation_callback(nlp, dev_corpus, T["score_weights"]), history)
+    seat = _Seat(nlp, create_evaluation_callback(nlp, dev_corpus, T["score_weights"]), history, ranks)
     batches = Batches(create_train_batches(nlp, train_corpus, T["batcher"], T["max_epochs"]), start)
     steps = train_while_improving(
         seat,  # type: ignore[arg-type]
@@ -103,7 +119,7 @@ def train(
     rows: List[Dict[str, Any]] = []
     seconds_before = history[-1]["seconds"] if history else 0
     with nlp.select_pipes(disable=frozen):
-        log_step, finish_log = T["logger"](nlp, stdout, stderr)
+        log_step, finish_log = T["logger"](nlp, stdout, stderr) if ranks.is_first else (_log_nothing, _log_nothing)
     try:
         for _, info, is_best in steps:
             if is_best is not None:
@@ -112,29 +128,29 @@ def train(
                     info["seconds"] = seat.replayed["seconds"]
                 else:
                     info["seconds"] += seconds_before
-                    with nlp.select_pipes(disable=frozen):
-                        update_meta(T, nlp, info)
-                    save_last()
-                    if is_best:
-                        replace_folder(
-                            output / DIR_MODEL_BEST,
-                            lambda folder: shutil.copytree(output / DIR_MODEL_LAST, folder),
-                        )
                     history.append({name: info[name] for name in ("score", "other_scores", "losses", "seconds")})
                     seed_cupy(info["step"])
-                    save_checkpoint(
-                        nlp,
-                        Checkpoint(
+                    if ranks.is_first:
+                        with nlp.select_pipes(disable=frozen):
+                            update_meta(T, nlp, info)
+                        save_last()
+                        if is_best:
+                            replace_folder(
+                                output / DIR_MODEL_BEST,
+                                lambda folder: shutil.copytree(output / DIR_MODEL_LAST, folder),
+                            )
+                    random_states = ranks.gather(get_random_state())
+                    if ranks.is_first:
+                        checkpoint = Checkpoint(
                             config=config,
                             step=info["step"],
                             digest=batches.digest,
                             history=history,
                             start=start,
-                            random=get_random_state(),
+                            random=random_states,
                             optimizer=dump_optimizer(optimizer, nlp),
-                        ),
-                        output,
-                    )
+                        )
+                        save_checkpoint(nlp, checkpoint, output)
                 info["output_path"] = str(output / DIR_MODEL_LAST)
                 rows.append(to_row(info, info["step"] - (rows[-1]["step"] if rows else -1)))
             log_step(info if is_best is not None else None)
@@ -142,15 +158,17 @@ def train(
                 if batches.digest != resumed.digest:
                     raise BertHeadsError("H182", found="it has other texts")
                 load_optimizer(optimizer, nlp, resumed.optimizer)
-                set_random_state(resumed.random)
+                set_random_state(resumed.random[ranks.rank])
                 seed_cupy(resumed.step)
                 seat.is_replaying = False
         if seat.is_replaying:
             raise BertHeadsError("H182", found="it ends too early")
     finally:
         finish_log()
-        if not seat.is_replaying:
+        if ranks.is_first and not seat.is_replaying:
             save_last()
+    if not ranks.is_first:
+        return rows
     result = {"config": config, "evaluations": rows}
     write_files({output / RESULT: json.dumps(result, indent=1).encode("utf8")})
     clean_up(output)
@@ -163,12 +181,17 @@ def recover_models(output: Path) -> None:
         recover_folder(output / name)
 
 
+def _log_nothing(info: Optional[Dict[str, Any]] = None) -> None:
+    """The logger of all processes but the first."""
+
+
 class _Seat:
-    """The pipeline as spaCy's loop drives it: while it replays, nothing happens.
+    """The pipeline as spaCy's loop drives it: while it replays, nothing happens, and it learns from its share alone.
 
     nlp (Language): The pipeline.
     evaluate (Callable): Evaluates it.
     history (List[Dict[str, Any]]): Evaluations to replay; those of a Checkpoint.
+    ranks (Ranks): The processes that train.
     """
 
     def __init__(
@@ -176,8 +199,10 @@ class _Seat:
         nlp: Language,
         evaluate: Callable[[], Tuple[float, Dict[str, Any]]],
         history: List[Dict[str, Any]],
+        ranks: Ranks,
     ) -> None:
         self.nlp = nlp
+        self.ranks = ranks
         self.is_replaying = bool(history)
         self.replayed: Dict[str, Any] = {}
         self._evaluate = evaluate
@@ -187,16 +212,16 @@ class _Seat:
     def pipeline(self) -> List[Tuple[str, Any]]:
         return [] if self.is_replaying else self.nlp.pipeline
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, examples: List[Any], **kwargs: Any) -> None:
         if not self.is_replaying:
-            self.nlp.update(*args, **kwargs)
+            self.nlp.update(self.ranks.share(examples), **kwargs)
 
     def use_params(self, params: Optional[Dict[Any, Any]]) -> Any:
         return self.nlp.use_params(params)
 
     def evaluate(self) -> Tuple[float, Dict[str, Any]]:
         if not self.is_replaying:
-            return self._evaluate()
+            return self.ranks.broadcast(self._evaluate() if self.ranks.is_first else (0.0, {}))
         self.replayed = next(self._history)
         return self.replayed["score"], self.replayed["other_scores"]
 

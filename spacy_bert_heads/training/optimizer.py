@@ -13,10 +13,9 @@ from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
 from ..layers.torch_shim import CRF_ROLE, ENCODER_ROLE, HEAD_ROLE, TorchShim
+from .ranks import Key, Ranks
 
 logger = logging.getLogger("spacy")
-
-Key = Tuple[int, str]
 
 LINEAR, COSINE, CONSTANT = "linear", "cosine", "constant"
 DECAYS = (LINEAR, COSINE, CONSTANT)
@@ -53,6 +52,7 @@ class AdamW(Optimizer):
     Settings: see build_adamw_v1.
 
     step (int): Steps so far.
+    ranks (Optional[Ranks]): The processes that train together. None: there is one.
     """
 
     def __init__(
@@ -93,12 +93,14 @@ class AdamW(Optimizer):
         self.freeze_embeddings = freeze_embeddings
         self.freeze_layers = freeze_layers
         self.step = 0
+        self.ranks: Optional[Ranks] = None
         self._torch: Optional[torch.optim.AdamW] = None
         self._groups: Dict[Place, Dict[str, Any]] = {}
         self._places: Dict[Key, Place] = {}
         self._parameters: Dict[Key, torch.nn.Parameter] = {}
-        # Gradients to step with, the shims they are from, and by how many batches they were added up
-        self._pending: Dict[Key, torch.Tensor] = {}
+        # Gradients to step with (None: another process may have one), the shims they are from, and by how many batches
+        # they were added up
+        self._pending: Dict[Key, Optional[torch.Tensor]] = {}
         self._shims: List[TorchShim] = []
         self._n_batches = 1
         # State of parameters that were not seen again since it was loaded
@@ -143,7 +145,7 @@ class AdamW(Optimizer):
         self._set_frozen(shim, parameters, frozen, top)
         for name, parameter in parameters.items():
             gradient, parameter.grad = parameter.grad, None
-            if gradient is None or name in frozen:
+            if name in frozen or (gradient is None and not self._is_shared):
                 continue
             key = (shim.id, name)
             if self._parameters.get(key) is not parameter:
@@ -169,18 +171,22 @@ class AdamW(Optimizer):
             shim.stepped_by = None
         pending, self._pending = self._pending, {}
         n_batches, self._n_batches = self._n_batches, 1
-        if not pending:
+        if self.ranks is not None and self._is_shared:
+            gradients, n_batches = self.ranks.add_up(pending, self._parameters, n_batches)
+        else:
+            gradients = cast(Dict[Key, torch.Tensor], pending)
+        if not gradients:
             return
         factor = self.factor(self.step)
         self.step += 1
-        parameters = [self._parameters[key] for key in pending]
-        for parameter, gradient in zip(parameters, pending.values()):
+        parameters = [self._parameters[key] for key in gradients]
+        for parameter, gradient in zip(parameters, gradients.values()):
             parameter.grad = gradient if n_batches == 1 else gradient.div_(n_batches)
         if not self.grad_clip or self._clip(parameters):
             for place, group in self._groups.items():
                 group["lr"] = self._rate(place) * factor
             cast(torch.optim.AdamW, self._torch).step()
-            self._update_averages(pending)
+            self._update_averages(gradients)
         for parameter in parameters:
             parameter.grad = None
 
@@ -213,6 +219,11 @@ class AdamW(Optimizer):
                 self.nr_update[key] = n_steps
         for key in [key for key in self._parameters if key in self._loaded]:
             self._load_parameter(key)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether other processes train with this one."""
+        return self.ranks is not None and self.ranks.size > 1
 
     def _is_frozen(self, height: int) -> bool:
         return height <= self.freeze_layers if height > 0 else self.freeze_embeddings

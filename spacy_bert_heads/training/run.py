@@ -14,29 +14,68 @@ from thinc.api import Config
 from wasabi import msg
 
 from ..errors import BertHeadsError
-from .checkpoint import PIPELINE, Checkpoint, find_checkpoints, load_checkpoint
+from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
 from .curve import draw_curve
 from .loop import RESULT, recover_models, train
+from .ranks import Ranks
 
 CURVE = "training.png"
+# Of a folder that holds another training
+NOT_RESUMABLE = ("H181", "H182", "H183", "H186")
 
 
 def run(
-    config_path: Path, output: Path, *, overrides: Dict[str, Any], use_gpu: int, resume: bool, verbose: bool
+    config_path: Path,
+    output: Path,
+    *,
+    overrides: Dict[str, Any],
+    use_gpu: int,
+    resume: bool,
+    or_restart: bool = False,
+    verbose: bool,
 ) -> str:
-    """Train, or go on training, as a config says.
+    """Train, or go on training, as a config says. Started by torchrun, in several processes; see Ranks.
 
     config_path (Path): The training config.
     output (Path): Folder for everything that comes out.
     overrides (Dict[str, Any]): Settings by their names with dots.
     use_gpu (int): Number of the GPU, -1 for none.
     resume (bool): Go on if there is a checkpoint in the folder; do nothing if the training has ended.
+    or_restart (bool): If the training has ended, or is of another config or corpus, begin anew instead.
     verbose (bool): Log more.
     RETURNS (str): What was done.
     RAISES (BertHeadsError): H101 if there is no config; H180 if there is a checkpoint and `resume` is False; H181 if
-        the folder's training is of another config; H182 if it is of another corpus; H183 if it cannot be read.
+        the folder's training is of another config; H182 if it is of another corpus; H183 if it cannot be read;
+        H184, H185 for what several processes cannot train; H186 if there were another number of them.
     """
+    ranks = Ranks()
+    if resume and or_restart and find_checkpoints(output):
+        try:
+            return _run(config_path, output, overrides, use_gpu, resume=True, verbose=verbose, ranks=ranks)
+        except BertHeadsError as error:
+            if error.code not in NOT_RESUMABLE:
+                raise
+            msg.warn(f"Beginning anew. {error}")
+        ranks.gather(None)  # all have seen it
+        if ranks.is_first:
+            clean_up(output)
+        ranks.gather(None)
+    resume = resume and not or_restart
+    return _run(config_path, output, overrides, use_gpu, resume=resume, verbose=verbose, ranks=ranks)
+
+
+def _run(
+    config_path: Path,
+    output: Path,
+    overrides: Dict[str, Any],
+    use_gpu: int,
+    *,
+    resume: bool,
+    verbose: bool,
+    ranks: Ranks,
+) -> str:
+    """See run."""
     if not config_path.is_file():
         raise BertHeadsError("H101", path=config_path)
     if verbose:
@@ -55,23 +94,31 @@ def run(
     if checkpoints:
         resumed = load_checkpoint(checkpoints[-1])
         _check_config(config, resumed.config, checkpoints[-1])
-        recover_models(output)
+        if len(resumed.random) != ranks.size:
+            raise BertHeadsError("H186", path=checkpoints[-1], found=len(resumed.random), expected=ranks.size)
+        if ranks.is_first:
+            recover_models(output)
         nlp = load_model(checkpoints[-1] / PIPELINE)
-        msg.info(f"Going on after step {resumed.step}")
+        if ranks.is_first:
+            msg.info(f"Going on after step {resumed.step}")
     else:
         output.mkdir(parents=True, exist_ok=True)
         with show_validation_error(config_path, hint_fill=False):
             nlp = init_nlp(config, use_gpu=use_gpu)
-    msg.info(f"Pipeline: {nlp.pipe_names}")
+    if ranks.is_first:
+        msg.info(f"Pipeline: {nlp.pipe_names}")
     rows = train(
         nlp,
         output,
         config=config.to_str(interpolate=False),
         resumed=resumed,
+        ranks=ranks,
         use_gpu=use_gpu,
         stdout=sys.stdout,
         stderr=sys.stderr,
     )
+    if not ranks.is_first:
+        return f"Process {ranks.rank} has ended"
     try:
         draw_curve(rows, head_names(nlp), score_names(nlp), output / CURVE)
     except BertHeadsError as error:

@@ -56,8 +56,11 @@ def pairs(named: Dict[str, Any], sent: passes.Rows, rectangle: Any) -> Any:
                 yield output, padded
 
 
-def test_rectangles_without_a_graph_give_the_gradient_of_those_with_one_under_dropout(bert_folder: str) -> None:
-    nlp = make_nlp(encoder=make_config(bert_folder, transformer_config=DROPOUT, hidden_states=True), heads=[])
+@pytest.mark.parametrize("settings", [{"transformer_config": DROPOUT}, {"word_dropout": 0.4}])
+def test_rectangles_without_a_graph_give_the_gradient_of_those_with_one_under_dropout(
+    bert_folder: str, settings: Dict[str, Any]
+) -> None:
+    nlp = make_nlp(encoder=make_config(bert_folder, hidden_states=True, **settings), heads=[])
     shim, batch = make_batch(nlp, [*make_texts(9), "order cancel " * 40])
     rectangles = batch.rectangles(96, passes.RECTANGLE_COST["cpu"])
     assert len(rectangles) > 3

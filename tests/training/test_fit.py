@@ -73,6 +73,17 @@ def test_another_kind_of_encoder_brings_its_learning_rates(tmp_path: Path, befor
     load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
 
 
+def test_heads_hear_on_what_they_heard_of_another_encoder(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    (tmp_path / "config.cfg").write_text(render_config("en", ["ner"], SCRATCH))
+    fit(tmp_path, encoder=DEMO_ENCODER)
+    fitted = read(tmp_path)
+    assert fitted["components"]["transformer"]["model"]["hidden_states"]
+    assert fitted["components"]["bert_ner"]["model"]["tok2vec"]["layer_mix"]
+    assert fitted["training"]["dropout"] == 0.1  # what suits an encoder that knows nothing is too much for this one
+    load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
+
+
 def test_another_pretrained_encoder_is_only_named(tmp_path: Path) -> None:
     make_files(tmp_path)
     text = (tmp_path / "config.cfg").read_text().replace("overlap = 64", "overlap = 32")

@@ -66,8 +66,9 @@ def make_config_file(folder: Path, **training: Any) -> Path:
     return folder / "config.cfg"
 
 
-def train(config: Path, output: Path, *, resume: bool = False, **overrides: Any) -> str:
-    return run(config, output, overrides=overrides, use_gpu=-1, resume=resume, verbose=False)
+def train(config: Path, output: Path, *, resume: bool = False, or_restart: bool = False, **overrides: Any) -> str:
+    settings: Dict[str, Any] = {"use_gpu": -1, "resume": resume, "or_restart": or_restart, "verbose": False}
+    return run(config, output, overrides=overrides, **settings)
 
 
 def read_rows(output: Path) -> List[Dict[str, Any]]:
@@ -235,6 +236,46 @@ def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         train(config, output, resume=True, **{"training.dropout": 0.5})
     train(config, output)
     assert (output / "model-last" / "meta.json").stat().st_mtime_ns > last
+
+
+def test_a_projects_training_goes_on_or_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is run because something changed must not be skipped, and must not be refused."""
+    config, output = make_config_file(tmp_path, max_epochs=2), tmp_path / "out"
+    resumed: List[Optional[int]] = []
+    begin = loop.train
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        resumed.append(kwargs["resumed"] and kwargs["resumed"].step)
+        return begin(*args, **kwargs)
+
+    monkeypatch.setattr("spacy_bert_heads.training.run.train", note)
+
+    def run_once(kill: bool = False, **settings: Any) -> None:
+        with monkeypatch.context() as patch:
+            if kill:
+                kill_at(patch, "step", 5)
+            try:
+                train(config, output, resume=True, or_restart=True, **settings)
+            except Killed:
+                assert kill and find_checkpoints(output)
+            else:
+                assert not kill and (output / "training.json").exists()
+
+    run_once()
+    run_once()
+    run_once(kill=True)
+    run_once()
+    assert resumed == [None, None, None, 3]
+    run_once(kill=True)
+    run_once(**{"training.dropout": 0.5})
+    assert resumed[4:] == [None, None]
+    run_once(kill=True)
+    make_corpus(tmp_path / "corpus.spacy", 5)
+    run_once()
+    assert resumed[6:] == [None, 3, None]
+    monkeypatch.setattr("spacy_bert_heads.training.run.train", begin)
+    train(config, tmp_path / "unbroken")
+    assert_same_training(tmp_path / "unbroken", output)
 
 
 def test_the_command_takes_the_options_of_spacy_train(tmp_path: Path) -> None:
