@@ -232,7 +232,7 @@ def write_project(
         config: render_config(lang, heads, encoder, path=config),
         "assets/annotations.jsonl": _read_template(sample),
         "README.md": readme,
-        ".gitignore": "project.lock\ncorpus/\ntraining/\nmetrics/\npackages/\n",
+        ".gitignore": "project.lock\ncorpus/\ntraining/\nmetrics/\npackages/\nloop/\n",
     }
     write_files({directory / name: content.encode("utf8") for name, content in contents.items()})
     return [directory / name for name in contents]
