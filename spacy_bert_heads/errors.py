@@ -1,6 +1,7 @@
 """Every message a user can meet, numbered so that it can be searched for.
 
 H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels and annotations. H4xx: missing extras.
+H5xx: the annotation loop.
 """
 
 from pathlib import Path
@@ -203,6 +204,47 @@ MESSAGES: Dict[str, str] = {
     "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",
     "H407": "reading Hugging Face datasets needs the package 'datasets'. Install it: pip install 'spacy-bert-heads[datasets]'.",
     "H410": "the package '{found}' is not installed. Install it: pip install 'spacy-bert-heads[{extra}]'.",
+    # H500 to H519 which texts to annotate next
+    "H500": "strategy '{found}' is unknown. Use one of: {expected}.",
+    "H501": "the strategy '{found}' needs {expected}, which the pipeline has not. Use another strategy.",
+    "H502": "no head that is asked about says how sure it is (bert_ner and text heads do). Use the strategy random.",
+    "H503": "texts can be told apart only by an encoder that the heads share, and the pipeline has none. Leave --diverse out.",
+    "H504": "{name} is {found}, expected {expected}.",
+    "H505": "there is no text to ask about. {found}.",
+    "H506": "the pipeline cannot say how sure it is (not a number) of the text {found!r}. Look whether its training diverged.",
+    # H520 to H539 merging answers, and rounds of the loop
+    "H520": "the last line is cut off: {found}. The file is still being written, or was copied in part. Merge again "
+    "when it is complete; or pass --skip-bad to take the complete lines now.",
+    "H521": "there is nothing to begin with. Give --base, annotated texts to train on, or --model, a trained pipeline.",
+    "H522": "all answers about entities so far are rejections ({found} of them), and nothing else is there to train on. "
+    "From that alone a pipeline learns to find nothing at all. Give --base, the texts that it was trained on, or accept "
+    "what is right as well.",
+    # H540 to H559 Label Studio
+    "H540": "the labelling interface of the project cannot be read: {found}. Mend it under Settings, Labeling Interface.",
+    "H541": "expected the address of a Label Studio server such as http://127.0.0.1:8080, found {found}.",
+    "H542": "expected a token of Label Studio, found {found}. Copy a personal access token or a legacy one from your account page there, into the environment variable LABEL_STUDIO_API_KEY or a file for --token-file.",
+    "H543": "cannot reach Label Studio at {url}: {found}. Start it, or correct the address. Nothing is lost: run the command again.",
+    "H544": "Label Studio at {url} did not answer within {seconds:g} seconds. Run the command again later: tasks that are there already are not sent twice.",
+    "H545": "Label Studio at {url} does not take the token: {found}. Copy it anew from your account page; legacy tokens must be allowed under Organization, API Tokens Settings.",
+    "H546": "Label Studio at {url} forbids this: {found}. Ask somebody who may change the project for a token.",
+    "H547": "expected an answer of Label Studio, found {found}. Check the address, and the server's own log; this was tried with version {tested}. Tasks that are there already are not sent twice.",
+    "H548": "expected one project of Label Studio, found {found}. Name it by the number in its address, /projects/NUMBER.",
+    "H549": "expected a project title of {least} to {most} characters, found {found}.",
+    "H550": "the {asker} has no {kind} {found}, only: {expected}. Name the pipeline that made the suggestions, and a project that asks for its labels (Settings, Labeling Interface, in Label Studio).",
+    "H551": "expected {expected}, found {found}.",
+    "H552": "expected tasks that nobody has answered, found the answer {found}. Push the file that suggest wrote; answers are for merge.",
+    "H553": "nobody has annotated a task of the project {found!r} yet.",
+    "H554": "expected a model version of at least one character and no comma, found {found!r}.",
+    "H555": "cannot listen on {host}, port {port}: {found}. Choose another one with --port.",
+    "H556": "anybody could ask and answer at {found}, which is not an address of this machine alone. Give a password with SPACY_BERT_HEADS_TOKEN or --token-file, or use --host 127.0.0.1.",
+    "H557": "expected a pipeline with an entity recognizer or a text classifier, found: {found}.",
+    "H558": "Label Studio cannot ask for yes or no about one suggestion, as the view {found} does. Make the tasks with suggest --view blocks, ner_manual or choice.",
+    "H559": "expected tasks, one on each line, found none. Write them with suggest.",
+    # H560 to H579 tasks
+    "H560": "the pipeline has no entity recognizer or text classifier called {found!r}, only: {expected}. Name one of these.",
+    "H561": "unknown view {found}, expected one of: {expected}.",
+    "H562": "the view '{view}' needs a component of one of the kinds {expected}; the pipeline has: {found}. Choose another view or another pipeline.",
+    "H563": "the labels {found} are not among those that the pipeline knows: {expected}. Train it on examples of new labels first.",
 }
 
 

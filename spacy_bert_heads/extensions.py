@@ -1,4 +1,4 @@
-"""`span._.confidence` and `doc._.ents_confidence`, registered when this module is imported.
+"""`span._.confidence`, `doc._.ents_confidence` and `doc._.ents_uncertainty`, registered when this module is imported.
 
 Whatever makes a pipeline imports it, through our entry points; so does unpickling a Doc that holds a confidence.
 A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple, Optional
 
 from spacy.tokens import Doc, Span
 
-NAME, ENTS_NAME = "confidence", "ents_confidence"
+NAME, ENTS_NAME, UNCERTAINTY_NAME = "confidence", "ents_confidence", "ents_uncertainty"
 
 
 class Confidence(NamedTuple):
@@ -69,3 +69,6 @@ if not Span.has_extension(NAME):
     Span.set_extension(NAME, getter=get_confidence, setter=set_confidence)
 if not Doc.has_extension(ENTS_NAME):
     Doc.set_extension(ENTS_NAME, getter=get_ents_confidence)
+if not Doc.has_extension(UNCERTAINTY_NAME):
+    # layers.tag_paths.Uncertainty, where bert_ner was asked for it (annotates_uncertainty)
+    Doc.set_extension(UNCERTAINTY_NAME, default=None)

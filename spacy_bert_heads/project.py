@@ -102,6 +102,7 @@ class Track:
     texts (Tuple[str, ...]): What the finished package is tried on.
     constraints (Optional[str]): Versions that pip keeps to when the package is tried.
     debug_data (bool): Whether to run `spacy debug data` too, which fails on fewer than 100 training texts.
+    has_loop (bool): Whether there is an annotation loop, for which a head must choose among labels.
     """
 
     workflow: str
@@ -117,6 +118,7 @@ class Track:
     suffix: str = ""
     constraints: Optional[str] = None
     debug_data: bool = False
+    has_loop: bool = True
 
 
 def default_encoder(lang: str) -> str:
@@ -248,6 +250,7 @@ def write_project(
         encoder=encoder,
         epochs=encoder_settings(encoder, heads)["epochs"],
         texts=SAMPLE_TEXTS.get(lang, SAMPLE_TEXTS["en"]),
+        has_loop=list(heads) != ["regression"],
     )
     description = (
         f"assets/annotations.jsonl holds a few lines in {'spaCy' if kind == 'numbers' else 'Prodigy'}'s format, "
@@ -262,7 +265,7 @@ def write_project(
         config: render_config(lang, heads, encoder, path=config),
         "assets/annotations.jsonl": _read_template(sample),
         "README.md": readme,
-        ".gitignore": "project.lock\ncorpus/\ntraining/\nmetrics/\npackages/\n",
+        ".gitignore": "project.lock\ncorpus/\ntraining/\nmetrics/\npackages/\nloop/\n",
     }
     write_files({directory / name: content.encode("utf8") for name, content in contents.items()})
     return [directory / name for name in contents]

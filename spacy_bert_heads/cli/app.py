@@ -24,8 +24,14 @@ VERBS: Dict[str, str] = {
     "fit-config": "spacy_bert_heads.cli.fit_config:fit_config_cli",
     "train": "spacy_bert_heads.cli.train:train_cli",
     "vocab": "spacy_bert_heads.cli.vocab:vocab_cli",
+    "suggest": "spacy_bert_heads.cli.suggest:suggest_cli",
+    "merge": "spacy_bert_heads.cli.merge:merge_cli",
+    "loop": "spacy_bert_heads.cli.loop:loop_cli",
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
     "optimize": "spacy_bert_heads.cli.optimize:optimize_cli",
+    "label-studio-push": "spacy_bert_heads.cli.label_studio:label_studio_push_cli",
+    "label-studio-pull": "spacy_bert_heads.cli.label_studio:label_studio_pull_cli",
+    "serve-label-studio": "spacy_bert_heads.cli.serve_label_studio:serve_label_studio_cli",
     "check-package": "spacy_bert_heads.cli.check_package:check_package_cli",
 }
 

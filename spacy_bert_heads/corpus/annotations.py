@@ -28,7 +28,8 @@ class Annotation:
     cats (Dict[str, float]): 1.0 for labels that hold, 0.0 for labels that do not, or numbers to be predicted.
         Absent labels are unknown.
     exclusive (bool): Whether exactly one of the labels in `cats` holds.
-    timestamp (Optional[float]): Unix time of the answer.
+    timestamp (Optional[float]): Unix time of the answer, of the newest one when several were merged.
+    input_hash (Optional[int]): By which the tool knows the text, of a record that says so.
     second_start (Optional[int]): Where the second sentence begins, of a text that is a pair of sentences.
     """
 
@@ -42,6 +43,7 @@ class Annotation:
     cats: Dict[str, float] = field(default_factory=dict)
     exclusive: bool = False
     timestamp: Optional[float] = None
+    input_hash: Optional[int] = None
     second_start: Optional[int] = None
 
     @property
@@ -77,15 +79,21 @@ def merge(versions: Sequence[Annotation], findings: Findings) -> Annotation:
         ents, rejected = _join_verdicts(ordered, findings)
     cats = _join_cats(ordered, findings)
     with_tokens = [version for version in complete[-1:] or ordered if version.tokens is not None]
+    tokens = with_tokens[-1].tokens if with_tokens else None
+    for version in ordered:
+        if tokens is not None and version.tokens not in (None, tokens):
+            findings.note("other_tokens", version.where)
     return replace(
         first,
-        tokens=with_tokens[-1].tokens if with_tokens else None,
+        tokens=tokens,
         ents=ents,
         complete=bool(complete),
         unknown=unknown,
         rejected=rejected,
         cats=cats,
         exclusive=any(version.exclusive and version.cats.keys() == cats.keys() for version in ordered),
+        second_start=next((one.second_start for one in versions if one.second_start is not None), None),
+        timestamp=max((version.timestamp for version in versions if version.timestamp is not None), default=None),
     )
 
 

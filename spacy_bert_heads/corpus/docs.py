@@ -17,8 +17,11 @@ from .findings import Findings
 INCORRECT_SPANS_KEY = "incorrect_spans"
 # What can be done about a span off token borders.
 OFF_TOKENS = ("error", "drop", "expand", "split")
-# Where `doc.user_data` says at which character the second sentence of a pair begins.
+# Where `doc.user_data` says at which character the second sentence of a pair begins; that exactly one category holds;
+# and when the newest answer about the text was given, as Unix time.
 SECOND_START = "second_start"
+EXCLUSIVE = "exclusive"
+TIMESTAMP = "timestamp"
 
 
 def load_tokenizer(lang: str) -> Language:
@@ -85,7 +88,8 @@ def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
     annotation (Annotation): Checked by `check_annotation` before it was merged with others.
     findings (Findings): Takes spans that do not fit the tokens of another record of the same text.
     RETURNS (Doc): With entities, `spans["incorrect_spans"]` if there are any, and categories.
-        The start of a second sentence is under `user_data["second_start"]`.
+        The start of a second sentence, whether exactly one category holds and when that was said are under
+        "second_start", "exclusive" and "timestamp" in `user_data`, if there is such a thing.
     """
     if annotation.tokens is None:
         doc = nlp.make_doc(annotation.text)
@@ -101,6 +105,10 @@ def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
     doc.cats = dict(annotation.cats)
     if annotation.second_start is not None:
         doc.user_data[SECOND_START] = annotation.second_start
+    if annotation.exclusive:
+        doc.user_data[EXCLUSIVE] = True
+    if annotation.timestamp is not None:
+        doc.user_data[TIMESTAMP] = annotation.timestamp
     return doc
 
 

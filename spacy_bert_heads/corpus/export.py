@@ -58,7 +58,7 @@ def export(
         raise BertHeadsError("H331", found=scheme, expected=", ".join(SCHEMES))
     check_writable(output.parent)
     check_not_read(output, [source])
-    nlp = _load(model) if model is not None else None
+    nlp = load_pipeline(model) if model is not None else None
     writer = _make_writer(format, scheme, nlp or load_tokenizer(lang))
     findings = Findings(skip_bad=False)
     docs = _Counted(_read(source, nlp, findings))
@@ -97,7 +97,13 @@ def _make_writer(format: str, scheme: str, nlp: Language) -> Writer:
     return next(writer for writer in writers if writer.name == format)
 
 
-def _load(model: str) -> Language:
+def load_pipeline(model: str) -> Language:
+    """Load a trained pipeline.
+
+    model (str): Its folder, or the name of its package.
+    RETURNS (Language): The pipeline.
+    RAISES (BertHeadsError): H227 if it cannot be loaded.
+    """
     try:
         return spacy.load(model)
     except (OSError, ValueError, ImportError) as error:
@@ -151,9 +157,14 @@ def _promised(nlp: Language) -> Contents:
         has_ents="doc.ents" in assigns,
         has_cats="doc.cats" in assigns,
         scores=frozenset(scores),
-        model=f"{nlp.meta['lang']}_{nlp.meta['name']}-{nlp.meta['version']}",
+        model=model_name(nlp),
         exclusive=tuple(exclusive),
     )
+
+
+def model_name(nlp: Language) -> str:
+    """RETURNS (str): Language, name and version of a pipeline, by which its predictions are known."""
+    return f"{nlp.meta['lang']}_{nlp.meta['name']}-{nlp.meta['version']}"
 
 
 def _look_through(source: Path) -> Contents:

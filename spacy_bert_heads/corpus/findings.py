@@ -45,6 +45,10 @@ KINDS: Dict[str, str] = {
     "tokens_split": "spans off token borders, the tokens split there",
     "merged": "records merged with an earlier record of the same text",
     "some_labels": "records whose 'config' shows only some labels of the file, tokens outside their entities unknown",
+    "unanswered": "tasks that nobody has answered yet, left out",
+    "edited_text": "records whose '_input_hash' is not that of their text, which was edited or hashed otherwise; they "
+    "count for the text that they have",
+    "other_tokens": "records with other tokens than those kept for their text, spans placed by their characters",
     "entity_conflict": "complete annotations that differ from another of the same text, the newest kept (the last in "
     "the file where one has no time)",
     "binary_conflict": "spans both accepted and rejected, the newest answer kept (the last in the file where one "
@@ -68,6 +72,7 @@ KINDS: Dict[str, str] = {
     "lost_implied": "rejected spans of texts whose entities are all known, left out: no entity is there anyway",
     "lost_cats": "categories, which the format cannot hold, left out",
     "lost_scores": "category values other than 0 and 1, which the format cannot hold, left out",
+    "lost_confidence": "predictions whose probability the format cannot hold, left out",
     "lost_negative": "categories that do not hold, which the format cannot say, left out",
     "lost_unknown_cats": "categories of which nothing is known, which the format makes ones that do not hold",
     "lost_pair": "pairs of sentences, written as one text: the format cannot say where the second begins",

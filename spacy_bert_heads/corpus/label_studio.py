@@ -3,11 +3,12 @@
 import math
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..errors import BertHeadsError
 from .annotations import Annotation, CharSpan
 from .findings import Findings, Where
+from .labelling_config import LabellingConfig
 from .labels import MAX_LABELS
 from .lines import head_values, read_json_values
 from .offsets import read_span, show
@@ -43,17 +44,46 @@ class Submitted(NamedTuple):
 
 
 class Questions:
-    """What is asked in a project. An export does not say; all answers of the file together do.
+    """What is asked in a project. An export does not say; all answers of the file together do, if tasks do not carry
+    the labelling interface as what we pull does.
 
     has_spans (bool): Whether spans are marked.
-    classes (Dict[str, Set[str]]): Of each question about the text the labels that were ever chosen.
-    several (Set[str]): Questions that were answered with several labels at once.
+    classes (Dict[str, Set[str]]): Of each question about the text the labels known, those that were ever chosen.
+    several (Set[str]): Questions that can have, or had, several labels as an answer.
+    open (Set[str]): Questions known to be asked of every text, to which no answer means that no label holds.
     """
 
     def __init__(self) -> None:
         self.has_spans = False
         self.classes: Dict[str, Set[str]] = {}
         self.several: Set[str] = set()
+        self.open: Set[str] = set()
+        self._interfaces: Set[str] = set()
+
+    def add_interface(self, xml: str, where: Where) -> None:
+        """Learn from a labelling interface.
+
+        xml (str): As projects have it.
+        where (Where): Place of the task that carries it.
+        RAISES (BertHeadsError): H133 if it has too many labels, H540 if it cannot be read.
+        """
+        if xml in self._interfaces:
+            return
+        self._interfaces.add(xml)
+        for question in LabellingConfig.from_xml(xml).questions:
+            if question.type == "labels":
+                self.has_spans = True
+            else:
+                self._add_classes(question.name, question.labels, where)
+                if not question.exclusive:
+                    self.several.add(question.name)
+                    self.open.add(question.name)
+
+    def _add_classes(self, name: str, labels: Iterable[str], where: Where) -> None:
+        known = self.classes.setdefault(name, set())
+        known.update(labels)
+        if len(known) > MAX_LABELS:
+            raise BertHeadsError("H133", path=where.path, n_labels=MAX_LABELS)
 
     def add(self, submitted: Submitted, where: Where) -> None:
         """Learn from an annotation."""
@@ -62,11 +92,9 @@ class Questions:
                 self.has_spans = True
             elif result.type in CLASS_TYPES and "start" not in result.value:
                 labels = _read_classes(result, where)
-                self.classes.setdefault(result.name, set()).update(labels)
+                self._add_classes(result.name, labels, where)
                 if len(labels) > 1:
                     self.several.add(result.name)
-                if len(self.classes[result.name]) > MAX_LABELS:
-                    raise BertHeadsError("H133", path=where.path, n_labels=MAX_LABELS)
 
 
 class LabelStudioConverter:
@@ -99,6 +127,8 @@ class LabelStudioConverter:
         passed = Findings(skip_bad=True)
         for where, task in read_json_values(path, passed, progress=False):
             try:
+                if isinstance(task, dict) and isinstance(task.get("label_config"), str):
+                    questions.add_interface(task["label_config"], where)
                 for submitted in _read_task(task, where, passed, options):
                     questions.add(submitted, where)
             except BertHeadsError as error:
@@ -215,6 +245,8 @@ def _annotate(
             cats[result.name] = _read_number(result, where)
         else:
             findings.note("unused_results", where, result.type)
+    for name in sorted(questions.open - {result.name for result in submitted.results}):
+        cats = {**dict.fromkeys(sorted(questions.classes[name]), 0.0), **cats}
     return Annotation(
         text,
         where,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import FrozenSet, Optional
 
 from ..errors import BertHeadsError
 from .tag_spans import SCHEME_NAMES
@@ -33,6 +33,10 @@ class ReadOptions:
     header (Optional[bool]): Whether the first line names the columns. None looks at it.
     scheme (str): Tag scheme of a CoNLL file: one of tags.SCHEMES, "iob1", or "auto".
     pair_separator (str): What stands between the two sentences of a pair in the text.
+    only_answered (bool): Whether a Prodigy record without an answer is a task that nobody has answered. Otherwise it
+        counts as accepted.
+    other_labels (FrozenSet[str]): Entity labels there are beside those in the file. A manual Prodigy record that
+        shows only some of all labels says nothing about the tokens outside its entities.
     RAISES (BertHeadsError): H145 for a kind, scheme, delimiter or label separator that no format has.
     """
 
@@ -46,6 +50,8 @@ class ReadOptions:
     header: Optional[bool] = None
     scheme: str = AUTO
     pair_separator: str = " "
+    only_answered: bool = False
+    other_labels: FrozenSet[str] = frozenset()
 
     def __post_init__(self) -> None:
         _check("--kind", self.kind, self.kind in KINDS_OF_LABEL, ", ".join(KINDS_OF_LABEL))

@@ -20,6 +20,8 @@ TEXT_VIEWS = ("classification", "choice")
 BINARY_SPANS_VIEW = "ner"
 # Besides a text, a record has at least one of these.
 MARKS = ("spans", "options", "accept", "answer", "tokens", "_input_hash", "_task_hash")
+# What else Prodigy can show, and then hashes with the text.
+OTHER_INPUTS = ("image", "html", "input")
 # What records of other tools have beside those.
 OTHER_MARKS = ("ents", "entities", "annotations", "cats")
 
@@ -47,27 +49,45 @@ class ProdigyConverter:
 
         path (Path): A JSONL file, plain or gzipped. It is read twice where records name the labels that were shown.
         findings (Findings): Takes bad records, and decisions about good ones.
-        options (ReadOptions): Not needed.
+        options (ReadOptions): Whether to leave out tasks without an answer, and which labels there are elsewhere.
         YIELDS (Annotation): One for each record that says something about its text.
         RAISES (BertHeadsError): For a bad record, unless those are skipped; for a file that cannot be read.
         """
-        labels = _find_labels(path) if b'"labels"' in read_head(path) else frozenset()
+        labels = find_labels(path) | options.other_labels if b'"labels"' in read_head(path) else frozenset()
         for where, record in read_json_objects(path, findings):
+            if options.only_answered and record.get("answer") is None:
+                findings.note("unanswered", where)
+                continue
             try:
                 annotation = read_record(record, where, findings)
             except BertHeadsError as error:
                 findings.bad(error)
                 continue
-            shown = _shown_labels(record)
-            if annotation.complete and shown and labels - shown:
-                findings.note("some_labels", where, f"without {', '.join(sorted(labels - shown))}")
-                annotation = replace(annotation, complete=False, unknown=[])
+            annotation = limit_to_shown(annotation, record, labels, findings)
             if not annotation.is_empty:
                 yield annotation
 
 
-def _find_labels(path: Path) -> FrozenSet[str]:
-    """The labels that any record of a file shows or uses for spans."""
+def limit_to_shown(
+    annotation: Annotation, record: Dict[str, Any], labels: FrozenSet[str], findings: Findings
+) -> Annotation:
+    """Take into account that a manual record whose `config` names only some labels says nothing about the others.
+
+    annotation (Annotation): What the record says.
+    record (Dict[str, Any]): The record.
+    labels (FrozenSet[str]): All entity labels there are.
+    findings (Findings): Takes the decision.
+    RETURNS (Annotation): It, or one that says nothing about the tokens outside its entities.
+    """
+    shown = _shown_labels(record)
+    if not (annotation.complete and shown and labels - shown):
+        return annotation
+    findings.note("some_labels", annotation.where, f"without {', '.join(sorted(labels - shown))}")
+    return replace(annotation, complete=False, unknown=[])
+
+
+def find_labels(path: Path) -> FrozenSet[str]:
+    """RETURNS (FrozenSet[str]): The labels that any record of a file shows or uses for spans."""
     labels: Set[str] = set()
     for _, record in read_json_objects(path, Findings(skip_bad=True), progress=False):
         labels |= _shown_labels(record)
@@ -134,6 +154,7 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
         cats=cats,
         exclusive=asks_choice and bool(cats) and _is_exclusive(record),
         timestamp=_read_timestamp(record),
+        input_hash=_read_input_hash(record),
     )
 
 
@@ -169,6 +190,12 @@ def _read_timestamp(record: Dict[str, Any]) -> Optional[float]:
     if isinstance(time, (int, float)) and not isinstance(time, bool) and math.isfinite(time):
         return float(time)
     return None
+
+
+def _read_input_hash(record: Dict[str, Any]) -> Optional[int]:
+    """The hash of the text. Of records that show something else too, it is over both."""
+    found = record.get("_input_hash")
+    return found if is_index(found) and not any(key in record for key in OTHER_INPUTS) else None
 
 
 def _select_spans(

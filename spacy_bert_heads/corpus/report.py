@@ -64,16 +64,16 @@ class ConvertReport:
         for name, count in self.shards.items():
             path = next(path for path in self.files if path.stem == name)
             lines.append(f"{path} is a folder of {count} files; give the folder, as in --paths.{name} {path}")
-        written = ", ".join(f"{name}.spacy ({self.splits[name].docs} docs)" for name in SPLITS)
+        written = ", ".join(f"{name}.spacy ({counts.docs} docs)" for name, counts in self.splits.items())
         lines.append(f"Wrote {written} in {self.files[0].parent}" if self.files else "Wrote nothing")
         return "\n".join(lines)
 
     def _list_warnings(self) -> List[str]:
         warnings = []
-        empty = [name for name in SPLITS if not self.splits[name].docs]
+        empty = [name for name, counts in self.splits.items() if not counts.docs]
         if empty:
             warnings.append(f"nothing in {' and '.join(empty)}. Give more data or another --split.")
-        filled = [name for name in SPLITS if name not in empty]
+        filled = [name for name in self.splits if name not in empty]
         for kind, attribute in (("entity", "spans"), ("category", "cats")):
             by_split: Dict[str, "Counter[str]"] = {name: getattr(self.splits[name], attribute) for name in filled}
             for name in filled:

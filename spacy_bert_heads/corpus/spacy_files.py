@@ -10,7 +10,7 @@ from spacy.vocab import Vocab
 
 from ..errors import BertHeadsError
 from .annotations import Annotation, CharSpan
-from .docs import INCORRECT_SPANS_KEY, SECOND_START
+from .docs import EXCLUSIVE, INCORRECT_SPANS_KEY, SECOND_START, TIMESTAMP
 from .findings import Findings, Where
 from .lines import head_values, read_head, read_json_lines, read_json_values
 from .offsets import is_index, read_span, show
@@ -194,7 +194,7 @@ def _read_doc(doc: Doc, where: Where, findings: Findings) -> Iterator[Annotation
     # What a token says: 0 nothing, 2 that it is outside.
     marks = [token.ent_iob for token in doc]
     complete = 2 in marks or (bool(marks) and 0 not in marks)
-    second_start = doc.user_data.get(SECOND_START)
+    second_start, timestamp = doc.user_data.get(SECOND_START), doc.user_data.get(TIMESTAMP)
     annotation = Annotation(
         doc.text,
         where,
@@ -206,6 +206,8 @@ def _read_doc(doc: Doc, where: Where, findings: Findings) -> Iterator[Annotation
             CharSpan(span.start_char, span.end_char, span.label_) for span in doc.spans.get(INCORRECT_SPANS_KEY, ())
         ],
         cats=dict(doc.cats),
+        exclusive=bool(doc.cats) and doc.user_data.get(EXCLUSIVE) is True,
+        timestamp=timestamp if isinstance(timestamp, float) else None,
         second_start=second_start if isinstance(second_start, int) else None,
     )
     if annotation.is_empty:

@@ -44,20 +44,14 @@ class StoredText(NamedTuple):
 
 
 class TextStore:
-    """A temporary database of annotations.
-
-    It has no name in the file system, so that the system removes it however the process ends. SQLite puts it where
-    the environment variable SQLITE_TMPDIR or TMPDIR says, else into /var/tmp.
+    """A temporary database of annotations; see open_nameless.
 
     n_roles (int): Annotations are kept apart by role, a number below this.
     """
 
     def __init__(self, n_roles: int = 1) -> None:
         self.n_roles = n_roles
-        # Streams of examples may be read from another thread than the one that filled the store.
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for setting in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE", f"cache_size = -{CACHE_KB}"):
-            self._db.execute(f"PRAGMA {setting}")
+        self._db = open_nameless()
         self._db.execute(TABLE)
         self._waiting: List[Tuple[int, int, int, bytes]] = []
         self._paths: Dict[Path, int] = {}
@@ -83,7 +77,7 @@ class TextStore:
         RAISES (BertHeadsError): H160 if the disk is full.
         """
         self._order()
-        with _disk_errors():
+        with disk_errors():
             for _, rows in groupby(self._db.execute(READ, (role,)), key=lambda row: row[0]):
                 found = [(key, self._unpack(body)) for _, key, body in rows]
                 elsewhere = self._find_key(found[0][0], role) if role else None
@@ -111,12 +105,12 @@ class TextStore:
     def _order(self) -> None:
         if not self._is_ordered:
             self._flush()
-            with _disk_errors():
+            with disk_errors():
                 self._db.executescript(TURNS)
             self._is_ordered = True
 
     def _flush(self) -> None:
-        with _disk_errors():
+        with disk_errors():
             self._db.execute("BEGIN")
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", self._waiting)
             self._db.execute("COMMIT")
@@ -135,6 +129,21 @@ class TextStore:
         return Annotation(**values)
 
 
+def open_nameless() -> sqlite3.Connection:
+    """Make a temporary database.
+
+    It has no name in the file system, so that the system removes it however the process ends. SQLite puts it where
+    the environment variable SQLITE_TMPDIR or TMPDIR says, else into /var/tmp.
+
+    RETURNS (sqlite3.Connection): Without transactions but those that are begun.
+    """
+    # What is stored may be read from another thread than the one that stored it.
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    for setting in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE", f"cache_size = -{CACHE_KB}"):
+        database.execute(f"PRAGMA {setting}")
+    return database
+
+
 def hash_text(text: str) -> int:
     """RETURNS (int): 64 bits that stand for a text, the same on every machine."""
     digest = blake2b(text.encode("utf8", "surrogatepass"), digest_size=8).digest()
@@ -142,7 +151,8 @@ def hash_text(text: str) -> int:
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
+    """RAISES (BertHeadsError): H160 in place of SQLite's own error, which is about a full disk."""
     try:
         yield
     except sqlite3.Error as error:

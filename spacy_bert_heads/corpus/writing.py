@@ -59,7 +59,7 @@ class Staging:
         """
         try:
             self._make_folder(path.parent)
-            _clean_up(path.parent)
+            clean_up(path.parent)
             if path.is_dir() and not is_shards(path):
                 raise BertHeadsError("H123", path=path, found="there is a folder of this name")
         except OSError as error:
@@ -216,8 +216,11 @@ def _temporary_name(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
 
 
-def _clean_up(folder: Path) -> None:
-    """Remove what killed processes left. Windows cannot be asked whether a process lives, so there it stays."""
+def clean_up(folder: Path) -> None:
+    """Remove what killed processes left, and put back what one was about to replace.
+
+    folder (Path): In which they wrote. Windows cannot be asked whether a process lives, so there it stays as it is.
+    """
     if os.name != "posix":
         return
     for entry in folder.iterdir():

@@ -54,7 +54,7 @@ def optimize(model: str, output: Path, *, backend: str, precision: str) -> Optim
         nlp = spacy.load(model)
     except (OSError, ValueError) as error:
         raise BertHeadsError("H227", found=model, reason=str(error).split("\n")[0]) from error
-    _check_output(nlp.path, output)
+    check_output(nlp.path, output)
     encoders = list(find_encoders(nlp))
     if not encoders:
         raise BertHeadsError("H244")
@@ -139,8 +139,13 @@ def write_pipeline(nlp: Language, output: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_output(source: Any, output: Path) -> None:
-    """Nothing but pipelines is replaced, and not the one that is exported."""
+def check_output(source: Any, output: Path) -> None:
+    """See that nothing but a pipeline is replaced, and not the one that is read.
+
+    source (Any): Path of the one that is read, if it has one.
+    output (Path): Where a pipeline is to be written.
+    RAISES (BertHeadsError): H246 or H247 if that is something else.
+    """
     if source is not None and Path(source).resolve() in (output.resolve(), *output.resolve().parents):
         raise BertHeadsError("H247", path=output)
     is_empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))

@@ -41,10 +41,12 @@ class Uncertainty(NamedTuple):
     """How sure a head is of a Doc.
 
     entropies (numpy.ndarray): Entropy of each token's tag, in nats. Float, (n_tokens,).
+    best_marginals (numpy.ndarray): Probability of each token's most probable tag. Float, (n_tokens,).
     path_log_probability (float): Log-probability of the best path, in nats, at most 0; 0 for a Doc of no tokens.
     """
 
     entropies: numpy.ndarray
+    best_marginals: numpy.ndarray
     path_log_probability: float
 
     @property
@@ -110,16 +112,26 @@ class TagPaths:
                 found[doc] = [Path(tags[row, k, :length], logs[row][k]) for k in range(n) if there[row][k]]
         return found
 
-    def uncertainty(self) -> List[Uncertainty]:
-        """RETURNS (List[Uncertainty]): How sure the head is of each Doc."""
-        found = [Uncertainty(numpy.zeros(0, dtype="float32"), 0.0) for _ in self.lengths]
+    def uncertainty(self, paths: Sequence[TagIds]) -> List[Uncertainty]:
+        """How sure the head is of each Doc.
+
+        paths (Sequence[TagIds]): What `best` gives.
+        RETURNS (List[Uncertainty]): One for each Doc.
+        """
+        nothing = numpy.zeros(0, dtype="float32")
+        found = [Uncertainty(nothing, nothing, 0.0) for _ in self.lengths]
         if self.used:
             crf = self._crf()
-            entropies = token_entropy(crf.marginals(self.scores, self.mask)).cpu().numpy()
-            paths, _ = crf.viterbi(self.scores, self.mask)
-            logs = crf.path_log_probability(self.scores, paths, self.mask).tolist()
+            marginals = crf.marginals(self.scores, self.mask)
+            entropies, best = token_entropy(marginals).cpu().numpy(), marginals.amax(2).cpu().numpy()
+            tags = torch.zeros(self.mask.shape, dtype=torch.long)
             for row, doc in enumerate(self.used):
-                found[doc] = Uncertainty(entropies[row, : self.lengths[doc]], logs[row])
+                tags[row, : self.lengths[doc]] = torch.from_numpy(paths[doc])
+            logs = crf.path_log_probability(self.scores, tags.to(self.mask.device), self.mask).tolist()
+            for row, doc in enumerate(self.used):
+                length = self.lengths[doc]
+                # Copies: parts of the batch's arrays would keep all of it in memory
+                found[doc] = Uncertainty(entropies[row, :length].copy(), best[row, :length].copy(), logs[row])
         return found
 
     def span_log_probabilities(self, spans: Sequence[Tuple[int, NumberedSpan]]) -> numpy.ndarray:

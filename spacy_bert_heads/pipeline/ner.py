@@ -42,10 +42,12 @@ class Prediction(NamedTuple):
 
     tags (TagIds): The best path. Int, (n_tokens,).
     ents (List[Tuple[EntitySpan, float]]): Its entities and their probabilities.
+    uncertainty (Optional[Uncertainty]): How sure the head is, where it was asked to say so.
     """
 
     tags: TagIds
     ents: List[Tuple[EntitySpan, float]]
+    uncertainty: Optional[Uncertainty] = None
 
 
 class RankedEntities(NamedTuple):
@@ -82,6 +84,9 @@ class BertEntityRecognizer(TrainablePipe):
 
     # The encoder asks who will call release_outputs
     releases_outputs = True
+    # Whether each prediction also leaves `doc._.ents_uncertainty`. It is no setting, but for those who ask: it takes
+    # a second pass over the tag scores, none over the Doc.
+    annotates_uncertainty = False
 
     def __init__(
         self,
@@ -205,7 +210,11 @@ class BertEntityRecognizer(TrainablePipe):
         paths = scored.best()
         ents = [self._read_entities(doc, tags) for doc, tags in zip(docs, paths)]
         probabilities = iter(self._probabilities(scored, docs, ents))
-        return [Prediction(tags, [(ent, next(probabilities)) for ent in found]) for tags, found in zip(paths, ents)]
+        uncertainty = scored.uncertainty(paths) if self.annotates_uncertainty else [None] * len(docs)
+        return [
+            Prediction(tags, [(ent, next(probabilities)) for ent in found], unsure)
+            for tags, found, unsure in zip(paths, ents, uncertainty)
+        ]
 
     def set_annotations(self, docs: Iterable[Doc], scores: List[Prediction]) -> None:
         """Write the entities and their confidence.
@@ -226,6 +235,8 @@ class BertEntityRecognizer(TrainablePipe):
             forget_confidence(doc, keep=preset)
             for ent, probability in zip(ents, confidence):
                 set_confidence(ent, probability)
+            if prediction.uncertainty is not None:
+                doc._.ents_uncertainty = prediction.uncertainty
         release_outputs(self.model, docs)
 
     def nbest(self, docs: Iterable[Doc], n: int, *, keep_preset: bool = False) -> List[List[RankedEntities]]:
@@ -253,10 +264,13 @@ class BertEntityRecognizer(TrainablePipe):
 
         docs (Iterable[Doc]): Docs that the encoder has read.
         keep_preset (bool): Take entities on the Docs as given.
-        RETURNS (List[Uncertainty]): Entropy of each token's tag and log-probability of the best path, in nats.
+        RETURNS (List[Uncertainty]): One for each Doc.
         """
         docs = list(docs)
-        return self._score(docs, keep_preset).uncertainty() if docs else []
+        if not docs:
+            return []
+        scored = self._score(docs, keep_preset)
+        return scored.uncertainty(scored.best())
 
     def update(
         self,

@@ -16,11 +16,13 @@ from spacy_bert_heads.corpus.annotations import merge
 from spacy_bert_heads.corpus.docs import INCORRECT_SPANS_KEY, build_doc, check_annotation
 from spacy_bert_heads.corpus.export import FORMATS, export
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.formats import CONVERTERS, ReadOptions
+from spacy_bert_heads.corpus.formats import CONVERTERS, ReadOptions, find_converter
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.extensions import set_confidence
 from spacy_bert_heads.tags import SCHEMES
 
-from .helpers import ALL_TRAIN, get_iob, get_spans, load_docs, run
+from ..making import make_nlp
+from .helpers import ALL_TRAIN, get_iob, get_spans, load_docs, run, write_jsonl
 
 NLP = spacy.blank("xx")
 WORDS = ["Apple", "in", "Paris", ".", "New York", "中国", "👍", "é", "B-ORG", "x<y>&", '"', "it's"]
@@ -259,7 +261,8 @@ def test_predicted_categories_are_written(tmp_path: Path, format: str):
     if format == "prodigy":
         assert "answer" not in record and "spans" not in record
         assert record["accept"] == ["POS", "LONG"]
-        assert {option["id"] for option in record["options"]} == {"POS", "LONG", "NEG"}
+        shown = {option["id"]: option["meta"] for option in record["options"]}
+        assert shown == {"POS": "0.70", "LONG": "0.50", "NEG": "0.20"}
     elif format == "doccano":
         assert record == {"text": "Apple opened.", "label": ["POS", "LONG"]}
     else:
@@ -267,6 +270,53 @@ def test_predicted_categories_are_written(tmp_path: Path, format: str):
         (result,) = prediction["result"]
         assert result["value"] == {"choices": ["POS", "LONG"]}
         assert prediction["score"] == result["score"] == 0.5
+
+
+@pytest.mark.parametrize("heads", [["bert_ner"], ["bert_textcat"], ["bert_textcat_multilabel", "bert_ner"]])
+def test_doccano_takes_the_predictions_of_the_heads_and_gives_them_back(tmp_path: Path, bert_folder: str, heads):
+    """One head makes a project of one kind, both one for intents and slots."""
+    nlp = make_nlp(bert_folder, heads)
+    nlp.to_disk(tmp_path / "model")
+    texts = tmp_path / "in.txt"
+    texts.write_text("Anna wants a refund 😀 now\ntrack Smith in 北京\nwhere is New York?\n", encoding="utf8")
+    _, findings = export(texts, tmp_path / "out.jsonl", format="doccano", model=str(tmp_path / "model"))
+    docs = list(nlp.pipe(texts.read_text(encoding="utf8").splitlines()))
+    n_ents = sum(len(doc.ents) for doc in docs)
+    assert ("bert_ner" in heads) == (n_ents > 0)
+    assert findings.counts["lost_confidence"] == n_ents + sum(len(doc.cats) for doc in docs)
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf8").splitlines()]
+    assert {tuple(record)[1:] for record in records} == {("entities", "cats") if len(heads) > 1 else ("label",)}
+    # As doccano gives them out again
+    for number, record in enumerate(records):
+        record.update(id=number, Comments=[])
+        if "cats" in record:
+            record["cats"] = sorted(record["cats"])
+    path = write_jsonl(tmp_path / "back.jsonl", *records)
+    assert find_converter(path, "auto").name == "doccano"
+    back = {found.text: found for found in CONVERTERS["doccano"].read(path, Findings(skip_bad=False), ReadOptions())}
+    held = {label for record in records for label in record.get("cats", record["label"] if n_ents == 0 else [])}
+    for doc in docs:
+        # Without an entity or a label, a record says nothing, if the file has no others of the kind
+        if doc.text in back:
+            found = back[doc.text]
+            assert [tuple(span) for span in found.ents] == get_spans(doc.ents)
+            assert found.complete == ("bert_ner" in heads)
+            best = max(doc.cats, key=doc.cats.get) if heads == ["bert_textcat"] else None
+            chosen = {label for label, value in doc.cats.items() if (label == best if best else value >= 0.5)}
+            assert found.cats == ({label: float(label in chosen) for label in held} if chosen else {})
+    assert len(back) == len(docs) or not n_ents
+
+
+def test_confidence_is_said_to_be_lost_in_columns(tmp_path: Path):
+    doc = NLP.make_doc("Apple in Paris")
+    doc.set_ents([Span(doc, 0, 1, "ORG"), Span(doc, 2, 3, "GPE")], default="outside")
+    set_confidence(doc.ents[0], 0.5)
+    source = write_docs(tmp_path / "in.spacy", doc)
+    counts = {format: export(source, tmp_path / "out", format=format)[1].counts for format in FORMATS}
+    assert {format: found["lost_confidence"] for format, found in counts.items() if found["lost_confidence"]} == {
+        "conll": 1,
+        "doccano": 1,
+    }
 
 
 def test_predictions_keep_the_tokens_of_a_corpus_and_not_its_annotation(tmp_path: Path, model: str):

@@ -314,8 +314,13 @@ def test_uncertainty_is_that_of_all_paths(bert_folder: str, decoder: Dict[str, A
     nlp = make_unsure(bert_folder, **decoder)
     ner: Any = nlp.get_pipe("bert_ner")
     docs = list(nlp.pipe(["new york 42", "", "anna"]))
-    for doc, (entropies, log_probability), found in zip(docs, ner.uncertainty(docs), ner.uncertainty(docs)):
-        assert entropies.shape == (len(doc),)
+    ner.annotates_uncertainty = True
+    annotated = list(nlp.pipe([doc.text for doc in docs]))
+    for doc, other, found in zip(docs, annotated, ner.uncertainty(docs)):
+        entropies, best_marginals, log_probability = found
+        assert all(numpy.array_equal(a, b) for a, b in zip(found, other._.ents_uncertainty))
+        assert doc._.ents_uncertainty is None
+        assert entropies.shape == best_marginals.shape == (len(doc),)
         if not len(doc):
             assert (log_probability, found.mean_log_probability) == (0.0, 0.0)
             continue
@@ -328,6 +333,7 @@ def test_uncertainty_is_that_of_all_paths(bert_folder: str, decoder: Dict[str, A
                 shares[path[t]] += p
             expected = -sum(share * math.log(share) for share in shares if share > 0)
             assert entropies[t] == pytest.approx(expected, abs=1e-5)
+            assert best_marginals[t] == pytest.approx(shares.max(), abs=1e-5)
     assert ner.uncertainty([]) == []
 
 

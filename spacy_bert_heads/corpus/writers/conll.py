@@ -47,6 +47,9 @@ class ConllWriter:
                 findings.note("lost_rejected", exported.where, count=len(exported.rejected))
             if doc.cats:
                 findings.note("lost_cats", exported.where, count=len(doc.cats))
+            n_scored = sum(confidence is not None for confidence in exported.confidences())
+            if n_scored:
+                findings.note("lost_confidence", exported.where, count=n_scored)
             tags = self._tags(exported)
             for token, word in zip(kept, words):
                 yield f"{word}\t{tags[token.i]}\n"

@@ -33,6 +33,8 @@ class DoccanoWriter:
             choices, scores = exported.choices(), exported.scores()
             if scores:
                 findings.note("lost_scores", exported.where, ", ".join(sorted(scores)), count=len(scores))
+            if exported.n_probabilities():
+                findings.note("lost_confidence", exported.where, count=exported.n_probabilities())
             inferred.add(exported, choices, findings)
             yield srsly.json_dumps(_record(exported, choices)) + "\n"
         inferred.note(findings)

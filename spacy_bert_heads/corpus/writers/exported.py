@@ -105,6 +105,11 @@ class Exported:
         """RETURNS (List[Optional[float]]): Probability of each entity, where the pipeline says it."""
         return [get_confidence(ent) for ent in self.doc.ents]
 
+    def n_probabilities(self) -> int:
+        """RETURNS (int): Of how many entities and categories the pipeline says how probable they are."""
+        n_ents = sum(confidence is not None for confidence in self.confidences())
+        return n_ents + (len(self.choices()) if self.contents.model else 0)
+
 
 class Writer(Protocol):
     """Writes the files of one format.

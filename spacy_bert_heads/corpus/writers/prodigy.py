@@ -1,9 +1,11 @@
 """Docs -> Prodigy JSONL, as ANNOTATION_FORMATS, section 1, has it."""
 
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 import srsly
+from spacy.tokens import Doc, Span
 
+from ...extensions import get_confidence
 from ..findings import Findings
 from .exported import Exported
 
@@ -35,16 +37,15 @@ class ProdigyWriter:
 def _records(exported: Exported, findings: Findings) -> Iterator[Dict[str, Any]]:
     answer = {} if exported.contents.model else {"answer": "accept"}
     if exported.asks_ents:
-        spans = _ents(exported)
+        spans = write_ents(exported.doc, exported.contents.model)
         if exported.complete:
             spans += _unknown(exported)
             if exported.rejected:
                 findings.note("lost_implied", exported.where, count=len(exported.rejected))
         else:
-            spans += [
-                {**_span(exported, span.start, span.end, span.label_), "answer": "reject"}
-                for span in exported.rejected
-            ]
+            if not exported.contents.model:
+                spans = [{**span, "answer": "accept"} for span in spans]
+            spans += [{**write_span(span), "answer": "reject"} for span in exported.rejected]
         view = "ner_manual" if exported.complete else "ner"
         yield {**_task(exported), "spans": spans, "_is_binary": not exported.complete, "_view_id": view, **answer}
     scores, choices = exported.scores(), exported.choices()
@@ -53,7 +54,7 @@ def _records(exported: Exported, findings: Findings) -> Iterator[Dict[str, Any]]
     if choices:
         yield {
             **_task(exported),
-            "options": [{"id": label, "text": label} for label in choices],
+            "options": write_options(exported.doc, choices, exported.contents.model),
             "accept": [label for label, holds in choices.items() if holds],
             "config": {"choice_style": "multiple"},
             "_view_id": "choice",
@@ -62,8 +63,12 @@ def _records(exported: Exported, findings: Findings) -> Iterator[Dict[str, Any]]
 
 
 def _task(exported: Exported) -> Dict[str, Any]:
-    doc = exported.doc
-    tokens = [
+    return {"text": exported.doc.text, "tokens": write_tokens(exported.doc)}
+
+
+def write_tokens(doc: Doc) -> List[Dict[str, Any]]:
+    """RETURNS (List[Dict[str, Any]]): The `tokens` of a record."""
+    return [
         {
             "text": token.text,
             "start": token.idx,
@@ -73,29 +78,47 @@ def _task(exported: Exported) -> Dict[str, Any]:
         }
         for token in doc
     ]
-    return {"text": doc.text, "tokens": tokens}
 
 
-def _ents(exported: Exported) -> List[Dict[str, Any]]:
+def write_span(span: Span) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): One of the `spans` of a record: where it is, and its label."""
+    # `token_end` is the last token, `end` the character behind it.
+    borders = {"start": span.start_char, "end": span.end_char, "token_start": span.start, "token_end": span.end - 1}
+    return {**borders, "label": span.label_}
+
+
+def write_ents(doc: Doc, model: Optional[str]) -> List[Dict[str, Any]]:
+    """Write the entities of a Doc.
+
+    doc (Doc): The Doc.
+    model (Optional[str]): Name of the pipeline that predicted them, if one did.
+    RETURNS (List[Dict[str, Any]]): `spans`, with `score` where the pipeline says how sure it is, and `source`.
+    """
     spans = []
-    for ent, confidence in zip(exported.doc.ents, exported.confidences()):
-        span = _span(exported, ent.start, ent.end, ent.label_)
+    for ent in doc.ents:
+        span, confidence = write_span(ent), get_confidence(ent)
         if confidence is not None:
             span["score"] = confidence
-        if exported.contents.model is not None:
-            span["source"] = exported.contents.model
-        elif not exported.complete:
-            span["answer"] = "accept"
+        if model is not None:
+            span["source"] = model
         spans.append(span)
     return spans
 
 
+def write_options(doc: Doc, labels: Iterable[str], model: Optional[str]) -> List[Dict[str, Any]]:
+    """Write labels to choose from.
+
+    doc (Doc): With the categories.
+    labels (Iterable[str]): The labels.
+    model (Optional[str]): Name of the pipeline that predicted them, if one did.
+    RETURNS (List[Dict[str, Any]]): `options`. The probability of predicted ones is shown, as `textcat.correct` does.
+    """
+    options: List[Dict[str, Any]] = [{"id": label, "text": label} for label in labels]
+    for option in options if model is not None else ():
+        option["meta"] = f"{doc.cats[option['id']]:.2f}"
+    return options
+
+
 def _unknown(exported: Exported) -> List[Dict[str, Any]]:
-    return [{**_span(exported, start, end, UNKNOWN_LABEL), "answer": "ignore"} for start, end in exported.unknown]
-
-
-def _span(exported: Exported, start: int, end: int, label: str) -> Dict[str, Any]:
-    span = exported.doc[start:end]
-    # `token_end` is the last token, `end` the character behind it.
-    borders = {"start": span.start_char, "end": span.end_char, "token_start": start, "token_end": end - 1}
-    return {**borders, "label": label}
+    spans = [Span(exported.doc, start, end, label=UNKNOWN_LABEL) for start, end in exported.unknown]
+    return [{**write_span(span), "answer": "ignore"} for span in spans]

@@ -1,0 +1,107 @@
+"""`bert-heads loop`: raw texts and a training config in, a better pipeline after each round of answers out."""
+
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+
+START = "What to begin with"
+TASKS = "What to ask"
+TRAINING = "How to learn"
+
+FOLDER = typer.Argument(help="Folder of the loop; its state is what is in it.", show_default=False)
+CONFIG = typer.Option("--config", "-c", help="Training config, such as configs/joint.cfg.", show_default=False)
+RAW = typer.Option(
+    "--raw", help='Raw texts: .jsonl whose lines have a "text", or .txt, one text a line.', show_default=False
+)
+DEV = typer.Option("--dev", help="Annotated texts that choose the best checkpoint, a .spacy file.", show_default=False)
+TEST = typer.Option(
+    "--test", help="Annotated texts that score each round, a .spacy file.", show_default="those of --dev"
+)
+BASE = typer.Option(
+    "--base",
+    "-b",
+    help="Annotated texts in any format that merge reads; may be given several times.",
+    rich_help_panel=START,
+    show_default=False,
+)
+MODEL = typer.Option(
+    "--model", "-m", help="Trained pipeline.", rich_help_panel=START, show_default="trained on --base"
+)
+VIEW = typer.Option(
+    "--view",
+    "-v",
+    help="How annotators are asked: ner_manual, choice, blocks (both), ner or classification (yes or no).",
+    rich_help_panel=TASKS,
+    show_default="all that the heads predict, filled in",
+)
+STRATEGY = typer.Option(
+    "--strategy", "-s", help="Which texts come first, as for suggest.", rich_help_panel=TASKS, show_default=False
+)
+LIMIT = typer.Option("--limit", "-n", help="Texts in a round.", rich_help_panel=TASKS)
+DIVERSE = typer.Option("--diverse", help="Choose texts that are not alike.", rich_help_panel=TASKS)
+RANDOM_SHARE = typer.Option(
+    "--random-share", help="So much of --limit is drawn at random, such as 0.1.", rich_help_panel=TASKS
+)
+EPOCHS = typer.Option(
+    "--epochs", help="Times over all annotated texts.", rich_help_panel=TRAINING, show_default="as in the config"
+)
+OFF_TOKENS = typer.Option(
+    "--off-tokens",
+    help="Spans off token borders: error, drop, expand to whole tokens, or split the tokens.",
+    rich_help_panel=TRAINING,
+)
+SKIP_BAD = typer.Option(
+    "--skip-bad", help="Leave bad records out, counted and named, instead of stopping.", rich_help_panel=TRAINING
+)
+GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.", rich_help_panel=TRAINING)
+
+
+def loop_cli(
+    folder: Annotated[Path, FOLDER],
+    config: Annotated[Path, CONFIG],
+    raw: Annotated[Path, RAW],
+    dev: Annotated[Path, DEV],
+    test: Annotated[Optional[Path], TEST] = None,
+    base: Annotated[Optional[List[Path]], BASE] = None,
+    model: Annotated[Optional[str], MODEL] = None,
+    view: Annotated[Optional[str], VIEW] = None,
+    strategy: Annotated[Optional[str], STRATEGY] = None,
+    limit: Annotated[int, LIMIT] = 100,
+    diverse: Annotated[bool, DIVERSE] = False,
+    random_share: Annotated[float, RANDOM_SHARE] = 0.0,
+    epochs: Annotated[Optional[int], EPOCHS] = None,
+    off_tokens: Annotated[str, OFF_TOKENS] = "error",
+    skip_bad: Annotated[bool, SKIP_BAD] = False,
+    gpu: Annotated[int, GPU] = -1,
+) -> None:
+    """
+    Choose texts, wait for answers, learn from them, score; round by round.
+
+    Writes FOLDER/round-01/tasks.jsonl and ends. Annotate it, save the answers beside it, in any format, and run the
+    same command again: it merges all answers, trains on from the last pipeline, shows the scores of all rounds and
+    writes the next tasks. It may be killed at any moment.
+    """
+    from spacy.cli._util import setup_gpu
+
+    from ..loop.rounds import LoopSettings, run_loop
+
+    setup_gpu(gpu)
+    settings = LoopSettings(
+        config=config,
+        raw=raw,
+        dev=dev,
+        test=test,
+        bases=tuple(base or []),
+        model=model,
+        view=view,
+        strategy=strategy,
+        limit=limit,
+        diverse=diverse,
+        random_share=random_share,
+        epochs=epochs,
+        off_tokens=off_tokens,
+        skip_bad=skip_bad,
+        gpu=gpu,
+    )
+    typer.echo(run_loop(folder, settings, say=typer.echo))

@@ -1,0 +1,83 @@
+"""`bert-heads suggest`: raw texts in, tasks for annotators out, those worth most first."""
+
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+
+MODEL = typer.Argument(help="Trained pipeline: a folder or an installed package.", show_default=False)
+SOURCE = typer.Argument(
+    help='Raw texts: .jsonl whose lines have a "text" (other keys are kept), or .txt, one text a line.',
+    metavar="RAW",
+    show_default=False,
+)
+OUTPUT = typer.Argument(help="File of tasks to write, as Prodigy takes them.", metavar="TASKS", show_default=False)
+VIEW = typer.Option(
+    "--view",
+    "-v",
+    help="How annotators are asked: ner_manual or choice (correct what is filled in), blocks (both at once), ner or "
+    "classification (yes or no).",
+    show_default=False,
+)
+STRATEGY = typer.Option(
+    "--strategy",
+    "-s",
+    help="Which texts come first. Entities: mnlp, token-marginal, token-entropy, span-confidence; texts: "
+    "breaking-ties, entropy; both: joint; or random. By default the first that fits the view.",
+    show_default=False,
+)
+LIMIT = typer.Option("--limit", "-n", help="How many texts to choose. By default all, in order.", show_default=False)
+LABELS = typer.Option("--labels", help="Labels to ask about, with commas between them.", show_default=False)
+COMPONENT = typer.Option(
+    "--component", "-c", help="Head to use where there are several of a kind; may be given twice.", show_default=False
+)
+EXCLUDE = typer.Option(
+    "--exclude",
+    "-e",
+    help="File whose texts were annotated before, in any format that convert reads; may be given several times.",
+    show_default=False,
+)
+DIVERSE = typer.Option("--diverse", help="Choose texts that are not alike (needs scikit-learn and --limit).")
+RANDOM_SHARE = typer.Option("--random-share", help="So much of --limit is drawn at random, such as 0.1.")
+SEED = typer.Option("--seed", help="Another number draws other texts.")
+SKIP_BAD = typer.Option("--skip-bad", help="Leave bad records out, counted and named, instead of stopping.")
+
+
+def suggest_cli(
+    model: Annotated[str, MODEL],
+    source: Annotated[Path, SOURCE],
+    output: Annotated[Path, OUTPUT],
+    view: Annotated[str, VIEW],
+    strategy: Annotated[Optional[str], STRATEGY] = None,
+    limit: Annotated[Optional[int], LIMIT] = None,
+    labels: Annotated[Optional[str], LABELS] = None,
+    component: Annotated[Optional[List[str]], COMPONENT] = None,
+    exclude: Annotated[Optional[List[Path]], EXCLUDE] = None,
+    diverse: Annotated[bool, DIVERSE] = False,
+    random_share: Annotated[float, RANDOM_SHARE] = 0.0,
+    seed: Annotated[int, SEED] = 0,
+    skip_bad: Annotated[bool, SKIP_BAD] = False,
+) -> None:
+    """
+    Choose the texts that are most worth annotating, and fill in what the pipeline predicts.
+
+    Each text is read once, and there may be millions. Texts that come twice are given once.
+    """
+    from ..loop.suggest import list_labels, suggest
+
+    report = suggest(
+        model,
+        source,
+        output,
+        view=view,
+        strategy=strategy,
+        limit=limit,
+        labels=list_labels(labels),
+        components=component or [],
+        exclude=exclude or [],
+        diverse=diverse,
+        random_share=random_share,
+        seed=seed,
+        skip_bad=skip_bad,
+    )
+    typer.echo(f"{report.to_text()} to {output}")

@@ -1,0 +1,61 @@
+"""A table and a picture of the rounds: scores against what was annotated for them."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+from ..errors import BertHeadsError
+
+
+def render_rounds(rows: Sequence[Dict[str, Any]]) -> str:
+    """Make a table for a terminal.
+
+    rows (Sequence[Dict[str, Any]]): The rounds: "round", "texts" and "tokens" annotated up to then, "scores" by name
+        and the weighted "score", from 0 to 1.
+    RETURNS (str): The table.
+    """
+    from wasabi import table
+
+    names = _score_names(rows)
+    cells = [
+        [row["round"], f"{row['texts']:,}", f"{row['tokens']:,}"]
+        + ["-" if row["scores"].get(name) is None else f"{100 * row['scores'][name]:.1f}" for name in names]
+        + [f"{100 * row['score']:.1f}"]
+        for row in rows
+    ]
+    header = ("round", "texts", "tokens", *names, "score")
+    aligns: Any = ["r"] * len(header)
+    return str(table(cells, header=header, divider=True, aligns=aligns))
+
+
+def draw_rounds(rows: Sequence[Dict[str, Any]], path: Path) -> None:
+    """Draw the scores against the number of annotated texts, and against that of their tokens.
+
+    rows (Sequence[Dict[str, Any]]): As for `render_rounds`.
+    path (Path): Where to write it, as PNG.
+    RAISES (BertHeadsError): H410 if matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BertHeadsError("H410", found="matplotlib", extra="plots") from error
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2, sharey=True), ("texts", "tokens")):
+        numbers = [row[kind] for row in rows]
+        for name in _score_names(rows):
+            scores = [row["scores"].get(name) for row in rows]
+            axes.plot(numbers, [None if score is None else 100 * score for score in scores], label=name, marker=".")
+        axes.plot(numbers, [100 * row["score"] for row in rows], label="score", color="black", marker="o")
+        for row in rows:
+            at = (row[kind], 100 * row["score"])
+            axes.annotate(str(row["round"]), at, textcoords="offset points", xytext=(0, 6), ha="center")
+        axes.set_xlabel(f"annotated {kind}")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("score, %")
+    figure.axes[0].legend()
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=120)
+    temporary.replace(path)
+
+
+def _score_names(rows: Sequence[Dict[str, Any]]) -> List[str]:
+    return list(dict.fromkeys(name for row in rows for name in row["scores"]))
