@@ -9,9 +9,8 @@ import torch
 from numpy import ndarray
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from transformers import AutoModel
 
-from ..layers.encoder_module import EncoderModule, rebuild_config
+from ..layers.encoder_module import EncoderModule, build_transformer, rebuild_config
 from .flat import Flat
 from .runtimes import Infer
 
@@ -31,7 +30,7 @@ def export(module: EncoderModule, precision: str, hidden_states: bool) -> bytes:
 def load(precision: str, data: bytes) -> Infer:
     """See runtimes.Backend. Linear layers compute in bf16 or int8, the rest as under autocast."""
     msg = srsly.msgpack_loads(data)
-    module = EncoderModule(AutoModel.from_config(rebuild_config(msg["config"])))
+    module = EncoderModule(build_transformer(rebuild_config(msg["config"])))
     module.load_state_dict(load_safetensors(msg["state"]))
     flat: torch.nn.Module = Flat(module, msg["hidden_states"])
     if precision == "bf16":

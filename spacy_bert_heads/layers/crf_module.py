@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BertHeadsError
-from .crf_decoding import best_states, n_best_states
+from .crf_decoding import best_states, docs_within, n_best_states
 from .crf_gradient import PathSum, solve_possible
 from .crf_recursions import (
     full_precision,
@@ -129,7 +129,7 @@ class ConditionalRandomField(nn.Module):
         """
         with full_precision(emissions.device):
             log_e, log_m = self._scores(emissions, mask)
-            states = best_states(log_e, log_m)
+            states = best_states(log_e, log_m, docs_within(mask))
             scores = path_score(log_e, log_m, states).to(log_e.dtype)
         return states[1:-1].t().masked_fill(~mask, 0), scores
 

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
 from transformers import logging as transformers_logging
 
 from ..errors import BertHeadsError
@@ -154,7 +154,17 @@ def rebuild(config: Dict[str, Any], tokenizer_files: Dict[str, bytes]) -> Encode
     tokenizer_files (Dict[str, bytes]): Content of the files that `dump_tokenizer` gave.
     """
     hf_config = rebuild_config(config)
-    return Encoder(rebuild_tokenizer(hf_config, tokenizer_files), EncoderModule(AutoModel.from_config(hf_config)))
+    return Encoder(rebuild_tokenizer(hf_config, tokenizer_files), EncoderModule(build_transformer(hf_config)))
+
+
+def build_transformer(hf_config: Any) -> Any:
+    """RETURNS (torch.nn.Module): The model that `AutoModel` has for a config, with random weights in float32.
+
+    `AutoModel.from_config` looks through all models there are first, which takes as long as all else in spacy.load.
+    """
+    architecture = MODEL_MAPPING.get(type(hf_config), None)
+    # A few configs, such as Funnel's, have several
+    return architecture(hf_config) if isinstance(architecture, type) else AutoModel.from_config(hf_config)
 
 
 def rebuild_config(config: Dict[str, Any]) -> Any:

@@ -1,10 +1,10 @@
 """The heads as torch modules."""
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 
 class Classifier(torch.nn.Module):
@@ -54,20 +54,34 @@ class SequenceTagger(torch.nn.Module):
     def forward(self, X: Tensor, lengths: Tensor, lstm_type: Optional[torch.dtype] = None) -> Tensor:
         """Score tags.
 
-        X (Tensor): Token vectors, padded on the right. Float, (n_docs, n_tokens, nI), at least one token.
+        X (Tensor): Token vectors of all Docs, one after the other. Float, (n_tokens, nI), at least one token.
         lengths (Tensor): Tokens of each Doc, on the CPU; 0 is allowed. Int64, (n_docs,).
         lstm_type (Optional[torch.dtype]): What the LSTM computes in. None: float32, as everything else here.
-        RETURNS (Tensor): Emissions; those of padding mean nothing. Float, (n_docs, n_tokens, nO).
+        RETURNS (Tensor): Emissions. Float, (n_tokens, nO).
         """
         X = self.dropout(X)
         if self.lstm is not None:
-            # A packed sequence cannot be empty: a Doc of no tokens lends one row of padding
-            packed = pack_padded_sequence(X, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
+            order, batch_sizes = _packed_order(lengths)
+            order = order.to(X.device)
+            packed = PackedSequence(X.index_select(0, order), batch_sizes)
             with torch.autocast(X.device.type, dtype=lstm_type, enabled=lstm_type is not None):
-                packed, _ = self.lstm(packed)
-            hidden, _ = pad_packed_sequence(packed, batch_first=True, total_length=X.shape[1])
-            X = self.dropout(hidden.float())
+                hidden = self.lstm(packed)[0].data.float()
+            X = self.dropout(torch.empty_like(hidden).index_copy(0, order, hidden))
         return self.linear(X)
+
+
+def _packed_order(lengths: Tensor) -> Tuple[Tensor, Tensor]:
+    """The order in which a PackedSequence holds tokens: the first of each Doc, longest Doc first, then the second.
+
+    lengths (Tensor): Tokens of each Doc. Int64, (n_docs,).
+    RETURNS (Tuple[Tensor, Tensor]): Numbers of the tokens, (n_tokens,), and how many Docs have a first token, a
+        second, and so on, (longest,). Int64.
+    """
+    longest_first = lengths.argsort(descending=True, stable=True)
+    starts = lengths.cumsum(0) - lengths
+    steps = torch.arange(int(lengths.max()))[:, None]
+    inside = steps < lengths[longest_first]
+    return (starts[longest_first] + steps)[inside], inside.sum(1)
 
 
 def _linear(nI: int, nO: int) -> torch.nn.Linear:

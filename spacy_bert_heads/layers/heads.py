@@ -94,21 +94,33 @@ def _forward_tagger(
     lengths = [len(Xi) for Xi in X]
     if not any(lengths):
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in X], lambda dY: X
-    Xt = pad(X, shim.device).requires_grad_(is_train)
+    Xt = concatenate(X, shim.device).requires_grad_(is_train)
     lstm_type = None if is_train else AUTOCAST_TYPES.get(resolve_precision(precision, shim.device))
     Yt, bp_torch = shim(ArgsKwargs((Xt, torch.tensor(lengths)), {"lstm_type": lstm_type}), is_train)
 
     def backprop(dY: List[Floats2d]) -> List[Floats2d]:
-        d_inputs = bp_torch(ArgsKwargs((Yt,), {"grad_tensors": pad(dY, shim.device)}))
-        return unpad(d_inputs.args[0], lengths)
+        d_inputs = bp_torch(ArgsKwargs((Yt,), {"grad_tensors": concatenate(dY, shim.device)}))
+        return split(d_inputs.args[0], lengths)
 
-    return unpad(Yt.detach(), lengths), backprop
+    return split(Yt.detach(), lengths), backprop
+
+
+def concatenate(arrays: List[Floats2d], device: torch.device) -> torch.Tensor:
+    """The rows of all arrays in one tensor. Float, (sum of lengths, width)."""
+    flat: Any = arrays[0] if len(arrays) == 1 else get_array_module(arrays[0]).concatenate(arrays)
+    return xp2torch(flat, device=device)
+
+
+def split(tensor: torch.Tensor, lengths: List[int]) -> List[Floats2d]:
+    """The arrays back out of a concatenated tensor."""
+    flat: Any = torch2xp(tensor)
+    ends = numpy.cumsum([0, *lengths]).tolist()
+    return [cast(Floats2d, flat[start:stop]) for start, stop in zip(ends, ends[1:])]
 
 
 def pad(arrays: List[Floats2d], device: torch.device) -> torch.Tensor:
     """One tensor of arrays of different lengths, zeros on the right. Float, (n_docs, n_tokens, width)."""
-    flat: Any = arrays[0] if len(arrays) == 1 else get_array_module(arrays[0]).concatenate(arrays)
-    flat_t = xp2torch(flat, device=device)
+    flat_t = concatenate(arrays, device)
     lengths = [len(array) for array in arrays]
     padded = flat_t.new_zeros((len(arrays) * max(lengths), flat_t.shape[1]))
     padded.index_copy_(0, _cells(lengths).to(device), flat_t)
@@ -117,9 +129,7 @@ def pad(arrays: List[Floats2d], device: torch.device) -> torch.Tensor:
 
 def unpad(tensor: torch.Tensor, lengths: List[int]) -> List[Floats2d]:
     """The arrays back out of a padded tensor."""
-    flat: Any = torch2xp(tensor.flatten(0, 1).index_select(0, _cells(lengths).to(tensor.device)))
-    ends = numpy.cumsum([0, *lengths]).tolist()
-    return [cast(Floats2d, flat[start:stop]) for start, stop in zip(ends, ends[1:])]
+    return split(tensor.flatten(0, 1).index_select(0, _cells(lengths).to(tensor.device)), lengths)
 
 
 def _cells(lengths: List[int]) -> torch.Tensor:

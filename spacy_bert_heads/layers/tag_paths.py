@@ -80,8 +80,8 @@ class TagPaths:
         self.decoder = decoder
         self.scheme = scheme
         self.lengths = [len(scores) for scores in emissions]
-        # pytorch-crf takes no empty Docs
-        self.used = [i for i, length in enumerate(self.lengths) if length]
+        # pytorch-crf takes no empty Docs; ours is faster where the longest come first
+        self.used = sorted((i for i, length in enumerate(self.lengths) if length), key=lambda i: -self.lengths[i])
         self.rows = {doc: row for row, doc in enumerate(self.used)}
         device = get_torch_default_device() if decoder is None else next(decoder.parameters()).device
         if self.used:
@@ -142,9 +142,14 @@ class TagPaths:
         """
         if not spans:
             return numpy.zeros(0, dtype="float32")
-        table = torch.tensor([[self.rows[doc], *span] for doc, span in spans])
-        patterns = span_patterns(self.scheme, self.scores.shape[2], self.scores.device)
-        return self._crf().span_log_probability(self.scores, self.mask, table, patterns).cpu().numpy()
+        # The longest come first, here too. In most texts few Docs have entities
+        rows = sorted({self.rows[doc] for doc, _ in spans})
+        places = {self.used[row]: place for place, row in enumerate(rows)}
+        table = torch.tensor([[places[doc], *span] for doc, span in spans])
+        longest = self.lengths[self.used[rows[0]]]
+        scores, mask = self.scores[rows, :longest], self.mask[rows, :longest]
+        patterns = span_patterns(self.scheme, scores.shape[2], scores.device)
+        return self._crf().span_log_probability(scores, mask, table, patterns).cpu().numpy()
 
     def _crf(self) -> ConditionalRandomField:
         """Our CRF with the decoder's parameters."""

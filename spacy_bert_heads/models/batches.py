@@ -11,7 +11,7 @@ from .windows import WindowedDoc
 
 # What one more rectangle costs, in wordpieces that the encoder could read in the same time: less than this much
 # padding is left as it is. Measured with MiniLM-L6 on a CPU; a GPU idles while small rectangles are launched.
-RECTANGLE_COST: Dict[str, int] = {"cpu": 128, "cuda": 4096}
+RECTANGLE_COST: Dict[str, int] = {"cpu": 64, "cuda": 4096}
 
 
 @dataclass(frozen=True)

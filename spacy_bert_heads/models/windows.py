@@ -1,6 +1,7 @@
 """Docs to wordpiece windows and back: a Doc of any length in windows the encoder can read, no wordpiece dropped."""
 
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, List, Optional, Tuple, cast
 
 import numpy
@@ -82,33 +83,45 @@ def tokenize(tokenizer: Any, docs: List[Doc], separator: Optional[str] = None) -
         return_offsets_mapping=True,
         verbose=False,
     )
-    parts = zip(encoded["offset_mapping"], encoded["input_ids"])
-    pieces = []
-    for doc, spans in zip(docs, sentences):
-        found = [
-            (numpy.asarray(offsets, dtype="int64").reshape(-1, 2), ids) for _, (offsets, ids) in zip(spans, parts)
-        ]
-        offsets = found[0][0]
-        ids = numpy.asarray(found[0][1], dtype="int64")
-        border = None
-        if len(found) == 2:
-            border = len(ids)
-            offsets = numpy.concatenate([offsets, found[1][0] + spans[1][0]])
-            ids = numpy.concatenate([ids, numpy.asarray(found[1][1], dtype="int64")])
-        pair_tokens, pair_pieces = align_offsets(doc, offsets)
-        pieces.append(Pieces(ids, pair_tokens, pair_pieces, len(doc), border))
+    # All texts are aligned at once, laid end to end
+    n_pieces = [len(ids) for ids in encoded["input_ids"]]
+    ids = numpy.fromiter(chain.from_iterable(encoded["input_ids"]), "int64", sum(n_pieces))
+    offsets = numpy.fromiter(chain.from_iterable(chain.from_iterable(encoded["offset_mapping"])), "int64")
+    text_starts = _starts([len(text) for text in texts])
+    part_starts = [at + start for at, spans in zip(text_starts, sentences) for start, _ in spans]
+    tokens = numpy.concatenate([doc.to_array([IDX, LENGTH]).reshape(-1, 2) for doc in docs]).astype("int64")
+    first_tokens = _starts([len(doc) for doc in docs])
+    starts = tokens[:, 0] + numpy.repeat(text_starts[:-1], numpy.diff(first_tokens))
+    pair_tokens, pair_pieces = align_offsets(
+        starts, starts + tokens[:, 1], offsets.reshape(-1, 2) + numpy.repeat(part_starts, n_pieces)[:, None]
+    )
+    first_pairs = numpy.searchsorted(pair_tokens, first_tokens).tolist()
+    pieces, first_piece, lengths = [], 0, iter(n_pieces)
+    for i, (doc, spans) in enumerate(zip(docs, sentences)):
+        in_sentences = list(islice(lengths, len(spans)))
+        stop = first_piece + sum(in_sentences)
+        own = slice(first_pairs[i], first_pairs[i + 1])
+        pieces.append(
+            Pieces(
+                # Copied, so that a Doc does not keep its whole batch
+                ids[first_piece:stop].copy(),
+                pair_tokens[own] - first_tokens[i],
+                pair_pieces[own] - first_piece,
+                len(doc),
+                in_sentences[0] if len(in_sentences) == 2 else None,
+            )
+        )
+        first_piece = stop
     return pieces
 
 
-def align_offsets(doc: Doc, offsets: Ints) -> Tuple[Ints, Ints]:
+def align_offsets(starts: Ints, ends: Ints, offsets: Ints) -> Tuple[Ints, Ints]:
     """Pairs of token and wordpiece that share at least one character.
 
-    doc (Doc): The Doc.
-    offsets (Ints): First character and one past the last of each wordpiece in `doc.text`. Int, (n_pieces, 2).
+    starts, ends (Ints): First character and one past the last of each token, ascending. Int64, (n_tokens,).
+    offsets (Ints): First character and one past the last of each wordpiece. Int64, (n_pieces, 2).
     RETURNS (Tuple[Ints, Ints]): Token index and wordpiece index of each pair, ordered by token, (n_pairs,).
     """
-    tokens = doc.to_array([IDX, LENGTH]).astype("int64").reshape(-1, 2)
-    starts, ends = tokens[:, 0], tokens[:, 0] + tokens[:, 1]
     first = numpy.searchsorted(ends, offsets[:, 0], side="right")
     last = numpy.searchsorted(starts, offsets[:, 1], side="left") - 1
     counts = numpy.where(offsets[:, 1] > offsets[:, 0], numpy.maximum(last - first + 1, 0), 0)
@@ -210,3 +223,8 @@ def _tokenize_words(tokenizer: Any, doc: Doc, sentences: List[Window]) -> Pieces
 def _int32(array: Ints) -> Any:
     """The type thinc expects of alignments."""
     return array.astype("int32")
+
+
+def _starts(lengths: List[int]) -> Ints:
+    """Where things of these lengths begin when laid end to end, and where the last one ends. (n + 1,)."""
+    return numpy.cumsum([0, *lengths])

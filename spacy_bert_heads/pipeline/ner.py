@@ -224,7 +224,7 @@ class BertEntityRecognizer(TrainablePipe):
         """
         docs = list(docs)
         for doc, prediction in zip(docs, scores):
-            preset, blocked = list(doc.ents), _blocked(doc)
+            preset, blocked = _find_preset(doc)
             taken = {i for span in [*preset, *blocked] for i in range(span.start, span.end)}
             ents, confidence = [], []
             for (start, end, label), probability in prediction.ents:
@@ -370,10 +370,12 @@ def _reference_labels(example: Example) -> List[str]:
         return []
 
 
-def _blocked(doc: Doc) -> List[Span]:
-    """Tokens that `doc.set_ents(blocked=...)` closed to entities."""
+def _find_preset(doc: Doc) -> Tuple[List[Span], List[Span]]:
+    """Entities that are on a Doc, and tokens that `doc.set_ents(blocked=...)` closed to them."""
+    if not doc.has_annotation("ENT_IOB"):
+        return [], []
     begins, types = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2).T
-    return [doc[i : i + 1] for i in numpy.flatnonzero((begins == 3) & (types == 0)).tolist()]
+    return list(doc.ents), [doc[i : i + 1] for i in numpy.flatnonzero((begins == 3) & (types == 0)).tolist()]
 
 
 def _forbidden_by_preset(doc: Doc, scheme: TagScheme) -> Optional[numpy.ndarray]:
@@ -382,7 +384,7 @@ def _forbidden_by_preset(doc: Doc, scheme: TagScheme) -> Optional[numpy.ndarray]
     The tags of a preset entity are forced, so that the path around it is the best one that has this entity; of one
     with a label the model does not know, every token is outside. Bool, (n_tokens, n_tags).
     """
-    ents, blocked = list(doc.ents), _blocked(doc)
+    ents, blocked = _find_preset(doc)
     if not ents and not blocked:
         return None
     known = [(ent.start, ent.end, ent.label_) for ent in ents if ent.label_ in scheme.labels]

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torchcrf import CRF as PytorchCRF
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.layers.crf_decoding import best_states, n_best_states
+from spacy_bert_heads.layers.crf_decoding import best_states, docs_within, n_best_states
 from spacy_bert_heads.layers.crf_module import ConditionalRandomField, allowed_from_tags, token_entropy
 from spacy_bert_heads.layers.crf_recursions import (
     LogLattice,
@@ -441,7 +441,8 @@ def test_scaled_sums_are_right_or_report_that_they_are_not(scheme, scale):
 def test_decoding_reads_nothing_back_from_the_device():
     """Tensors on the device "meta" hold no values: anything that had to look at one would fail."""
     log_e, log_m = torch.empty(8, 4, 5, device="meta"), torch.empty(4, 4, device="meta")
-    states = best_states(log_e, log_m)
+    mask = torch.empty(5, 6, device="meta", dtype=torch.bool)
+    states = best_states(log_e, log_m, docs_within(mask))
     assert states.shape == (8, 5) and path_score(log_e, log_m, states).shape == (5,)
     states, exists = n_best_states(log_e, log_m, 2)
     assert states.shape == (8, 2, 5) and exists.shape == (2, 5)

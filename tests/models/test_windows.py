@@ -1,6 +1,6 @@
 """Windows and alignment against brute force, and against plain Hugging Face run window by window."""
 
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy
 import pytest
@@ -127,7 +127,9 @@ def test_alignment_equals_one_made_character_by_character(data: st.DataObject) -
         end = min(n, at + data.draw(st.integers(0, 4)))
         offsets += [(at, end)] * data.draw(st.sampled_from([1, 1, 1, 3]))
         at = max(end, at + 1)
-    tokens, pieces = align_offsets(doc, numpy.array(offsets, dtype="int64").reshape(-1, 2))
+    starts = numpy.array([token.idx for token in doc], dtype="int64")
+    ends = starts + numpy.array([len(token) for token in doc], dtype="int64")
+    tokens, pieces = align_offsets(starts, ends, numpy.array(offsets, dtype="int64").reshape(-1, 2))
     expected = [
         (token.i, i)
         for token in doc
@@ -153,6 +155,19 @@ def test_wordpieces_of_strange_texts_are_hugging_faces_and_none_is_lost(name: st
     assert len(windowed.align.lengths) == len(doc)
     seen = {p for start, stop in windowed.windows for p in range(start, stop)}
     assert seen == set(range(len(pieces.ids)))
+
+
+@pytest.mark.parametrize("separator", [None, " "])
+def test_texts_tokenized_together_are_as_each_by_itself(separator: Optional[str]) -> None:
+    tokenizer, nlp = make_tokenizer(), spacy.blank("en")
+    docs = [nlp.make_doc(text) for text in ["", *STRANGE_TEXTS.values(), " ", *make_texts(5), ""]]
+    for doc, pieces in zip(docs, tokenize(tokenizer, docs, separator)):
+        (alone,) = tokenize(tokenizer, [doc], separator)
+        assert (pieces.n_tokens, pieces.border) == (len(doc), alone.border)
+        for name in ("ids", "pair_tokens", "pair_pieces"):
+            found = getattr(pieces, name)
+            assert found.dtype == "int64" and found.base is None
+            assert numpy.array_equal(found, getattr(alone, name))
 
 
 def test_a_tokenizer_without_offsets_gives_the_same_wordpieces_token_by_token(tmp_path: Any) -> None:
