@@ -136,6 +136,18 @@ def use_thincs_adam(config: Config) -> None:
     config["training"]["optimizer"] = {**adam, "learn_rate": rate}
 
 
+def add_word_shapes(config: Config) -> None:
+    """MiniLM reads everything in lower case; what that loses, beside its vectors."""
+    config["components"]["bert_ner"]["model"]["features"] = {
+        "@architectures": "spacy.MultiHashEmbed.v2",
+        "width": 64,
+        "attrs": ["SHAPE", "SUFFIX", "PREFIX"],
+        "rows": [2000, 2000, 1000],
+        "include_static_vectors": False,
+    }
+    config["training"]["optimizer"]["head_rate"] = 2e-3
+
+
 # What each part changes in the config
 PARTS: Dict[str, Callable[[Config], None]] = {
     "whole recipe": change_optimizer(),
@@ -146,6 +158,7 @@ PARTS: Dict[str, Callable[[Config], None]] = {
     "no warm-up": change_optimizer(warmup=0.0),
     "cosine": change_optimizer(decay="cosine"),
     "layer decay 0.9": change_optimizer(layer_decay=0.9),
+    "word shapes": add_word_shapes,
 }
 
 

@@ -3,7 +3,7 @@
 from typing import Any, Callable, List, Optional, Tuple, cast
 
 from spacy.tokens import Doc
-from thinc.api import Model
+from thinc.api import Model, concatenate
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
@@ -51,6 +51,7 @@ def build_bilstm_crf_v1(
     scheme: str = "bio",
     lr_scale: float = 20.0,
     precision: str = "auto",
+    features: Optional[Model[List[Doc], List[Floats2d]]] = None,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors, BiLSTM, linear, CRF. Registered as spacy_bert_heads.BiLSTMCRF.v1.
@@ -67,6 +68,8 @@ def build_bilstm_crf_v1(
         stays almost untrained.
     precision (str): What the BiLSTM computes in when it predicts, by the names of the encoder's precisions. The
         linear layer, the CRF and all training are in fp32.
+    features (Optional[Model]): More vectors of each token, put beside those of tok2vec, such as
+        spacy.MultiHashEmbed.v2's of its shape: an encoder that lowercases its input has seen no capital letters.
     nO (Optional[int]): Number of tags, if known.
     RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc; for its CRF see get_crf.
     RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF, H331 for an unknown scheme,
@@ -77,9 +80,10 @@ def build_bilstm_crf_v1(
     TagScheme(scheme, [])
     if is_encoder(tok2vec):
         tok2vec = token_vectors(replace_listener(cast(Model, tok2vec)), pooling="first", grad_factor=1.0)
+    vectors = tok2vec if features is None else concatenate(tok2vec, features)
     head = sequence_tagger(nO, lstm_width=lstm_width, lstm_depth=lstm_depth, lr_scale=lr_scale, precision=precision)
     decoder = None if crf is None else crf_layer(nO, kind=crf, scheme=scheme, lr_scale=lr_scale)
-    layers: List[Model] = [tok2vec, head] if decoder is None else [tok2vec, head, decoder]
+    layers: List[Model] = [vectors, head] if decoder is None else [vectors, head, decoder]
     model: Model = Model(
         "bilstm_crf", forward_tokens, init=init, layers=layers, dims={"nO": nO}, attrs={"scheme": scheme}
     )

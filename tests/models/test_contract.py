@@ -35,7 +35,7 @@ TABLE: Dict[str, Dict[str, Any]] = {
     "PooledVectors.v1": {"encoder": SCRATCH},
     "TransformerVectors.v1": {"encoder": ENCODER, "pooling": {"@layers": "reduce_mean.v1"}},
     "PooledClassifier.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "nO": 3},
-    "BiLSTMCRF.v1": {"tok2vec": SCRATCH, "lstm_width": 8, "precision": "fp32", "nO": 5},
+    "BiLSTMCRF.v1": {"tok2vec": SCRATCH, "lstm_width": 8, "precision": "fp32", "nO": 5, "features": EMBEDDING},
     "TextCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
     "TextRNN.v1": {"tok2vec": SCRATCH, "exclusive_classes": True, "lstm_width": 8, "nO": 3},
     "TextRNNAttention.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},

@@ -22,6 +22,7 @@ from ..making import (
     make_example,
     make_examples,
     make_nlp,
+    make_scratch_config,
     make_texts,
 )
 
@@ -78,6 +79,35 @@ def test_three_examples_are_overfitted_with_and_without_lstm_and_crf_in_any_sche
     assert set(scores["ents_per_type"]) == {"PERSON", "CITY"}
     assert [eg.reference.to_bytes() for eg in examples] == before
     assert nlp.evaluate(examples)["ents_f"] == 1.0
+
+
+SHAPES = {
+    "@architectures": "spacy.MultiHashEmbed.v2",
+    "width": 8,
+    "attrs": ["SHAPE"],
+    "rows": [50],
+    "include_static_vectors": False,
+}
+
+
+@pytest.mark.parametrize("features", [None, SHAPES])
+def test_features_tell_apart_what_the_encoder_lowercases(features: Any, tmp_path: Path) -> None:
+    """With word shapes beside its vectors the head sees a capital letter, without it cannot."""
+    settings = {"bert_ner": {"model": {"lstm_width": 8, "features": features}}}
+    nlp = make_nlp(encoder=make_scratch_config(), heads=["bert_ner"], settings=settings, initialize=False)
+    entities = {"cancel Smith in london": [(7, 12, "PERSON")], "cancel smith in london": []}
+    examples = [make_example(nlp, text, entities=ents) for text, ents in entities.items()]
+    initialize_nlp(nlp, examples=examples)
+    sgd = nlp.create_optimizer()
+    sgd.learn_rate = 0.01
+    for _ in range(60):
+        nlp.update(examples, sgd=sgd)
+    found = [[(ent.start, ent.end) for ent in doc.ents] for doc in nlp.pipe(entities)]
+    assert found == ([[(1, 2)], []] if features else [found[0]] * 2)
+    nlp.to_disk(tmp_path)
+    again = spacy.load(tmp_path)
+    again.replace_listeners("transformer", "bert_ner", ["model.tok2vec"])
+    assert [[(ent.start, ent.end) for ent in doc.ents] for doc in again.pipe([*entities, ""])] == [*found, []]
 
 
 def test_labels_come_from_the_data_or_are_given(bert_folder: str) -> None:
