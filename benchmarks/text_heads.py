@@ -256,7 +256,7 @@ def tuned_thresholds(probabilities: numpy.ndarray, truth: numpy.ndarray) -> nump
 def count_parameters(nlp: Language) -> int:
     total = 0
     for _, component in nlp.pipeline:
-        for node in component.model.walk():  # type: ignore[attr-defined]
+        for node in component.model.walk() if hasattr(component, "model") else ():
             total += sum(node.get_param(name).size for name in node.param_names if node.has_param(name))
             total += sum(p.numel() for shim in node.shims for p in shim.module.parameters())
     return total
