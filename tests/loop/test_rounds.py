@@ -110,6 +110,10 @@ def learned(begun: Path, material: LoopSettings, tmp_path_factory: pytest.TempPa
     return folder
 
 
+def _without_pictures(tree: Dict[str, bytes]) -> Dict[str, bytes]:
+    return {name: content for name, content in tree.items() if not name.endswith(".png")}
+
+
 def test_it_begins_with_a_pipeline_and_tasks_about_texts_that_nobody_has_annotated(
     begun: Path, material: LoopSettings
 ) -> None:
@@ -119,7 +123,8 @@ def test_it_begins_with_a_pipeline_and_tasks_about_texts_that_nobody_has_annotat
     before = read_tree(begun)
     message = call(begun, material)
     assert str(begun / "round-01" / "tasks.jsonl") in message and "answers.jsonl" in message
-    assert read_tree(begun) == before | {"rounds.png": (begun / "rounds.png").read_bytes()}
+    # Pictures are drawn anew, if they can be
+    assert _without_pictures(read_tree(begun)) == _without_pictures(before)
 
 
 def test_answers_become_a_pipeline_trained_on_from_the_last_one(
@@ -156,6 +161,10 @@ def test_the_table_has_every_round_with_its_scores_and_what_was_annotated_for_it
         assert row["score"] == pytest.approx(0.25 * scores["cats_acc"] + 0.75 * scores["ents_f"])
     assert [row["texts"] for row in rows] == [8, 18]
     assert rows[1]["score"] > rows[0]["score"]
+
+
+def test_the_rounds_are_drawn(learned: Path) -> None:
+    pytest.importorskip("matplotlib")
     assert (learned / "rounds.png").read_bytes().startswith(b"\x89PNG")
 
 
