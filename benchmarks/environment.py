@@ -32,6 +32,16 @@ def add_common_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / output, help="JSON file to write")
 
 
+def add_environments_argument(parser: argparse.ArgumentParser) -> None:
+    """Option of the benchmarks that run peers."""
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spacy-bert-heads-benchmarks",
+        help="Where peers are installed and their models kept. Default: %(default)s",
+    )
+
+
 def data_folder(args: argparse.Namespace, name: str) -> Path:
     """The subfolder of one data set, or the end of the program with what to do."""
     if args.data is None or not (Path(args.data) / name).is_dir():

@@ -31,7 +31,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from environment import add_common_arguments, data_folder, write_result
+from environment import add_common_arguments, add_environments_argument, data_folder, write_result
 from runs import CONFIGS, read_snips
 
 import spacy_bert_heads
@@ -323,12 +323,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="Texts of SNIPS test, to try the script")
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spacy-bert-heads-benchmarks",
-        help="Where peers are installed and their models kept. Default: %(default)s",
-    )
+    add_environments_argument(parser)
     args = parser.parse_args()
     names = args.peers.split(",")
     unknown = sorted(set(names) - set(PEERS))

@@ -29,7 +29,7 @@ import snips
 import spacy
 from environment import add_common_arguments, data_folder, write_result
 from ner_learning import WNUT_FILES, make_doc, read_wnut, write_docs
-from runs import SPLITS, predict, train_pipeline
+from runs import SPLITS, parse_setting, predict, set_values, train_pipeline
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin, Span
 from spacy.vocab import Vocab
@@ -160,27 +160,6 @@ PARTS: Dict[str, Callable[[Config], None]] = {
     "layer decay 0.9": change_optimizer(layer_decay=0.9),
     "word shapes": add_word_shapes,
 }
-
-
-def set_values(config: Config, settings: Dict[str, Any]) -> None:
-    """Sets values by their names with dots."""
-    for name, value in settings.items():
-        *sections, key = name.split(".")
-        block: Dict[str, Any] = config
-        for section in sections:
-            block = block[section]
-        block[key] = value
-
-
-def parse_setting(text: str) -> Tuple[str, Any]:
-    """NAME=VALUE, the value as JSON or, if it is none, as it stands."""
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def cut(corpus: Path, limit: Optional[int]) -> int:

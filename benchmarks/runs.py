@@ -1,5 +1,7 @@
 """What the benchmarks that train pipelines share: reading SNIPS, and one training from a config of this repository."""
 
+import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -26,6 +28,27 @@ def read_snips(folder: Path) -> Iterator[Tuple[List[str], List[str], str]]:
         if len(words.split()) != len(tags.split()):
             raise SystemExit(f"{folder}, line {line}: {len(words.split())} words but {len(tags.split())} tags")
         yield words.split(), tags.split(), intent.strip()
+
+
+def set_values(config: Config, settings: Dict[str, Any]) -> None:
+    """Sets values by their names with dots, whole blocks among them."""
+    for name, value in settings.items():
+        *sections, key = name.split(".")
+        block: Dict[str, Any] = config
+        for section in sections:
+            block = block[section]
+        block[key] = value
+
+
+def parse_setting(text: str) -> Tuple[str, Any]:
+    """NAME=VALUE, the value as JSON or, if it is none, as it stands."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def predict(nlp: Language, corpus: Path) -> List[Example]:

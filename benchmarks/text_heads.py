@@ -25,9 +25,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 import spacy
-import srsly
 from environment import add_common_arguments, data_folder, write_result
-from runs import BATCH_SIZE, CONFIGS
+from runs import BATCH_SIZE, CONFIGS, parse_setting, set_values
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 from spacy.language import Language
@@ -36,7 +35,6 @@ from spacy.training import Example
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, load_model_from_config
-from thinc.api import Config
 
 from spacy_bert_heads.project import DEMO_ENCODER
 
@@ -163,7 +161,7 @@ def train_row(
     """Train one row and load its best model. RETURNS (Tuple[Language, float]): That and the seconds of training."""
     output = folder / "training"
     loaded = load_config(CONFIGS / config, interpolate=False)
-    override(loaded, overrides)
+    set_values(loaded, overrides)
     settings = {
         "system.seed": seed,
         "training.max_epochs": args.epochs or EPOCHS[args.dataset],
@@ -175,7 +173,7 @@ def train_row(
         loaded["paths"][split] = str(folder / f"{split}.spacy")
     if "encoder" in loaded["paths"]:
         settings["components.transformer.model.precision"] = args.precision
-    override(loaded, settings)
+    set_values(loaded, settings)
     blank = load_model_from_config(loaded, auto_fill=True)
     for split in ("train", "dev"):
         write_split(blank, splits[split], folder / f"{split}.spacy")
@@ -185,16 +183,6 @@ def train_row(
     train(nlp, output)
     seconds = time.perf_counter() - start
     return spacy.load(output / "model-best"), seconds
-
-
-def override(config: Config, settings: Dict[str, Any]) -> None:
-    """Set values by their names with dots, whole blocks among them."""
-    for name, value in settings.items():
-        *path, key = name.split(".")
-        block: Any = config
-        for part in path:
-            block = block[part]
-        block[key] = value
 
 
 def make_doc(nlp: Language, text: str, cats: Dict[str, float]) -> Doc:
@@ -372,7 +360,7 @@ def run_cost(args: argparse.Namespace, results: Dict[str, Any], save: Callable[[
         if name not in (args.rows or HEADS):
             continue
         loaded = load_config(CONFIGS / "textcat.cfg", interpolate=False)
-        override(loaded, {"components.transformer.model.precision": args.precision, **overrides})
+        set_values(loaded, {"components.transformer.model.precision": args.precision, **overrides})
         nlp = load_model_from_config(loaded, auto_fill=True)
         examples = [Example(nlp.make_doc(text), make_doc(nlp, text, cats)) for text, cats in rows[:50]]
         nlp.initialize(lambda examples=examples: examples)
@@ -390,17 +378,6 @@ OTHERS: Dict[str, Dict[str, Callable[[Splits, argparse.Namespace, int], Dict[str
 }
 
 
-def read_setting(setting: str) -> Tuple[str, Any]:
-    """A setting of the command line, its value as in a config file."""
-    name, equals, value = setting.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"expected name=value, found {setting!r}")
-    try:
-        return name, srsly.json_loads(value)
-    except ValueError:
-        return name, value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=(*READERS, "cost"))
@@ -413,7 +390,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--limit", type=int, help="Texts of each split at most, to try the script")
     parser.add_argument(
-        "--set", type=read_setting, nargs="+", default=[], help="Settings, such as training.dropout=0.3"
+        "--set", type=parse_setting, nargs="+", default=[], help="Settings, such as training.dropout=0.3"
     )
     args = parser.parse_args()
     args.set = dict(args.set)

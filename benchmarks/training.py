@@ -33,7 +33,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from environment import add_common_arguments, data_folder, write_result
+from environment import add_common_arguments, add_environments_argument, data_folder, write_result
 from inference import ENCODER, PEERS, PeerError, Worker, environment_python
 from ner_learning import WNUT_FILES, read_wnut
 from runs import BATCH_SIZE, SPLITS, read_snips
@@ -194,12 +194,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="Time some steps instead")
     parser.add_argument("--steps", type=int, default=20, help="Of each peer and round, with --speed")
     parser.add_argument("--repeats", type=int, default=5, help="Rounds, with --speed")
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spacy-bert-heads-benchmarks",
-        help="Where peers are installed. Default: %(default)s",
-    )
+    add_environments_argument(parser)
     args = parser.parse_args()
     args.environments = args.environments.expanduser().resolve()
     args.environments.mkdir(parents=True, exist_ok=True)
