@@ -6,15 +6,15 @@ What they do is in loop/streams.py and loop/updates.py; here are only the names 
 """
 
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, Optional
 
 from prodigy.components.stream import get_stream
 from prodigy.core import Arg, recipe
 
 from .corpus.export import load_pipeline
 from .export.optimize import check_output, write_pipeline
-from .loop.streams import BINARY_VIEWS, stream_tasks
-from .loop.tasks import BLOCKS, Task, TaskMaker
+from .loop.streams import stream_tasks
+from .loop.tasks import BINARY_VIEWS, BLOCKS, Task, TaskMaker, split_names
 from .loop.updates import Learner
 
 ARGUMENTS = {
@@ -127,8 +127,8 @@ def _session(
     nlp = load_pipeline(model)
     if output is not None:
         check_output(nlp.path, Path(output))
-    maker = TaskMaker(nlp, view, labels=_split(label) or None, components=_split(component))
-    learner = Learner(nlp, components=_split(component)) if update or output else None
+    maker = TaskMaker(nlp, view, labels=split_names(label) or None, components=split_names(component))
+    learner = Learner(nlp, components=split_names(component)) if update or output else None
 
     def ask(records: Iterable[Task]) -> Iterator[Task]:
         return stream_tasks(nlp, maker, records, strategy=strategy)
@@ -140,7 +140,7 @@ def _session(
         "view_id": view,
         "stream": stream,
         "update": learner.update if learner else None,
-        "exclude": _split(exclude) or None,
+        "exclude": split_names(exclude) or None,
         "config": {
             "lang": nlp.lang,
             # One text holds several questions that ask yes or no
@@ -163,7 +163,3 @@ def _interface(maker: TaskMaker) -> Dict[str, Any]:
     if maker.view == "blocks":
         interface["blocks"] = BLOCKS
     return interface
-
-
-def _split(names: Optional[str]) -> List[str]:
-    return [name.strip() for name in (names or "").split(",") if name.strip()]

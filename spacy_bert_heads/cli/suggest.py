@@ -63,7 +63,8 @@ def suggest_cli(
 
     Each text is read once, and there may be millions. Texts that come twice are given once.
     """
-    from ..loop.suggest import list_labels, suggest
+    from ..loop.suggest import suggest
+    from ..loop.tasks import split_names
 
     report = suggest(
         model,
@@ -72,7 +73,7 @@ def suggest_cli(
         view=view,
         strategy=strategy,
         limit=limit,
-        labels=list_labels(labels),
+        labels=None if labels is None else split_names(labels),
         components=component or [],
         exclude=exclude or [],
         diverse=diverse,

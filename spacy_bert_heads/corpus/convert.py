@@ -96,18 +96,30 @@ def convert(
             if not report.splits["train"].docs:
                 n_texts = store.count(ROLES.index("main"))
                 raise BertHeadsError("H121", found=f"{n_texts} texts, none of them for train")
-            for name, writer in writers.items():
-                writer.close()
-                report.files.append(writer.path)
-                if writer.n_shards:
-                    report.shards[name] = writer.n_shards
-            if report_path is not None:
-                content = srsly.json_dumps(report.to_dict(), indent=2) + "\n"
-                staging.write(report_path, content.encode("utf8"))
-            staging.commit()
+            commit(staging, writers, report, report_path)
     finally:
         store.close()
     return report
+
+
+def commit(
+    staging: Staging, writers: Dict[str, DocWriter], report: ConvertReport, report_path: Optional[Path]
+) -> None:
+    """Put the splits into their places, with the report if it is wanted.
+
+    staging (Staging): Where all is until now.
+    writers (Dict[str, DocWriter]): Of each split.
+    report (ConvertReport): Gets the names of the files.
+    report_path (Optional[Path]): Where to write it as JSON.
+    """
+    for name, writer in writers.items():
+        writer.close()
+        report.files.append(writer.path)
+        if writer.n_shards:
+            report.shards[name] = writer.n_shards
+    if report_path is not None:
+        staging.write(report_path, (srsly.json_dumps(report.to_dict(), indent=2) + "\n").encode("utf8"))
+    staging.commit()
 
 
 def _check_files(files: Dict[str, Sequence[Path]]) -> None:

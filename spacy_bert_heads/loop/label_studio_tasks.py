@@ -20,12 +20,10 @@ from ..corpus.offsets import read_span, show
 from ..errors import BertHeadsError
 from .hashes import input_hash
 from .heads import find_heads
-from .tasks import ANSWER_KEYS
+from .tasks import ANSWER_KEYS, BINARY_VIEWS
 
 # What types of answers are called in messages.
 KINDS = {"labels": "entity label", "choices": "category"}
-# Views that ask for yes or no about one suggestion, where Label Studio has only whole answers.
-BINARY_VIEWS = ("ner", "classification")
 USED_KEYS = ("text", "meta", *ANSWER_KEYS)
 
 
@@ -61,6 +59,7 @@ class Suggested:
         if task.get("answer") is not None:
             raise where.error("H552", show(task["answer"]))
         if task.get("_view_id") in BINARY_VIEWS:
+            # Label Studio has only whole answers
             raise where.error("H558", task["_view_id"])
         self.kept.update((key, value) for key, value in task.items() if key not in USED_KEYS)
         meta = task.get("meta")

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-import srsly
 from spacy.language import Language
 from spacy.tokens import Doc
 from tqdm import tqdm
 
 from ..corpus.annotations import Annotation
 from ..corpus.annotations import merge as merge_records
+from ..corpus.convert import commit
 from ..corpus.docs import INCORRECT_SPANS_KEY, build_doc, load_tokenizer
 from ..corpus.findings import KINDS, Findings, Where
 from ..corpus.formats import AUTO, CONVERTERS, ReadOptions
@@ -194,14 +194,7 @@ def merge(
                 report.texts["left out"] += effect != UNANSWERED
             if not report.splits["train"].docs:
                 raise BertHeadsError("H121", found=f"{store.count(RECORDS)} texts, none of them for train")
-            for name, writer in writers.items():
-                writer.close()
-                report.files.append(writer.path)
-                if writer.n_shards:
-                    report.shards[name] = writer.n_shards
-            if report_path is not None:
-                staging.write(report_path, (srsly.json_dumps(report.to_dict(), indent=2) + "\n").encode("utf8"))
-            staging.commit()
+            commit(staging, writers, report, report_path)
     finally:
         store.close()
     return report

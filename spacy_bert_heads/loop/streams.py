@@ -6,10 +6,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from spacy.language import Language
 
 from .strategies import make_scorer
-from .tasks import Task, TaskMaker
+from .tasks import BINARY_VIEWS, Task, TaskMaker
 
-# Views that ask yes or no: what matters is how sure the pipeline is of what is asked, not of the whole text.
-BINARY_VIEWS = ("ner", "classification")
 # Tasks that are looked at before one is chosen.
 LOOKAHEAD = 128
 
@@ -36,6 +34,7 @@ def stream_tasks(
     RAISES (BertHeadsError): H500 to H502 for a strategy that does not fit the pipeline.
     """
     if maker.view in BINARY_VIEWS:
+        # What matters is how sure the pipeline is of what is asked, not of the whole text
         scored = _score_questions(nlp, maker, records)
     else:
         scored = _score_texts(nlp, maker, records, strategy)

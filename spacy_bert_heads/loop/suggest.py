@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
 from tqdm import tqdm
@@ -23,13 +23,11 @@ from .hashes import input_hash
 from .heads import Heads, find_heads
 from .selection import Selection
 from .strategies import RANDOM, Scorer, default_strategy, make_scorer
-from .tasks import NER_VIEWS, TEXTCAT_VIEWS, TaskMaker
+from .tasks import BINARY_VIEWS, NER_VIEWS, TEXTCAT_VIEWS, TaskMaker
 from .vectors import annotate_vectors, get_vector
 
 # What a text was when it came before
 EXCLUDED, READ = range(2)
-# Here `meta.score` is the probability of what is asked about; in other views it is how much the text is worth.
-BINARY_VIEWS = ("ner", "classification")
 
 Record = Dict[str, Any]
 
@@ -197,6 +195,7 @@ def _score_all(
                     number += 1
                     if score != score:
                         raise BertHeadsError("H506", found=doc.text[:60])
+                    # There `meta.score` is the probability of what is asked about
                     meta = {} if maker.view in BINARY_VIEWS else {"score": round(score, 4)}
                     tasks = maker.make(doc, meta=meta, record=record)
                     for task in tasks:
@@ -268,8 +267,3 @@ def _annotated(path: Path) -> Iterator[Tuple[str, Optional[int]]]:
     else:
         for annotation in converter.read(path, Findings(skip_bad=True), ReadOptions()):
             yield annotation.text, annotation.input_hash
-
-
-def list_labels(labels: Optional[str]) -> Optional[List[str]]:
-    """RETURNS (Optional[List[str]]): Labels that were given with commas between them."""
-    return None if labels is None else [label.strip() for label in labels.split(",") if label.strip()]

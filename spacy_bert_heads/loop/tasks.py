@@ -17,6 +17,8 @@ Task = Dict[str, Any]
 NER_VIEWS = ("ner_manual", "ner", "blocks")
 TEXTCAT_VIEWS = ("choice", "classification", "blocks")
 VIEWS = ("ner_manual", "ner", "choice", "classification", "blocks")
+# They ask yes or no about one suggestion.
+BINARY_VIEWS = ("ner", "classification")
 # The interfaces of `blocks`; the text need not be shown twice.
 BLOCKS = [{"view_id": "ner_manual"}, {"view_id": "choice", "text": None}]
 # For views that do not ask about such labels.
@@ -182,3 +184,8 @@ def _with_score(task: Task, score: Optional[float]) -> Task:
 def _meta(task: Task) -> Dict[str, Any]:
     meta = task.get("meta")
     return meta if isinstance(meta, dict) else {}
+
+
+def split_names(names: Optional[str]) -> List[str]:
+    """RETURNS (List[str]): Names, as of labels, that were given with commas between them."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
