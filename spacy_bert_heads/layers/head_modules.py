@@ -1,10 +1,11 @@
 """The heads as torch modules."""
 
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
+
+from .lstm import bilstm, run_bilstm
 
 
 class Classifier(torch.nn.Module):
@@ -48,7 +49,7 @@ class SequenceTagger(torch.nn.Module):
         self.dropout = torch.nn.Dropout(0.0)
         self.lstm: Optional[torch.nn.LSTM] = None
         if lstm_width is not None:
-            self.lstm = torch.nn.LSTM(nI, lstm_width // 2, num_layers=lstm_depth, bidirectional=True, batch_first=True)
+            self.lstm = bilstm(nI, lstm_width, lstm_depth)
         self.linear = _linear(nI if lstm_width is None else lstm_width, nO)
 
     def forward(self, X: Tensor, lengths: Tensor, lstm_type: Optional[torch.dtype] = None) -> Tensor:
@@ -61,27 +62,9 @@ class SequenceTagger(torch.nn.Module):
         """
         X = self.dropout(X)
         if self.lstm is not None:
-            order, batch_sizes = _packed_order(lengths)
-            order = order.to(X.device)
-            packed = PackedSequence(X.index_select(0, order), batch_sizes)
             with torch.autocast(X.device.type, dtype=lstm_type, enabled=lstm_type is not None):
-                hidden = self.lstm(packed)[0].data.float()
-            X = self.dropout(torch.empty_like(hidden).index_copy(0, order, hidden))
+                X = self.dropout(run_bilstm(self.lstm, X, lengths).float())
         return self.linear(X)
-
-
-def _packed_order(lengths: Tensor) -> Tuple[Tensor, Tensor]:
-    """The order in which a PackedSequence holds tokens: the first of each Doc, longest Doc first, then the second.
-
-    lengths (Tensor): Tokens of each Doc. Int64, (n_docs,).
-    RETURNS (Tuple[Tensor, Tensor]): Numbers of the tokens, (n_tokens,), and how many Docs have a first token, a
-        second, and so on, (longest,). Int64.
-    """
-    longest_first = lengths.argsort(descending=True, stable=True)
-    starts = lengths.cumsum(0) - lengths
-    steps = torch.arange(int(lengths.max()))[:, None]
-    inside = steps < lengths[longest_first]
-    return (starts[longest_first] + steps)[inside], inside.sum(1)
 
 
 def _linear(nI: int, nO: int) -> torch.nn.Linear:

@@ -13,9 +13,9 @@ from typing import Callable, Dict, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .head_modules import Classifier
+from .lstm import bilstm, run_bilstm
 
 POOLINGS = ("mean", "max", "attention")
 
@@ -80,8 +80,9 @@ class TextRNN(torch.nn.Module):
         self.lstm = bilstm(nI, lstm_width, lstm_depth)
 
     def forward(self, X: Tensor, lengths: Tensor) -> Tensor:
-        _, (hidden, _) = self.lstm(pack_padded_sequence(X, lengths, batch_first=True, enforce_sorted=False))
-        return torch.cat([hidden[-2], hidden[-1]], dim=1)
+        forwards, backwards = _states(self.lstm, X, lengths).chunk(2, dim=2)
+        last = lengths.to(X.device) - 1
+        return torch.cat([forwards[torch.arange(len(X), device=X.device), last], backwards[:, 0]], dim=1)
 
 
 class TextRNNAttention(torch.nn.Module):
@@ -100,7 +101,7 @@ class TextRNNAttention(torch.nn.Module):
         self.score = torch.nn.Linear(lstm_width, 1, bias=False)
 
     def forward(self, X: Tensor, lengths: Tensor) -> Tensor:
-        H = run_lstm(self.lstm, X, lengths)
+        H = _states(self.lstm, X, lengths)
         return torch.tanh(_weighted_mean(H, self.score(torch.tanh(H)), lengths))
 
 
@@ -122,7 +123,7 @@ class TextRCNN(torch.nn.Module):
         self.hidden = torch.nn.Linear(lstm_width + nI, hidden_width)
 
     def forward(self, X: Tensor, lengths: Tensor) -> Tensor:
-        H = torch.cat([run_lstm(self.lstm, X, lengths), X], dim=2)
+        H = torch.cat([_states(self.lstm, X, lengths), X], dim=2)
         return _largest(torch.tanh(self.hidden(H)), lengths)
 
 
@@ -208,15 +209,11 @@ def text_classifier(body: str, nI: int, nO: int, **settings: int) -> TextClassif
     return TextClassifier(BODIES[body](nI, **settings), nO)
 
 
-def bilstm(nI: int, width: int, depth: int) -> torch.nn.LSTM:
-    """A bidirectional LSTM whose two directions are together `width` wide."""
-    return torch.nn.LSTM(nI, width // 2, num_layers=depth, bidirectional=True, batch_first=True)
-
-
-def run_lstm(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
+def _states(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
     """States at every token. Float, (n_docs, n_tokens, width); zeros beyond each text's end."""
-    packed = pack_padded_sequence(X, lengths, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=X.shape[1])[0]
+    mask = _mask(X.shape[1], lengths, X.device)
+    hidden = run_bilstm(lstm, X[mask], lengths)
+    return hidden.new_zeros(*mask.shape, hidden.shape[1]).masked_scatter(mask[:, :, None], hidden)
 
 
 def _mask(n_tokens: int, lengths: Tensor, device: torch.device) -> Tensor:

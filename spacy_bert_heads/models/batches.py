@@ -5,6 +5,7 @@ from typing import Dict, List
 
 import numpy
 
+from ..layers.length_groups import ends_of, group_by_length
 from ..layers.special_tokens import SpecialTokens
 from ..types import Ints
 from .windows import WindowedDoc
@@ -51,8 +52,8 @@ class WindowBatch:
         n_windows = numpy.array([len(doc.windows) for doc in docs], dtype="int64")
         widths = numpy.array([doc.width for doc in docs], dtype="int64")
         # First window and first row of each Doc, and one past the last
-        self.doc_windows = _ends(n_windows)
-        self.doc_rows = _ends(n_windows * widths)
+        self.doc_windows = ends_of(n_windows)
+        self.doc_rows = ends_of(n_windows * widths)
         parts = [numpy.array([*special.prefix, *special.suffix])]
         prefix, suffix = parts[0][: len(special.prefix)], parts[0][len(special.prefix) :]
         types = [numpy.zeros(len(special), dtype="int64")]
@@ -73,7 +74,7 @@ class WindowBatch:
         self.ids = numpy.concatenate(parts)
         self.types = numpy.concatenate(types)
         self.lengths = numpy.array(lengths, dtype="int64")
-        self.starts = len(special) + _ends(self.lengths)[:-1]
+        self.starts = len(special) + ends_of(self.lengths)[:-1]
         within = numpy.arange(len(self.lengths)) - numpy.repeat(self.doc_windows[:-1], n_windows)
         self.rows = numpy.repeat(self.doc_rows[:-1], n_windows) + within * numpy.repeat(widths, n_windows)
 
@@ -104,42 +105,3 @@ class WindowBatch:
             rows=(self.rows[windows, None] + columns)[inside],
             types=numpy.where(inside, self.types[places], 0) if self.token_types else numpy.zeros((0, 0), "int64"),
         )
-
-
-def group_by_length(lengths: Ints, max_pieces: int, rectangle_cost: int) -> List[Ints]:
-    """Windows of like length together, so that wordpieces, padding and the number of rectangles cost least in all.
-
-    lengths (Ints): Wordpieces of each window. (n_windows,).
-    max_pieces (int): Wordpieces of a rectangle at most, padding counted; a window longer than that goes alone.
-    rectangle_cost (int): What a rectangle costs beyond its wordpieces, in wordpieces.
-    RETURNS (List[Ints]): Numbers of the windows in each rectangle, longest first.
-    """
-    order = numpy.argsort(-lengths, kind="stable")
-    longest, counts = numpy.unique(-lengths, return_counts=True)
-    longest = -longest
-    ends = _ends(counts)
-    # Windows of one length stay together. best[j]: cost of all windows of the j greatest lengths; for the group that
-    # ends there, every first length i is tried
-    best = numpy.zeros(len(longest) + 1)
-    firsts = numpy.zeros(len(longest) + 1, dtype="int64")
-    per_rectangle = numpy.maximum(1, max_pieces // numpy.maximum(1, longest))
-    for j in range(1, len(longest) + 1):
-        sizes = ends[j] - ends[:j]
-        n_rectangles = -(-sizes // per_rectangle[:j])
-        costs = best[:j] + longest[:j] * sizes + rectangle_cost * n_rectangles
-        firsts[j] = costs.argmin()
-        best[j] = costs[firsts[j]]
-    groups: List[Ints] = []
-    j = len(longest)
-    while j:
-        i = int(firsts[j])
-        group = order[ends[i] : ends[j]]
-        cuts = range(0, len(group), int(per_rectangle[i]))
-        groups[:0] = [group[cut : cut + per_rectangle[i]] for cut in cuts]
-        j = i
-    return groups
-
-
-def _ends(lengths: Ints) -> Ints:
-    """Where runs of these lengths begin when laid end to end, and where the last one ends. (n + 1,)."""
-    return numpy.concatenate([numpy.zeros(1, dtype="int64"), numpy.cumsum(lengths, dtype="int64")])

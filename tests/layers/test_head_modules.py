@@ -8,7 +8,7 @@ from spacy_bert_heads.layers.head_modules import SequenceTagger
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("lengths", [(3,), (2, 5), (1, 0, 4, 4, 0, 2), (7, 1)])
+@pytest.mark.parametrize("lengths", [(3,), (2, 5), (1, 0, 4, 4, 0, 2), (7, 1), (150, 2, 70, 149)])
 def test_scores_and_gradients_are_those_of_each_doc_by_itself(lengths, depth):
     torch.manual_seed(0)
     tagger = SequenceTagger(6, 5, lstm_width=8, lstm_depth=depth)

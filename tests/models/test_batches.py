@@ -8,8 +8,9 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spacy_bert_heads.layers.length_groups import group_by_length
 from spacy_bert_heads.layers.special_tokens import SpecialTokens
-from spacy_bert_heads.models.batches import WindowBatch, group_by_length
+from spacy_bert_heads.models.batches import WindowBatch
 from spacy_bert_heads.models.windows import make_windowed_doc, tokenize
 
 from ..making import make_texts, make_tokenizer
