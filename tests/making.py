@@ -258,13 +258,18 @@ def record_rectangles(nlp: Language, monkeypatch: Any) -> List[Tuple[int, int, i
     """A list that grows by rows, columns and wordpieces (padding left out) of what goes through the encoder."""
     shim = nlp.get_pipe("transformer").model.shims[0]  # type: ignore[attr-defined]
     seen: List[Tuple[int, int, int]] = []
-    run = shim.run
+    runner = shim.runner
 
-    def record(ids: Any, mask: Any, is_train: bool, token_types: Any) -> Any:
-        seen.append((*ids.shape, int(mask.sum())))
-        return run(ids, mask, is_train, token_types)
+    def recorder(is_train: bool) -> Any:
+        run = runner(is_train)
 
-    monkeypatch.setattr(shim, "run", record)
+        def record(ids: Any, mask: Any, token_types: Any) -> Any:
+            seen.append((*ids.shape, int(mask.sum())))
+            return run(ids, mask, token_types)
+
+        return record
+
+    monkeypatch.setattr(shim, "runner", recorder)
     return seen
 
 

@@ -1,10 +1,12 @@
 """The encoder's thinc shim: tokenizer and module together, saved so that a pipeline needs nothing else to load."""
 
-from typing import Any, Dict, Optional
+import copy
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
 import srsly
 import torch
-from thinc.api import get_torch_default_device
+from thinc.api import Optimizer, get_torch_default_device
 from torch import Tensor
 
 from ..errors import BertHeadsError
@@ -57,6 +59,9 @@ class EncoderShim(TorchShim):
         self.word_dropout = word_dropout
         self.tokenizer: Any = None
         self.runtime: Optional[Any] = None
+        # Weights of the linear layers; a twin of the module with these weights rounded, and what they were
+        self._linear_weights: List[Tensor] = []
+        self._rounded: Optional[Tuple[Any, torch.nn.Module]] = None
         self.special = SpecialTokens([], [], 0)
         # Hugging Face's
         self.config: Any = None
@@ -71,6 +76,7 @@ class EncoderShim(TorchShim):
         if self.word_dropout and encoder.tokenizer.unk_token_id is None:
             raise BertHeadsError("H239", found=encoder.module.transformer.config.model_type)
         self._model = encoder.module.to(get_torch_default_device())
+        self._linear_weights = [p for layer in linear_layers(encoder.module) for p in layer.parameters()]
         if self.gradient_checkpointing:
             enable_checkpointing(encoder.module)
         # Found by a walk over all modules, so once and not for every batch
@@ -93,50 +99,71 @@ class EncoderShim(TorchShim):
         """RETURNS (torch.device): Where the module is; exported encoders take and give arrays of the CPU."""
         return torch.device("cpu") if self._model is None else next(self._model.parameters()).device
 
-    def autocast(self, is_train: bool) -> Any:
-        """In this the encoder computes in its precision. One around several calls of `run` spares all but the first of
-        them rounding the weights.
-
-        RETURNS (ContextManager): torch.autocast.
-        RAISES (BertHeadsError): H233 for training in fp16, H234 for fp16 without a GPU.
-        """
-        dtype = None
-        if self.runtime is None:
-            precision = self.train_precision if is_train else self.precision
-            check_precision(precision, training=is_train)
-            dtype = AUTOCAST_TYPES.get(resolve_precision(precision, self.device))
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
-
-    def run(
-        self, input_ids: Tensor, attention_mask: Tensor, is_train: bool, token_types: Optional[Tensor] = None
-    ) -> Dict[str, Any]:
-        """Run the encoder on one rectangle of windows; see EncoderModule.forward.
+    def runner(self, is_train: bool) -> Callable[[Tensor, Tensor, Optional[Tensor]], Dict[str, Any]]:
+        """The encoder, ready to run the rectangles of one batch.
 
         is_train (bool): Puts dropout into it, word dropout too, and keeps the graph, unless torch.no_grad() is in
             force.
-        token_types (Optional[Tensor]): None or empty: all are 0.
-        RETURNS (Dict[str, Any]): The named outputs, in float32.
-        RAISES (BertHeadsError): H235 for training an exported encoder, H248 for token types that it cannot be told.
+        RETURNS (Callable): Takes input_ids, attention_mask and token_types as EncoderModule.forward does; an empty
+            tensor of types says as None that all are 0. Gives the named outputs, in float32.
+        RAISES (BertHeadsError): H233 for training in fp16, H234 for fp16 without a GPU, H235 for training an exported
+            encoder; when it runs, H248 for token types that an exported encoder cannot be told.
         """
-        if token_types is not None and not token_types.numel():
-            token_types = None
         if self.runtime is not None:
             if is_train:
                 raise BertHeadsError("H235", found=self.runtime.backend)
-            if token_types is not None:
-                raise BertHeadsError("H248")
-            return _to_tensors(self.runtime.run(input_ids.numpy(), attention_mask.numpy()))
+            return self._run_exported
+        precision = self.train_precision if is_train else self.precision
+        check_precision(precision, training=is_train)
+        dtype = AUTOCAST_TYPES.get(resolve_precision(precision, self.device))
         if self._model.training != is_train:
             self._model.train(is_train)
+        return partial(self._run_torch, self._model if is_train else self._rounded_to(dtype), dtype, is_train)
+
+    def _run_torch(
+        self,
+        module: Any,
+        dtype: Optional[torch.dtype],
+        is_train: bool,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_types: Optional[Tensor],
+    ) -> Dict[str, Any]:
+        if token_types is not None and not token_types.numel():
+            token_types = None
         if is_train and self.word_dropout:
             input_ids = hide_pieces(input_ids, self.word_dropout, self.tokenizer)
         with torch.set_grad_enabled(is_train and torch.is_grad_enabled()):
-            with self.autocast(is_train):
-                named = self._model(input_ids, attention_mask, self.hidden_states, token_types)
+            with torch.autocast(input_ids.device.type, dtype=dtype, enabled=dtype is not None):
+                named = module(input_ids, attention_mask, self.hidden_states, token_types)
             return {
                 name: output.float() if isinstance(output, Tensor) else tuple(layer.float() for layer in output)
                 for name, output in named.items()
             }
+
+    def _run_exported(
+        self, input_ids: Tensor, attention_mask: Tensor, token_types: Optional[Tensor]
+    ) -> Dict[str, Any]:
+        if token_types is not None and token_types.numel():
+            raise BertHeadsError("H248")
+        return _to_tensors(cast(Any, self.runtime).run(input_ids.numpy(), attention_mask.numpy()))
+
+    def _rounded_to(self, dtype: Optional[torch.dtype]) -> torch.nn.Module:
+        """The module to predict with. Where it computes in another type, a twin keeps the weights of linear layers in
+        it, which autocast would round again for every batch; they are rounded anew when they have changed.
+        """
+        if dtype is None:
+            self._rounded = None
+            return self._model
+        version = [dtype, *((weight.data_ptr(), weight._version) for weight in self._linear_weights)]
+        if self._rounded is None or self._rounded[0] != version:
+            self._rounded = version, round_linear_layers(self._model, dtype)
+        return self._rounded[1]
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """See TorchShim. thinc's optimizers change weights where torch does not see it."""
+        super().finish_update(optimizer)
+        self._rounded = None
 
     def to_bytes(self) -> bytes:
         msg: Dict[str, Any] = {"config": None, "tokenizer": None, "state": None}
@@ -169,6 +196,22 @@ class EncoderShim(TorchShim):
             load_weights(encoder.module, msg["state"])
             self.set_encoder(encoder)
         return self
+
+
+def linear_layers(module: torch.nn.Module) -> List[torch.nn.Linear]:
+    """RETURNS (List[torch.nn.Linear]): Each of them once."""
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+
+
+def round_linear_layers(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A twin of a module that computes under autocast what the module does: the weights of its linear layers are
+    rounded, all others are the module's own.
+    """
+    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
+    for layer in linear_layers(twin):
+        for name, weight in layer.named_parameters():
+            setattr(layer, name, torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False))
+    return twin
 
 
 def hide_pieces(input_ids: Tensor, share: float, tokenizer: Any) -> Tensor:

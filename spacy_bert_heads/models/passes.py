@@ -1,6 +1,6 @@
 """A batch of windows through the encoder and back, in rectangles, with memory bounded by their size."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
@@ -52,11 +52,11 @@ def run_batch(
     keep_graph = is_train and sum(rectangle.ids.size for rectangle in rectangles) <= max_pieces
     steps = _to_device(rectangles, device)
     outputs: Dict[str, Any] = {}
-    # Weights rounded without a graph must not be met by a pass that needs one, so training shares nothing
-    with torch.set_grad_enabled(keep_graph), nullcontext() if is_train else shim.autocast(False):
+    run = shim.runner(is_train)
+    with torch.set_grad_enabled(keep_graph):
         for step in steps:
             step.random_state = _random_state(device) if is_train and not keep_graph else []
-            named = shim.run(step.ids, step.mask, is_train, step.types)
+            named = run(step.ids, step.mask, step.types)
             step.graph = named if keep_graph else {}
             for name, value in named.items():
                 if isinstance(value, Tensor):
@@ -75,7 +75,7 @@ def run_batch(
             named = step.graph
             if not keep_graph:
                 with _replayed(step.random_state, device):
-                    named = shim.run(step.ids, step.mask, True, step.types)
+                    named = run(step.ids, step.mask, step.types)
             for name, value in gradients.items():
                 for output, gradient in zip(_as_list(named[name]), _as_list(value)):
                     tensors.append(output)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.layers import precision as module
+from spacy_bert_heads.layers import precision as precision_module
+from spacy_bert_heads.layers.encoder_shim import round_linear_layers
 from spacy_bert_heads.layers.precision import has_bf16, resolve_precision
 
 from ..making import encoder_module, has_gradient, make_config, make_examples, make_nlp, make_texts
@@ -68,10 +69,51 @@ def test_the_log_says_it_once(
     bert_folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("spacy"), "propagate", True)
-    module._report.cache_clear()
+    precision_module._report.cache_clear()
     nlp = make_nlp(encoder=make_config(bert_folder, precision="auto"), heads=["bert_textcat"])
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             list(nlp.pipe(make_texts(4)))
     lines = [record.getMessage() for record in caplog.records if "recision" in record.getMessage()]
     assert len(lines) == 1 and "'auto'" in lines[0] and resolve_precision("auto", CPU) in lines[0]
+
+
+def test_rounded_weights_give_what_autocast_gives_also_after_they_have_changed(bert_folder: str) -> None:
+    """Weights change by an optimizer's steps, by its averages, when they are loaded, and by hand."""
+    nlp = make_nlp(encoder=make_config(bert_folder, precision="bf16"), heads=["bert_textcat"])
+    shim, module = nlp.get_pipe("transformer").model.shims[0], encoder_module(nlp)
+    other = make_nlp(encoder=make_config(bert_folder, precision="bf16"), heads=["bert_textcat"])
+    ids = torch.randint(5, 60, (3, 7), generator=torch.Generator().manual_seed(0))
+
+    def check() -> torch.Tensor:
+        found = [shim.runner(False)(ids, torch.ones_like(ids), None)["last_hidden_state"] for _ in range(2)]
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            expected = module.eval()(ids, torch.ones_like(ids))["last_hidden_state"].float()
+        assert torch.equal(found[0], expected) and torch.equal(found[1], expected)
+        return expected
+
+    seen = [check()]
+    for optimizer in (nlp.create_optimizer(), nlp.initialize(lambda: make_examples(nlp))):
+        nlp.update(make_examples(nlp), sgd=optimizer)
+        seen.append(check())
+    name, weight = next((n, p) for n, p in module.named_parameters() if n.endswith("dense.weight"))
+    with shim.use_params({(shim.id, name): 2 * weight.detach().numpy()}):
+        seen.append(check())
+    assert torch.equal(check(), seen[-2])
+    with torch.no_grad():
+        weight.mul_(3)
+    seen.append(check())
+    shim.from_bytes(other.get_pipe("transformer").model.shims[0].to_bytes())
+    module = encoder_module(nlp)
+    assert torch.equal(check(), seen[0])
+    assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_rounding_shares_what_it_does_not_round(bert_folder: str) -> None:
+    module = encoder_module(make_nlp(bert_folder, heads=[]))
+    twin = round_linear_layers(module, torch.bfloat16)
+    for (name, ours), (_, theirs) in zip(module.named_parameters(), twin.named_parameters()):
+        rounded = ".word_embeddings." not in name and "LayerNorm" not in name and "_embeddings." not in name
+        assert theirs.dtype == (torch.bfloat16 if rounded else torch.float32), name
+        assert (theirs is ours) != rounded, name
+        assert ours.requires_grad and ours.dtype == torch.float32, name
