@@ -11,6 +11,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from ..layers.encoder_module import EncoderModule, build_transformer, rebuild_config
+from ..layers.precision import round_linear_layers
 from .flat import Flat
 from .runtimes import Infer
 
@@ -34,9 +35,7 @@ def load(precision: str, data: bytes) -> Infer:
     module.load_state_dict(load_safetensors(msg["state"]))
     flat: torch.nn.Module = Flat(module, msg["hidden_states"])
     if precision == "bf16":
-        for layer in flat.modules():
-            if isinstance(layer, torch.nn.Linear):
-                layer.to(torch.bfloat16)
+        flat = round_linear_layers(flat, torch.bfloat16)
     elif precision == "int8":
         flat = _quantize(flat)
 

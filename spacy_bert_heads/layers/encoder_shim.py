@@ -1,6 +1,5 @@
 """The encoder's thinc shim: tokenizer and module together, saved so that a pipeline needs nothing else to load."""
 
-import copy
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
@@ -19,7 +18,7 @@ from .encoder_module import (
     rebuild_config,
     rebuild_tokenizer,
 )
-from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
+from .precision import AUTOCAST_TYPES, check_precision, linear_layers, resolve_precision, round_linear_layers
 from .special_tokens import SpecialTokens
 from .torch_shim import TorchShim, dump_weights, load_weights
 
@@ -196,22 +195,6 @@ class EncoderShim(TorchShim):
             load_weights(encoder.module, msg["state"])
             self.set_encoder(encoder)
         return self
-
-
-def linear_layers(module: torch.nn.Module) -> List[torch.nn.Linear]:
-    """RETURNS (List[torch.nn.Linear]): Each of them once."""
-    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
-
-
-def round_linear_layers(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """A twin of a module that computes under autocast what the module does: the weights of its linear layers are
-    rounded, all others are the module's own.
-    """
-    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
-    for layer in linear_layers(twin):
-        for name, weight in layer.named_parameters():
-            setattr(layer, name, torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False))
-    return twin
 
 
 def hide_pieces(input_ids: Tensor, share: float, tokenizer: Any) -> Tensor:

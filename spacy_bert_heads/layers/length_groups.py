@@ -1,6 +1,6 @@
 """Sequences of like length together, so that they can be padded at little cost."""
 
-from typing import List
+from typing import List, Union
 
 import numpy
 
@@ -41,6 +41,6 @@ def group_by_length(lengths: Ints, max_size: int, group_cost: int) -> List[Ints]
     return groups
 
 
-def ends_of(lengths: Ints) -> Ints:
+def ends_of(lengths: Union[Ints, List[int]]) -> Ints:
     """Where runs of these lengths begin when laid end to end, and where the last one ends. (n + 1,)."""
     return numpy.concatenate([numpy.zeros(1, dtype="int64"), numpy.cumsum(lengths, dtype="int64")])

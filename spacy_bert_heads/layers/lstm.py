@@ -39,7 +39,7 @@ def _run_packed(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
 def _packed_order(lengths: Tensor) -> Tuple[Tensor, Tensor]:
     """The order in which a PackedSequence holds tokens: the first of each text, longest text first, then the second.
 
-    lengths (Tensor): Tokens of each text. Int64, (n_docs,).
+    lengths (Tensor): Tokens of each text. Int64, (n_texts,).
     RETURNS (Tuple[Tensor, Tensor]): Numbers of the tokens, (n_tokens,), and how many texts have a first token, a
         second, and so on, (longest,). Int64.
     """
@@ -58,11 +58,12 @@ def _run_in_groups(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
     starts = lengths.cumsum(0) - lengths
     rows, hidden = [], []
     for group in map(torch.from_numpy, group_by_length(lengths.numpy(), GROUP_SIZE, GROUP_COST)):
-        columns = torch.arange(int(lengths[group].max()))
-        inside = columns < lengths[group, None]
+        n_tokens = lengths[group, None]
+        columns = torch.arange(int(n_tokens.max()))
+        inside = columns < n_tokens
         own = starts[group, None] + columns
         places = torch.arange(inside.numel()).view_as(inside)
-        turned = torch.where(inside, places - 2 * columns + lengths[group, None] - 1, places).flatten()
+        turned = torch.where(inside, places - 2 * columns + n_tokens - 1, places).flatten()
         Y = X.index_select(0, torch.where(inside, own, 0).flatten())
         for there, back in zip(*(iter(lstm.all_weights),) * 2):
             first = _run_one_way(Y, inside.shape, there)

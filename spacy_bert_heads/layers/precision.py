@@ -1,7 +1,9 @@
 """Which number format encoders and LSTMs compute in, on this machine."""
 
+import copy
 import logging
 from functools import lru_cache
+from typing import List
 
 import torch
 
@@ -50,6 +52,22 @@ def has_bf16(device: torch.device) -> bool:
         major, _ = torch.cuda.get_device_capability(device)
         return torch.version.hip is not None or major >= 8
     return False
+
+
+def linear_layers(module: torch.nn.Module) -> List[torch.nn.Linear]:
+    """RETURNS (List[torch.nn.Linear]): Each of them once."""
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+
+
+def round_linear_layers(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A twin of a module that computes under autocast what the module does: the weights of its linear layers are
+    rounded, all others are the module's own.
+    """
+    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
+    for layer in linear_layers(twin):
+        for name, weight in layer.named_parameters():
+            setattr(layer, name, torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False))
+    return twin
 
 
 @lru_cache(maxsize=None)

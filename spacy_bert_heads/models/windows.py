@@ -10,6 +10,7 @@ from spacy.tokens import Doc
 from thinc.types import Ragged
 
 from ..errors import BertHeadsError
+from ..layers.length_groups import ends_of
 from ..layers.special_tokens import SpecialTokens
 from ..types import Ints, Window
 from .sentence_pairs import PairTokens, find_sentences, pair_input, shows_both
@@ -87,10 +88,10 @@ def tokenize(tokenizer: Any, docs: List[Doc], separator: Optional[str] = None) -
     n_pieces = [len(ids) for ids in encoded["input_ids"]]
     ids = numpy.fromiter(chain.from_iterable(encoded["input_ids"]), "int64", sum(n_pieces))
     offsets = numpy.fromiter(chain.from_iterable(chain.from_iterable(encoded["offset_mapping"])), "int64")
-    text_starts = _starts([len(text) for text in texts])
+    text_starts = ends_of([len(text) for text in texts])
     part_starts = [at + start for at, spans in zip(text_starts, sentences) for start, _ in spans]
     tokens = numpy.concatenate([doc.to_array([IDX, LENGTH]).reshape(-1, 2) for doc in docs]).astype("int64")
-    first_tokens = _starts([len(doc) for doc in docs])
+    first_tokens = ends_of([len(doc) for doc in docs])
     starts = tokens[:, 0] + numpy.repeat(text_starts[:-1], numpy.diff(first_tokens))
     pair_tokens, pair_pieces = align_offsets(
         starts, starts + tokens[:, 1], offsets.reshape(-1, 2) + numpy.repeat(part_starts, n_pieces)[:, None]
@@ -223,8 +224,3 @@ def _tokenize_words(tokenizer: Any, doc: Doc, sentences: List[Window]) -> Pieces
 def _int32(array: Ints) -> Any:
     """The type thinc expects of alignments."""
     return array.astype("int32")
-
-
-def _starts(lengths: List[int]) -> Ints:
-    """Where things of these lengths begin when laid end to end, and where the last one ends. (n + 1,)."""
-    return numpy.cumsum([0, *lengths])

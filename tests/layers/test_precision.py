@@ -8,8 +8,7 @@ import torch
 
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.layers import precision as precision_module
-from spacy_bert_heads.layers.encoder_shim import round_linear_layers
-from spacy_bert_heads.layers.precision import has_bf16, resolve_precision
+from spacy_bert_heads.layers.precision import has_bf16, resolve_precision, round_linear_layers
 
 from ..making import encoder_module, has_gradient, make_config, make_examples, make_nlp, make_texts
 
