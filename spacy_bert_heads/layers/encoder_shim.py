@@ -185,7 +185,7 @@ class EncoderShim(TorchShim):
         if msg.get("runtime"):
             from ..export.runtimes import load_runtime
 
-            self._model = None
+            self._model, self._linear_weights, self._rounded = None, [], None
             config = rebuild_config(msg["config"])
             self._describe(config, rebuild_tokenizer(config, msg["tokenizer"]), msg["max_positions"])
             self.runtime = load_runtime(**msg["runtime"])
