@@ -152,7 +152,6 @@ MESSAGES: Dict[str, str] = {
     "H261": "{name} = {found} is too small. Give 1 or more (of a DPCNN's depth 0 or more), and at least one kernel.",
     "H262": "the layer mix was made for {expected} layers, embeddings counted, and the encoder gives {found}. Use the encoder it was trained with, or initialise the head anew.",
     "H263": 'pooling = "pooler" reads the last layer only, so it cannot have a layer mix. Use one of: {expected}.',
-    "H266": "expected a number of rows for each width, found {found} for {expected}. Give as many of one as of the other.",
     "H264": "pair_separator is empty. Give what parts two sentences, such as a tab, or null if texts are one.",
     "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
     "H271": 'the learning rate cannot rise and fall, for total_steps is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',

@@ -353,7 +353,7 @@ def _language_settings(lang: str) -> Tuple[List[Tuple[str, Any]], List[Tuple[str
     tokenizer = list(defaults["nlp"]["tokenizer"].items())
     if lang == "zh":
         # As `bert-heads convert` tokenizes it.
-        tokenizer = [("@tokenizers", CHARACTER_TOKENIZER)]
+        tokenizer = [("@tokenizers", CHARACTER_TOKENIZER), ("whole_words", True)]
     return tokenizer, list(defaults.get("initialize", {}).get("tokenizer", {}).items())
 
 

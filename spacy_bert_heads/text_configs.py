@@ -65,14 +65,21 @@ lr_scale = 20.0
 grad_factor = 1.0
 upstream = "*"
 """
+EVERY_CHARACTER = """
+# Every character is a token, those of words and numbers and white space too: with no wordpieces, rare words are known
+# by their letters, and a space says where a clause ends.
+[nlp.tokenizer]
+@tokenizers = "spacy_bert_heads.CharacterTokenizer.v1"
+whole_words = false
+"""
 EMBEDDINGS = """
-# Learned vectors of the character, of it and the next one, and of it and the next two, side by side; hashed into so
-# many rows. include_static_vectors: beside them pretrained vectors from paths.vectors (see `python -m spacy init
-# vectors`).
+# Learned vectors of the character, of it and the next one, and of it and the next two, side by side. min_count: how
+# often they must occur in the training texts; rarer ones share a vector. include_static_vectors: beside them
+# pretrained vectors from paths.vectors (see `python -m spacy init vectors`).
 [components.bert_textcat.model.tok2vec]
 @architectures = "spacy_bert_heads.NgramEmbed.v1"
 widths = [128, 64, 64]
-rows = [5000, 50000, 50000]
+min_count = 2
 include_static_vectors = false
 """
 
@@ -116,8 +123,8 @@ PYRAMID = Network(
 )
 BAG = Network(
     "BagOfNgrams",
-    "A linear layer over hashed n-grams of 1 to 3 tokens.",
-    "ngram_size = 3\nlength = 524288",
+    "A linear layer over n-grams of 1 to 3 tokens, of those that occur min_count times in the training texts.",
+    "ngram_size = 3\nmin_count = 2",
 )
 
 
@@ -155,6 +162,7 @@ def _over_embeddings(network: Network, comment: str, lr_scale: str = "0.2") -> T
     blocks: Dict[str, Optional[str]] = {
         "components.bert_textcat.model": network.block(None if bag else lr_scale),
         "components.bert_textcat.model.tok2vec": None if bag else EMBEDDINGS,
+        "nlp.tokenizer": EVERY_CHARACTER,
         **dict.fromkeys(ENCODER_BLOCKS),
     }
     values = {

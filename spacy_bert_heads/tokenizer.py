@@ -1,4 +1,4 @@
-"""A tokenizer for languages written without spaces: one token for each character, words of letters kept whole."""
+"""A tokenizer for languages written without spaces: one token for each character, words kept whole or not."""
 
 import re
 from typing import Callable, List, Sequence, Tuple
@@ -19,10 +19,13 @@ class CharacterTokenizer(DummyTokenizer):
     Chinese and Japanese entities begin and end at any character; no segmenter can lose their borders so.
 
     vocab (Vocab): The shared vocabulary.
+    whole_words (bool): Whether to keep words and numbers whole. If not, each letter, digit and space is a token as
+        well: networks with no wordpieces know rare words by their letters, and where clauses end by the spaces.
     """
 
-    def __init__(self, vocab: Vocab) -> None:
+    def __init__(self, vocab: Vocab, whole_words: bool = True) -> None:
         self.vocab = vocab
+        self.whole_words = whole_words
 
     def __call__(self, text: str) -> Doc:
         """Tokenize a text.
@@ -30,15 +33,17 @@ class CharacterTokenizer(DummyTokenizer):
         text (str): Any text.
         RETURNS (Doc): Its tokens; white space as spaCy has it, so that `doc.text` is the text.
         """
+        if not self.whole_words:
+            return Doc(self.vocab, words=list(text), spaces=[False] * len(text))
         words, spaces = words_and_spaces(text, [match.span() for match in TOKEN.finditer(text)])
         return Doc(self.vocab, words=words, spaces=spaces)
 
 
-def make_character_tokenizer() -> Callable[[Language], CharacterTokenizer]:
+def make_character_tokenizer(whole_words: bool = True) -> Callable[[Language], CharacterTokenizer]:
     """RETURNS (Callable[[Language], CharacterTokenizer]): Makes the tokenizer of a pipeline."""
 
     def make(nlp: Language) -> CharacterTokenizer:
-        return CharacterTokenizer(nlp.vocab)
+        return CharacterTokenizer(nlp.vocab, whole_words)
 
     return make
 

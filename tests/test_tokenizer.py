@@ -32,6 +32,16 @@ def test_characters_are_tokens_and_words_and_numbers_are_kept_whole(text: str, t
     assert doc.text == text
 
 
+@pytest.mark.parametrize("text", ["", "我在iPhone 15上看 \n", " 1,000 ", "e\u0301\U0001f600"])
+def test_each_character_is_a_token_where_words_are_not_kept_whole(text: str, tmp_path: Path):
+    nlp = spacy.blank("zh", config={"nlp": {"tokenizer": {"@tokenizers": CHARACTER_TOKENIZER, "whole_words": False}}})
+    nlp.to_disk(tmp_path)
+    for pipeline in (nlp, spacy.load(tmp_path)):
+        doc = pipeline(text)
+        assert [token.text for token in doc] == list(text)
+        assert doc.text == text
+
+
 @given(st.text(st.characters(blacklist_categories=("Cs",)), max_size=20))
 @settings(deadline=None)
 def test_text_is_kept_whatever_it_is(text: str):
@@ -44,7 +54,7 @@ def test_text_is_kept_whatever_it_is(text: str):
 
 def test_pipelines_of_our_chinese_configs_tokenize_as_convert_does(tmp_path: Path):
     config = util.load_config(Path(__file__).parents[1] / "configs" / "ner_zh.cfg")
-    assert config["nlp"]["tokenizer"] == {"@tokenizers": CHARACTER_TOKENIZER}
+    assert config["nlp"]["tokenizer"] == {"@tokenizers": CHARACTER_TOKENIZER, "whole_words": True}
     nlp = spacy.blank("zh", config={"nlp": {"tokenizer": config["nlp"]["tokenizer"]}})
     nlp.to_disk(tmp_path)
     text = "我在iPhone 15上看了3.5元 的DVD。\n好"

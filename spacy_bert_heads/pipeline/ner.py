@@ -20,6 +20,7 @@ from ..layers.crf import CrfLoss, crf_loss, learns_from_rejected, softmax_loss
 from ..layers.tag_paths import NumberedSpan, TagPaths, Uncertainty
 from ..models.encoder import initialize_encoders
 from ..models.heads import get_crf
+from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
 from ..tags import Span as EntitySpan
 from ..tags import TagScheme
@@ -193,6 +194,7 @@ class BertEntityRecognizer(TrainablePipe):
         self.skipped.log()
         docs = (eg.reference for eg in get_examples())
         initialize_encoders(self.model, docs, None if vocab is None else FilePath(vocab))
+        learn_ngrams(self.model, (eg.predicted for eg in get_examples()))
         if self.model.has_dim("nO") is None:
             self.model.set_dim("nO", len(self.tags))
         self.model.initialize(X=sample)

@@ -21,6 +21,7 @@ from thinc.util import torch2xp, xp2torch
 from ..errors import BertHeadsError
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
 from ..models.encoder import initialize_encoders
+from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
 from .update import update_head
 
@@ -130,13 +131,15 @@ class _LogitsMixin(_Base):
         labels: Optional[Iterable[str]],
         vocab: Optional[Union[str, Path]],
     ) -> Set[str]:
-        """Give a private encoder the whole corpus, and see that there are labels, given ones being all the data has.
+        """Show what learns a vocabulary the whole corpus, and see that there are labels, given ones being all the data
+        has.
 
         RETURNS (Set[str]): All labels there will be.
         RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones, H304 if there are none.
         """
         docs = (eg.reference for eg in get_examples())
         initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
+        learn_ngrams(self.model, (eg.predicted for eg in get_examples()))
         found = {label for eg in get_examples() for label in eg.reference.cats}
         known = {*(labels or ()), *self.labels}
         if labels is not None and found - known:

@@ -40,8 +40,8 @@ TABLE: Dict[str, Dict[str, Any]] = {
     "TextRNN.v1": {"tok2vec": SCRATCH, "exclusive_classes": True, "lstm_width": 8, "nO": 3},
     "TextRNNAttention.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
     "TextRCNN.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
-    "NgramEmbed.v1": {"widths": [4, 2], "rows": [50, 60]},
-    "BagOfNgrams.v1": {"exclusive_classes": True, "length": 64, "nO": 3},
+    "NgramEmbed.v1": {"widths": [4, 2]},
+    "BagOfNgrams.v1": {"exclusive_classes": True, "nO": 3},
     "DPCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
 }
 TEXT_HEADS = (

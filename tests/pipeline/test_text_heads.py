@@ -7,14 +7,13 @@ import numpy
 import pytest
 import spacy
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Adam
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.models.text_heads import build_ngram_embed_v1
 
 from ..making import (
-    assert_close,
     assert_same_predictions,
     encoder_module,
     gradients,
@@ -162,68 +161,31 @@ def test_any_tok2vec_serves(make: Any, tmp_path: Path) -> None:
     assert_learned_and_saved(nlp, head, tmp_path)
 
 
-# Of the vectors of n-grams of 1, 2 and 3 tokens
-COLUMNS = (slice(0, 4), slice(4, 7), slice(7, 9))
-
-
 def make_bag(head: str, **settings: Any) -> Dict[str, Any]:
     bag = {"@architectures": "spacy_bert_heads.BagOfNgrams.v1", "exclusive_classes": EXCLUSIVE[head]}
-    return {**bag, "length": 1000, **settings}
+    return {**bag, "min_count": 1, **settings}
 
 
 @every_component
-def test_a_bag_of_hashed_ngrams_learns(head: str, tmp_path: Path) -> None:
+def test_a_bag_of_ngrams_learns(head: str, tmp_path: Path) -> None:
     nlp = make_alone(head, make_bag(head))
-    learn(nlp, head, 100, 0.05)
+    learn(nlp, head, 400, 0.05)
     assert_learned_and_saved(nlp, head, tmp_path)
 
 
-@pytest.mark.parametrize("ngram_size", [1, 2, 3])
-def test_a_bag_is_the_sum_of_its_ngrams(ngram_size: int) -> None:
-    """What a linear model makes of counts: each n-gram adds what it adds alone."""
-    nlp = make_alone("bert_regression", make_bag("bert_regression", ngram_size=ngram_size, length=2**18))
-    learn(nlp, "bert_regression", 5, 0.05)
-    model = nlp.get_pipe("bert_regression").model  # type: ignore[attr-defined]
-
-    def logits(text: str) -> Any:
-        return model.predict([nlp.make_doc(text)])[0].astype("float64")
-
-    bias = logits("")
-    grams = ["please", "cancel", "the", "please cancel", "cancel the", "please cancel the"]
-    own = {gram: logits(gram) - bias for gram in grams}
-    for gram in grams[3:]:  # take the shorter ones inside away
-        words = gram.split()
-        inner = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)} - {gram}
-        own[gram] = own[gram] - sum(own[part] for part in inner if len(part.split()) <= ngram_size)
-    expected = bias + sum(own[gram] for gram in grams if len(gram.split()) <= ngram_size)
-    assert_close(logits("please cancel the"), expected)
-    assert all(numpy.abs(own[gram]).max() > 1e-3 for gram in grams if len(gram.split()) <= ngram_size)
-    assert all(numpy.abs(own[gram]).max() < 1e-5 for gram in grams if len(gram.split()) > ngram_size)
-
-
-def test_a_bag_of_nothing_is_refused() -> None:
-    for setting in ("ngram_size", "length"):
-        with pytest.raises(BertHeadsError) as error:
-            make_alone("bert_textcat", make_bag("bert_textcat", **{setting: 0}))
-        assert error.value.code == "H261"
-
-
-def test_an_ngrams_vector_depends_on_its_tokens_alone() -> None:
+@every_component
+def test_ngrams_are_those_of_all_texts_as_the_pipeline_splits_them(head: str) -> None:
+    """spaCy shows a model ten texts, and gold tokens may be others than the pipeline's."""
     nlp = spacy.blank("en")
-    embed = build_ngram_embed_v1([4, 3, 2], [500, 600, 700])
-    one, other = embed.initialize().predict(
-        [nlp.make_doc("please cancel the order"), nlp.make_doc("the cancel the way")]
-    )
-    same = [numpy.array_equal(one[i, columns], other[i, columns]) for i in (1, 2) for columns in COLUMNS]
-    assert same == [True, True, False, True, False, False]  # cancel the | order, way
-    assert not numpy.array_equal(one[0], one[1])
-
-
-def test_ngrams_need_a_width_and_rows_each() -> None:
-    for widths, rows in (([4, 4], [50]), ([], []), ([4, 0], [50, 50])):
-        with pytest.raises(BertHeadsError) as error:
-            build_ngram_embed_v1(widths, rows)
-        assert error.value.code in ("H261", "H266")
+    nlp.add_pipe(head, config={"model": make_bag(head, ngram_size=1)})
+    cats = examples_of(nlp, head)[0].reference.cats
+    words = [f"word{i}." for i in range(30)]
+    examples = [Example(nlp.make_doc(word), Doc(nlp.vocab, words=[word], spaces=[False])) for word in words]
+    for eg in examples:
+        eg.reference.cats = cats
+    nlp.initialize(lambda: examples)
+    (known,) = nlp.get_pipe(head).model.attrs["vocabulary"]  # type: ignore[attr-defined]
+    assert {nlp.vocab.strings[key] for key in known.tolist()} == {".", *(word[:-1] for word in words)}
 
 
 @pytest.mark.parametrize("name", [*SIZES, "BagOfNgrams.v1"])
