@@ -324,9 +324,7 @@ def hugging_face(splits: Splits, args: argparse.Namespace, seed: int) -> Dict[st
         source, num_labels=len(labels), problem_type="multi_label_classification"
     )
     data = {
-        split: [
-            {**tokenizer(text, truncation=True), "labels": torch.tensor(list(cats.values()))} for text, cats in rows
-        ]
+        split: [{**tokenizer(text, truncation=True), "labels": list(cats.values())} for text, cats in rows]
         for split, rows in splits.items()
     }
     with tempfile.TemporaryDirectory() as folder:
