@@ -32,7 +32,7 @@ ENCODER_BLOCKS = (
 )
 # What comments say of the encoder, and what they say without one
 NO_ENCODER_PHRASES = (
-    ("# How long: 30 times over the corpus", "# How long: 5 times over the corpus"),
+    ("# How long: 30 times over the corpus", "# How long: a few times over the corpus"),
     ("# 32 texts a step.", "# 64 texts a step."),
     (
         "The pipeline. The encoder comes first; the heads behind it hear what it says, so each text is encoded once.",
@@ -74,12 +74,14 @@ whole_words = false
 """
 EMBEDDINGS = """
 # Learned vectors of the character, of it and the next one, and of it and the next two, side by side. min_count: how
-# often they must occur in the training texts; rarer ones share a vector. include_static_vectors: beside them
-# pretrained vectors from paths.vectors (see `python -m spacy init vectors`).
+# often they must occur in the training texts; rarer ones share a vector. word_dropout: share of them that training
+# hides, so that it learns that vector. include_static_vectors: beside them pretrained vectors from paths.vectors (see
+# `python -m spacy init vectors`).
 [components.bert_textcat.model.tok2vec]
 @architectures = "spacy_bert_heads.NgramEmbed.v1"
 widths = [128, 64, 64]
 min_count = 2
+word_dropout = 0.1
 include_static_vectors = false
 """
 
@@ -168,7 +170,8 @@ def _over_embeddings(network: Network, comment: str, lr_scale: str = "0.2") -> T
     values = {
         ("nlp", "pipeline"): '["bert_textcat"]',
         ("training", "dropout"): "0.0" if bag else "0.3",
-        ("training", "max_epochs"): "5",
+        ("training", "max_epochs"): "3" if bag else "4",
+        ("components.bert_textcat", "label_smoothing"): "0.0" if bag else "0.1",
         BATCH_SIZE: "64",
         RATE: "1e-2" if bag else "5e-3",
     }

@@ -4,6 +4,7 @@ The n-grams that count are those that occur often enough in the training texts; 
 ones would share theirs with others, and those that training never saw would be noise.
 """
 
+from functools import partial
 from typing import Any, Callable, Iterable, List, Optional, Tuple, cast
 
 import numpy
@@ -28,7 +29,7 @@ MIN_COUNT = "min_count"
 
 
 def build_ngram_embed_v1(
-    widths: List[int], min_count: int = 2, include_static_vectors: bool = False
+    widths: List[int], min_count: int = 2, word_dropout: float = 0.0, include_static_vectors: bool = False
 ) -> Model[List[Doc], List[Floats2d]]:
     """Learned vectors of the n-grams that begin at a token, side by side: of the token itself, of it and the next one,
     and so on, in lower case. A tok2vec for networks with no BERT. Registered as spacy_bert_heads.NgramEmbed.v1.
@@ -38,15 +39,18 @@ def build_ngram_embed_v1(
 
     widths (List[int]): Width of the vectors of n-grams of 1, 2, ... tokens.
     min_count (int): How often an n-gram must occur in the training texts. All rarer ones share one vector.
+    word_dropout (float): Share of the n-grams that training hides, each as if it were one of the rare.
     include_static_vectors (bool): Whether to put a linear layer over the vocabulary's vectors beside them, as wide as
         the first.
     RETURNS (Model): Docs to vectors, float (n_tokens, sum of widths) per Doc.
-    RAISES (BertHeadsError): H261 for a size below 1.
+    RAISES (BertHeadsError): H261 for a size below 1, H273 for a word_dropout below 0, of 1 or more.
     """
     _check_sizes(widths=min(widths, default=0), min_count=min_count)
+    if not 0 <= word_dropout < 1:
+        raise BertHeadsError("H273", name="word_dropout", found=word_dropout, expected="at least 0 and less than 1")
     embed: Model = Model(
         "ngram_embed",
-        _forward_embed,
+        partial(_forward_embed, word_dropout=word_dropout),
         init=_init_embed,
         layers=[Embed(width) for width in widths],
         dims={"nO": sum(widths)},
@@ -140,11 +144,15 @@ def _rows(model: Model, docs: List[Doc]) -> List[numpy.ndarray]:
 
 
 def _forward_embed(
-    model: Model, docs: List[Doc], is_train: bool
+    model: Model, docs: List[Doc], is_train: bool, *, word_dropout: float
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List]]:
     if not docs:
         return [], lambda dYs: []
-    outputs = [table(model.ops.asarray1i(cast(Ints1d, ids)), is_train) for table, ids in zip(model.layers, _rows(model, docs))]
+    outputs = []
+    for table, ids in zip(model.layers, _rows(model, docs)):
+        if is_train and word_dropout:
+            ids = numpy.where(numpy.random.random(len(ids)) < word_dropout, UNKNOWN, ids)
+        outputs.append(table(model.ops.asarray1i(cast(Ints1d, ids)), is_train))
     lengths = model.ops.asarray1i([len(doc) for doc in docs])
     Y = model.ops.xp.concatenate([vectors for vectors, _ in outputs], axis=1)
 

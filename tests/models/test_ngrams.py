@@ -140,6 +140,22 @@ def test_a_model_alone_learns_from_the_texts_it_is_initialized_with() -> None:
     assert [Y.shape for Y in shown.predict(make_docs(["", ""]))] == [(0, 2), (0, 2)]
 
 
+def test_training_hides_a_share_of_the_ngrams() -> None:
+    docs = make_docs(["my order"] * 2000)
+    model = build_ngram_embed_v1([2, 2], 1, word_dropout=0.3)
+    fill(model, docs)
+    numpy.random.seed(0)
+    Ys, _ = model(docs, is_train=True)
+    for i, table in enumerate(model.layers):
+        first = numpy.stack([Y[0, 2 * i : 2 * i + 2] for Y in Ys])
+        hidden = (first == table.get_param("E")[0]).all(axis=1)
+        assert 0.26 < hidden.mean() < 0.34
+    assert len({tuple(Y[0].tolist()) for Y in model.predict(docs)}) == 1
+    for share in (-0.1, 1.0):
+        with pytest.raises(BertHeadsError, match="H273"):
+            build_ngram_embed_v1([2], word_dropout=share)
+
+
 @pytest.mark.parametrize("widths, min_count", [([], 1), ([4, 0], 1), ([4], 0)])
 def test_vectors_of_no_width_are_refused(widths: List[int], min_count: int) -> None:
     with pytest.raises(BertHeadsError, match="H261"):
