@@ -11,7 +11,7 @@ import numpy
 from spacy.attrs import LOWER
 from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc
-from spacy.util import minibatch
+from spacy.training.batchers import minibatch_by_words
 from thinc.api import Embed, Model, NumpyOps, chain, concatenate, ragged2list, zero_init
 from thinc.types import Floats2d, Ints1d
 
@@ -21,8 +21,8 @@ from ..errors import BertHeadsError
 UNKNOWN = 0
 # A key that no n-gram has
 NO_NGRAM = numpy.uint64(0)
-# Texts that are counted at a time
-BATCH_SIZE = 10000
+# Tokens that are counted at a time
+BATCH_SIZE = 1000000
 # Model attributes: keys of the n-grams of 1, 2, ... tokens, sorted, None until they are learned; how often they occur
 VOCABULARY = "vocabulary"
 MIN_COUNT = "min_count"
@@ -107,7 +107,7 @@ def learn_ngrams(model: Model, docs: Iterable[Doc]) -> None:
 def _count(docs: Iterable[Doc], n_sizes: int) -> List[Tuple[numpy.ndarray, numpy.ndarray]]:
     """Keys of n-grams, sorted, and how often they occur, for each size from 1."""
     totals = [(numpy.empty(0, "uint64"), numpy.empty(0, "int64")) for _ in range(n_sizes)]
-    for batch in minibatch(docs, BATCH_SIZE):
+    for batch in minibatch_by_words(docs, BATCH_SIZE, get_length=len):
         for i, found in enumerate(_keys(batch, n_sizes)):
             keys, counts = totals[i]
             found = found[found != NO_NGRAM]

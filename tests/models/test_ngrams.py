@@ -113,7 +113,7 @@ def test_a_token_has_the_vectors_of_the_ngrams_that_begin_at_it(min_count: int) 
 
 def test_counting_in_parts_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ngrams._count(make_docs(TEXTS), 2)
-    monkeypatch.setattr(ngrams, "BATCH_SIZE", 2)
+    monkeypatch.setattr(ngrams, "BATCH_SIZE", 5)
     for (keys, counts), (other_keys, other_counts) in zip(whole, ngrams._count(make_docs(TEXTS), 2)):
         assert keys.tolist() == other_keys.tolist()
         assert counts.tolist() == other_counts.tolist()
