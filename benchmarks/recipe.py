@@ -119,7 +119,7 @@ def change_optimizer(**settings: Any) -> Callable[[Config], None]:
 def use_encoders_rate(config: Config) -> None:
     """Heads that learn as slowly as the encoder."""
     for component in config["components"].values():
-        if "lr_scale" in component["model"]:
+        if "lr_scale" in component.get("model", {}):
             component["model"]["lr_scale"] = 1.0
 
 
