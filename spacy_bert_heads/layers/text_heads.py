@@ -14,6 +14,14 @@ from .text_modules import LayerMix, VectorPooling, text_classifier
 from .torch_shim import TorchShim
 
 
+def check_sizes(**settings: Any) -> None:
+    """settings (Any): Sizes, or lists of them, by name. RAISES (BertHeadsError): H261 if one is too small."""
+    for name, value in settings.items():
+        sizes = value if isinstance(value, list) else [value]
+        if not sizes or min(sizes) < (0 if name == "depth" else 1):
+            raise BertHeadsError("H261", found=value, name=name)
+
+
 def text_head(body: str, nO: Optional[int], lr_scale: float, **settings: Any) -> Model[List[Floats2d], Floats2d]:
     """Token vectors, (n_tokens, nI) per Doc, to logits (n_docs, nO).
 
@@ -24,10 +32,7 @@ def text_head(body: str, nO: Optional[int], lr_scale: float, **settings: Any) ->
     """
     if "lstm_width" in settings:
         check_lstm_width(settings["lstm_width"])
-    for name, value in settings.items():
-        sizes = value if isinstance(value, list) else [value]
-        if not sizes or min(sizes) < (0 if name == "depth" else 1):
-            raise BertHeadsError("H261", found=value, name=name)
+    check_sizes(**settings)
     shim = TorchShim(text_classifier, lr_scale)
     return head_layer("text_classifier", _forward, shim, nO, {"body": body, **settings})
 

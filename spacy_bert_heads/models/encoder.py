@@ -164,6 +164,12 @@ def initialize_encoders(model: Model, docs: Iterable[Doc], vocab: Optional[Path]
             _initialize(node, docs, vocab)
 
 
+def check_word_dropout(share: float) -> None:
+    """RAISES (BertHeadsError): H273 for a share below 0, of 1 or more."""
+    if not 0 <= share < 1:
+        raise BertHeadsError("H273", name="word_dropout", found=share, expected="at least 0 and less than 1")
+
+
 def is_encoder(model: Model) -> bool:
     """RETURNS (bool): Whether a model is one of this module's encoders."""
     return bool(model.shims) and isinstance(model.shims[0], EncoderShim)
@@ -194,8 +200,7 @@ def _encoder_model(
 ) -> Model[List[Doc], FullTransformerBatch]:
     if pair_separator == "":
         raise BertHeadsError("H264")
-    if not 0 <= word_dropout < 1:
-        raise BertHeadsError("H273", name="word_dropout", found=word_dropout, expected="at least 0 and less than 1")
+    check_word_dropout(word_dropout)
     check_precision(precision, training=False)
     check_precision(train_precision or precision, training=train_precision is not None)
     return Model(

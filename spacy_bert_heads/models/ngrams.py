@@ -15,7 +15,9 @@ from spacy.training.batchers import minibatch_by_words
 from thinc.api import Embed, Model, NumpyOps, chain, concatenate, ragged2list, zero_init
 from thinc.types import Floats2d, Ints1d
 
-from ..errors import BertHeadsError
+from ..layers.length_groups import ends_of
+from ..layers.text_heads import check_sizes
+from .encoder import check_word_dropout
 
 # The row of what is no n-gram of the vocabulary
 UNKNOWN = 0
@@ -45,9 +47,8 @@ def build_ngram_embed_v1(
     RETURNS (Model): Docs to vectors, float (n_tokens, sum of widths) per Doc.
     RAISES (BertHeadsError): H261 for a size below 1, H273 for a word_dropout below 0, of 1 or more.
     """
-    _check_sizes(widths=min(widths, default=0), min_count=min_count)
-    if not 0 <= word_dropout < 1:
-        raise BertHeadsError("H273", name="word_dropout", found=word_dropout, expected="at least 0 and less than 1")
+    check_sizes(widths=widths, min_count=min_count)
+    check_word_dropout(word_dropout)
     embed: Model = Model(
         "ngram_embed",
         partial(_forward_embed, word_dropout=word_dropout),
@@ -75,7 +76,7 @@ def build_bag_of_ngrams_v1(
 
     SOURCE: Joulin et al. (2017), Bag of Tricks for Efficient Text Classification.
     """
-    _check_sizes(ngram_size=ngram_size, min_count=min_count)
+    check_sizes(ngram_size=ngram_size, min_count=min_count)
     return Model(
         "bag_of_ngrams",
         _forward_bag,
@@ -123,7 +124,7 @@ def _keys(docs: List[Doc], n_sizes: int) -> List[numpy.ndarray]:
     """
     tokens = numpy.concatenate([doc.to_array([LOWER]).astype("uint64") for doc in docs])
     lengths = [len(doc) for doc in docs]
-    left = numpy.repeat(numpy.cumsum(lengths), lengths) - numpy.arange(len(tokens))
+    left = numpy.repeat(ends_of(lengths)[1:], lengths) - numpy.arange(len(tokens))
     keys = [tokens]
     for size in range(2, n_sizes + 1):
         ngrams = numpy.full_like(tokens, NO_NGRAM)
@@ -205,9 +206,3 @@ def _init_bag(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> Non
         table.set_dim("nO", model.get_dim("nO"))
         table.initialize()
     model.set_param("b", model.ops.alloc1f(model.get_dim("nO")))
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise BertHeadsError("H261", found=size, name=name)
