@@ -2,7 +2,7 @@
 
     python benchmarks/optimize.py --data FOLDER [--snips PIPELINE] [--wnut17 PIPELINE] [--only openvino:bf16 ...]
 
-Each PIPELINE is trained (as by benchmarks/snips.py) and scored on its test set: FOLDER/snips as in the JointBERT
+Each PIPELINE is what `python -m spacy train` wrote, and scored on its test set: FOLDER/snips as in the JointBERT
 repository, FOLDER/wnut17 with emerging.test.annotated.
 """
 

@@ -1,19 +1,13 @@
-"""Joint intents and slots on SNIPS: trains configs/joint.cfg, chooses on dev, scores test once per seed.
-
-    python benchmarks/snips.py --data FOLDER [--epochs 6] [--seeds 0 1 2] [--precision fp32]
+"""Joint intents and slots on SNIPS, for the other benchmarks: Docs and scores.
 
 FOLDER/snips holds seq.in, seq.out and label for train, dev and test, as in the JointBERT repository.
 """
 
-import argparse
-import statistics
-import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Dict, List
 
 import spacy
-from environment import add_common_arguments, data_folder, write_result
-from runs import SPLITS, predict, read_snips, train_pipeline
+from runs import SPLITS, predict, read_snips
 from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
 from spacy.scorer import Scorer
@@ -55,55 +49,9 @@ def score(pipeline: Path, corpus: Path) -> Dict[str, float]:
     }
 
 
-def run_seed(seed: int, args: argparse.Namespace, corpora: Path, n_train: int, output: Path) -> Dict[str, Any]:
-    """Train one pipeline and score the model that was best on dev."""
-    figures = train_pipeline(
-        "joint.cfg",
-        corpora / "train.spacy",
-        corpora / "dev.spacy",
-        n_train,
-        output,
-        epochs=args.epochs,
-        precision=args.precision,
-        seed=seed,
-    )
-    result = {
-        "seed": seed,
-        **figures,
-        "dev": score(output / "model-best", corpora / "dev.spacy"),
-        "test": score(output / "model-best", corpora / "test.spacy"),
-    }
-    print(result)
-    return result
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_common_arguments(parser, "snips.json")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    args = parser.parse_args()
-    data = data_folder(args, "snips")
-    with tempfile.TemporaryDirectory() as folder:
-        corpora = Path(folder)
-        counts = convert(data, corpora)
-        runs = [run_seed(seed, args, corpora, counts["train"], corpora / f"seed-{seed}") for seed in args.seeds]
-    mean = {name: round(statistics.mean(run["test"][name] for run in runs), 2) for name in runs[0]["test"]}
-    print("Test, mean over seeds:", mean)
-    write_result(
-        args.output,
-        {"docs": counts, "epochs": args.epochs, "precision": args.precision, "test_mean": mean, "runs": runs},
-    )
-
-
 def _bio(doc: Doc) -> List[str]:
     return iob_utils.biluo_to_iob(iob_utils.doc_to_biluo_tags(doc))
 
 
 def _intent(doc: Doc) -> str:
     return max(doc.cats, key=lambda label: doc.cats[label])
-
-
-if __name__ == "__main__":
-    main()
