@@ -75,7 +75,7 @@ ROWS: Dict[str, Dict[str, Tuple[str, Dict[str, Any]]]] = {
     "thucnews": {
         **{
             name: (f"text_heads/{name}_zh.cfg", {})
-            for name in ("textcnn", "textrnn", "textrnn_att", "textrcnn", "dpcnn", "fasttext")
+            for name in ("textcnn", "textrnn", "textrnn_att", "textrcnn", "dpcnn", "fasttext", "ensemble")
         },
         "transformer": ("textcat_zh.cfg", SCRATCH_SETTINGS),
     },

@@ -153,6 +153,7 @@ MESSAGES: Dict[str, str] = {
     "H262": "the layer mix was made for {expected} layers, embeddings counted, and the encoder gives {found}. Use the encoder it was trained with, or initialise the head anew.",
     "H263": 'pooling = "pooler" reads the last layer only, so it cannot have a layer mix. Use one of: {expected}.',
     "H264": "pair_separator is empty. Give what parts two sentences, such as a tab, or null if texts are one.",
+    "H265": "an ensemble with exclusive_classes = {expected} has members of the other kind: {found}. Set it alike for all.",
     "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
     "H271": 'the learning rate cannot rise and fall, for total_steps is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
     "H272": "{found} is no optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",

@@ -4,7 +4,7 @@ Each is a config of `project.render_config` in which some blocks are others, so 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from .project import DEMO_ENCODER, SCRATCH, render_config
@@ -18,6 +18,7 @@ HEADER = (
 )
 # Between these the README holds what `literature_table` makes
 MARKERS = ("<!-- text heads: rendered, do not edit -->\n", "\n<!-- text heads: end -->")
+MODEL = "components.bert_textcat.model"
 # Where the encoder's learning rate is in a config; without an encoder it is everyone's
 RATE = ("training.optimizer", "learn_rate")
 BATCH_SIZE = ("training.batcher", "size")
@@ -86,6 +87,15 @@ include_static_vectors = false
 """
 
 
+ENSEMBLE = f"""
+# The mean of the logits of the networks below, each of which learns by itself. Name them as you like.
+[{MODEL}]
+@architectures = "spacy_bert_heads.TextEnsemble.v1"
+exclusive_classes = true
+nO = null
+"""
+
+
 @dataclass(frozen=True)
 class Network:
     """A text architecture.
@@ -101,7 +111,7 @@ class Network:
 
     def block(self, lr_scale: Optional[str]) -> str:
         """RETURNS (str): The block of the model. lr_scale: None for a network that has none."""
-        lines = [f"# {self.about}", "[components.bert_textcat.model]"]
+        lines = [f"# {self.about}", f"[{MODEL}]"]
         lines += [f'@architectures = "spacy_bert_heads.{self.name}.v1"', "exclusive_classes = true", self.sizes]
         return "\n".join([*lines, *([f"lr_scale = {lr_scale}"] if lr_scale else []), "nO = null"])
 
@@ -152,18 +162,21 @@ class TextConfig:
 
 def _over_bert(network: Network, comment: str) -> TextConfig:
     blocks = {
-        "components.bert_textcat.model": network.block("20.0"),
-        "components.bert_textcat.model.tok2vec": TOKEN_LISTENER,
+        MODEL: network.block("20.0"),
+        f"{MODEL}.tok2vec": TOKEN_LISTENER,
     }
     return TextConfig("zh", "textcat", CHINESE_BERT, comment, dict(blocks))
 
 
-def _over_embeddings(network: Network, comment: str, lr_scale: str = "0.2") -> TextConfig:
-    """lr_scale: the network's; the vectors, each of which is seen seldom, learn faster."""
+# Learning rates of the networks over embeddings beside those of the vectors, each of which is seen seldom
+LR_SCALES = {CNN: "0.5", RNN: "0.2", RNN_ATTENTION: "0.2", RCNN: "0.2", PYRAMID: "0.2", BAG: None}
+
+
+def _over_embeddings(network: Network, comment: str) -> TextConfig:
     bag = network is BAG
     blocks: Dict[str, Optional[str]] = {
-        "components.bert_textcat.model": network.block(None if bag else lr_scale),
-        "components.bert_textcat.model.tok2vec": None if bag else EMBEDDINGS,
+        MODEL: network.block(LR_SCALES[network]),
+        f"{MODEL}.tok2vec": None if bag else EMBEDDINGS,
         "nlp.tokenizer": EVERY_CHARACTER,
         **dict.fromkeys(ENCODER_BLOCKS),
     }
@@ -178,6 +191,18 @@ def _over_embeddings(network: Network, comment: str, lr_scale: str = "0.2") -> T
     return TextConfig("zh", "textcat", None, comment, blocks, values)
 
 
+def _ensemble(members: Dict[str, Network], comment: str) -> TextConfig:
+    """members: networks over embeddings, by the names of their blocks."""
+    paragraphs = [ENSEMBLE]
+    for name, network in members.items():
+        alone = _over_embeddings(network, comment).blocks
+        parts = (alone[MODEL], alone[f"{MODEL}.tok2vec"])
+        paragraphs += [part.replace(f"[{MODEL}", f"[{MODEL}.*.{name}") for part in parts if part]
+    config = _over_embeddings(PYRAMID, comment)
+    text = "\n\n".join(paragraph.strip("\n") for paragraph in paragraphs)
+    return replace(config, blocks={**config.blocks, MODEL: text, f"{MODEL}.tok2vec": None})
+
+
 CONFIGS: Dict[str, TextConfig] = {
     "bert_zh": TextConfig("zh", "textcat", CHINESE_BERT, "BERT's pooled [CLS] and a linear layer, Chinese."),
     "ernie_zh": TextConfig("zh", "textcat", ERNIE, "ERNIE's pooled [CLS] and a linear layer, Chinese."),
@@ -185,11 +210,15 @@ CONFIGS: Dict[str, TextConfig] = {
     "bert_rnn_zh": _over_bert(RNN, "TextRNN over BERT, Chinese."),
     "bert_rcnn_zh": _over_bert(RCNN, "TextRCNN over BERT, Chinese."),
     "bert_dpcnn_zh": _over_bert(PYRAMID, "DPCNN over BERT, Chinese."),
-    "textcnn_zh": _over_embeddings(CNN, "TextCNN over characters, no BERT, Chinese.", lr_scale="0.5"),
+    "textcnn_zh": _over_embeddings(CNN, "TextCNN over characters, no BERT, Chinese."),
     "textrnn_zh": _over_embeddings(RNN, "TextRNN over characters, no BERT, Chinese."),
     "textrnn_att_zh": _over_embeddings(RNN_ATTENTION, "TextRNN with attention over characters, no BERT, Chinese."),
     "textrcnn_zh": _over_embeddings(RCNN, "TextRCNN over characters, no BERT, Chinese."),
     "dpcnn_zh": _over_embeddings(PYRAMID, "DPCNN over characters, no BERT, Chinese."),
+    "ensemble_zh": _ensemble(
+        {"dpcnn": PYRAMID, "dpcnn_again": PYRAMID, "textcnn": CNN, "fasttext": BAG},
+        "Several networks over characters as one, no BERT, Chinese.",
+    ),
     "fasttext_zh": _over_embeddings(BAG, "A bag of 1 to 3 characters, no BERT, Chinese."),
     "layer_mix": TextConfig(
         "en",
@@ -232,6 +261,7 @@ LITERATURE: Sequence[Tuple[str, str, str]] = (
     ("TextRCNN", "textrcnn_zh", "Lai et al. (2015), with an LSTM"),
     ("DPCNN", "dpcnn_zh", "Johnson and Zhang (2017)"),
     ("FastText", "fasttext_zh", "Joulin et al. (2017); linear in its n-grams, with no narrow layer between"),
+    ("ensemble of these", "ensemble_zh", "`TextEnsemble.v1`: the mean of their logits"),
     ("Transformer", "configs/textcat_zh.cfg", "`BertFromScratch.v1`"),
     ("BertForTokenClassification", "token_classification", "`lstm_width` and `crf` switched off"),
     ("BERT-BiLSTM-CRF", "configs/ner.cfg", "`BiLSTMCRF.v1`"),

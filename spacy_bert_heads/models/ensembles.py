@@ -1,0 +1,54 @@
+"""Several text classifiers as one: each learns by itself, and their logits are averaged."""
+
+from typing import Any, Callable, List, Optional, Tuple, cast
+
+from spacy.tokens import Doc
+from thinc.api import Model
+from thinc.types import Floats2d
+
+from ..errors import BertHeadsError
+from ..layers.text_heads import check_sizes
+
+
+def build_text_ensemble_v1(
+    *members: Model[List[Doc], Floats2d], exclusive_classes: bool, nO: Optional[int] = None
+) -> Model[List[Doc], Floats2d]:
+    """The mean of the logits of several text classifiers. Registered as spacy_bert_heads.TextEnsemble.v1.
+
+    The more they differ, in kind or only in their first weights, the more it gains, and it costs what they cost
+    together. Each has a loss of its own: trained on their mean, the fastest would learn for all.
+
+    *members (Model): Classifiers of this package: TextCNN.v1, BagOfNgrams.v1, PooledClassifier.v1 and so on. In a
+        config, blocks `[components.bert_textcat.model.*.cnn]` and so on, by any names.
+    exclusive_classes (bool): Whether exactly one label is true, as for every member.
+    nO (Optional[int]): Number of labels, if known.
+    RETURNS (Model): Docs to logits, float (n_docs, nO). In training (n_members * n_docs, nO), member after member;
+        the components' `get_loss` takes that.
+    RAISES (BertHeadsError): H261 for no members, H265 for one of the other kind.
+    """
+    check_sizes(members=len(members))
+    attrs = {"multi_label": not exclusive_classes}
+    others = [member.name for member in members if member.attrs["multi_label"] == exclusive_classes]
+    if others:
+        raise BertHeadsError("H265", found=", ".join(others), expected=exclusive_classes)
+    return Model("text_ensemble", _forward, init=_init, layers=members, dims={"nO": nO}, attrs=attrs)
+
+
+def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], List]]:
+    outputs = [member(docs, is_train) for member in model.layers]
+    logits = model.ops.xp.stack([Y for Y, _ in outputs])
+
+    def backprop(dY: Floats2d) -> List:
+        for dYi, (_, backprop_member) in zip(dY.reshape(logits.shape), outputs):
+            backprop_member(dYi)
+        return []
+
+    return cast(Floats2d, logits.reshape(-1, logits.shape[2]) if is_train else logits.mean(axis=0)), backprop
+
+
+def _init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
+    if model.has_dim("nO") is None and Y is not None:
+        model.set_dim("nO", Y.shape[1])
+    for member in model.layers:
+        member.set_dim("nO", model.get_dim("nO"))
+        member.initialize(X)
