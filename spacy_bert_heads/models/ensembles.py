@@ -17,6 +17,7 @@ def build_text_ensemble_v1(
 
     The more they differ, in kind or only in their first weights, the more it gains, and it costs what they cost
     together. Each has a loss of its own: trained on their mean, the fastest would learn for all.
+    spaCy's `replace_listeners` knows one tok2vec in a model, so members over a shared encoder stay with it.
 
     *members (Model): Classifiers of this package: TextCNN.v1, BagOfNgrams.v1, PooledClassifier.v1 and so on. In a
         config, blocks `[components.bert_textcat.model.*.cnn]` and so on, by any names.
