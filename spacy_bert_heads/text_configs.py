@@ -216,7 +216,7 @@ CONFIGS: Dict[str, TextConfig] = {
     "textrcnn_zh": _over_embeddings(RCNN, "TextRCNN over characters, no BERT, Chinese."),
     "dpcnn_zh": _over_embeddings(PYRAMID, "DPCNN over characters, no BERT, Chinese."),
     "ensemble_zh": _ensemble(
-        {"dpcnn": PYRAMID, "dpcnn_again": PYRAMID, "textcnn": CNN, "fasttext": BAG},
+        {"dpcnn": PYRAMID, "dpcnn_again": PYRAMID, "textcnn": CNN, "textrcnn": RCNN, "fasttext": BAG},
         "Several networks over characters as one, no BERT, Chinese.",
     ),
     "fasttext_zh": _over_embeddings(BAG, "A bag of 1 to 3 characters, no BERT, Chinese."),
