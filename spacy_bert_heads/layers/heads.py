@@ -20,8 +20,7 @@ def classifier(nO: Optional[int], lr_scale: float, dropout_samples: int = 1) -> 
 
     RAISES (BertHeadsError): H261 for fewer than one dropout sample.
     """
-    if dropout_samples < 1:
-        raise BertHeadsError("H261", found=dropout_samples, name="dropout_samples")
+    check_sizes(dropout_samples=dropout_samples)
     settings = {"dropout_samples": dropout_samples}
     return head_layer("classifier", _forward_classifier, TorchShim(Classifier, lr_scale), nO, settings)
 
@@ -41,6 +40,14 @@ def sequence_tagger(
     attrs = {"lstm_width": lstm_width, "lstm_depth": lstm_depth}
     forward = partial(_forward_tagger, precision=precision)
     return head_layer("sequence_tagger", forward, TorchShim(SequenceTagger, lr_scale), nO, attrs)
+
+
+def check_sizes(**settings: Any) -> None:
+    """settings (Any): Sizes, or lists of them, by name. RAISES (BertHeadsError): H261 if one is too small."""
+    for name, value in settings.items():
+        sizes = value if isinstance(value, list) else [value]
+        if not sizes or min(sizes) < (0 if name == "depth" else 1):
+            raise BertHeadsError("H261", found=value, name=name)
 
 
 def check_lstm_width(width: int) -> None:

@@ -9,17 +9,9 @@ from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
-from .heads import check_lstm_width, head_layer, pad, prepare, unpad
+from .heads import check_lstm_width, check_sizes, head_layer, pad, prepare, unpad
 from .text_modules import LayerMix, VectorPooling, text_classifier
 from .torch_shim import TorchShim
-
-
-def check_sizes(**settings: Any) -> None:
-    """settings (Any): Sizes, or lists of them, by name. RAISES (BertHeadsError): H261 if one is too small."""
-    for name, value in settings.items():
-        sizes = value if isinstance(value, list) else [value]
-        if not sizes or min(sizes) < (0 if name == "depth" else 1):
-            raise BertHeadsError("H261", found=value, name=name)
 
 
 def text_head(body: str, nO: Optional[int], lr_scale: float, **settings: Any) -> Model[List[Floats2d], Floats2d]:

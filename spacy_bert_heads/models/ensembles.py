@@ -7,7 +7,7 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
-from ..layers.text_heads import check_sizes
+from ..layers.heads import check_sizes
 
 
 def build_text_ensemble_v1(

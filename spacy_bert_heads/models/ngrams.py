@@ -15,8 +15,8 @@ from spacy.training.batchers import minibatch_by_words
 from thinc.api import Embed, Model, NumpyOps, chain, concatenate, ragged2list, zero_init
 from thinc.types import Floats2d, Ints1d
 
+from ..layers.heads import check_sizes
 from ..layers.length_groups import ends_of
-from ..layers.text_heads import check_sizes
 from .encoder import check_word_dropout
 
 # The row of what is no n-gram of the vocabulary
