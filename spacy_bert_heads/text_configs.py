@@ -73,16 +73,16 @@ EVERY_CHARACTER = """
 @tokenizers = "spacy_bert_heads.CharacterTokenizer.v1"
 whole_words = false
 """
-EMBEDDINGS = """
+EMBEDDINGS = f"""
 # Learned vectors of the character, of it and the next one, and of it and the next two, side by side. min_count: how
 # often they must occur in the training texts; rarer ones share a vector. word_dropout: share of them that training
 # hides, so that it learns that vector. include_static_vectors: beside them pretrained vectors from paths.vectors (see
 # `python -m spacy init vectors`).
-[components.bert_textcat.model.tok2vec]
+[{MODEL}.tok2vec]
 @architectures = "spacy_bert_heads.NgramEmbed.v1"
 widths = [128, 64, 64]
 min_count = 2
-word_dropout = 0.1
+word_dropout = 0.3
 include_static_vectors = false
 """
 
@@ -122,9 +122,9 @@ CNN = Network(
     "kernels = [2, 3, 4]\nfilters = 256",
 )
 RNN = Network("TextRNN", "A BiLSTM, and its last states.", "lstm_width = 256\nlstm_depth = 2")
-RNN_ATTENTION = Network(
-    "TextRNNAttention", "A BiLSTM, and attention over its states.", "lstm_width = 256\nlstm_depth = 2"
-)
+# Over embeddings, where there is more to overfit
+SHALLOW_RNN = replace(RNN, sizes="lstm_width = 256\nlstm_depth = 1")
+RNN_ATTENTION = replace(SHALLOW_RNN, name="TextRNNAttention", about="A BiLSTM, and attention over its states.")
 RCNN = Network(
     "TextRCNN",
     "A BiLSTM beside its input, a dense layer, and each unit's largest value.",
@@ -169,14 +169,22 @@ def _over_bert(network: Network, comment: str) -> TextConfig:
 
 
 # Learning rates of the networks over embeddings beside those of the vectors, each of which is seen seldom
-LR_SCALES = {CNN: "0.5", RNN: "0.2", RNN_ATTENTION: "0.2", RCNN: "0.2", PYRAMID: "0.2", BAG: None}
+LR_SCALES = {CNN: "0.5", SHALLOW_RNN: "0.2", RNN_ATTENTION: "0.2", RCNN: "0.2", PYRAMID: "0.2", BAG: None}
+
+
+def _embeddings(network: Network) -> Optional[str]:
+    """The block of what a network is over."""
+    if network is BAG:
+        return None
+    # Largest values are of few n-grams, each of which is missed the more
+    return EMBEDDINGS.replace("word_dropout = 0.3", "word_dropout = 0.1") if network is CNN else EMBEDDINGS
 
 
 def _over_embeddings(network: Network, comment: str) -> TextConfig:
     bag = network is BAG
     blocks: Dict[str, Optional[str]] = {
         MODEL: network.block(LR_SCALES[network]),
-        f"{MODEL}.tok2vec": None if bag else EMBEDDINGS,
+        f"{MODEL}.tok2vec": _embeddings(network),
         "nlp.tokenizer": EVERY_CHARACTER,
         **dict.fromkeys(ENCODER_BLOCKS),
     }
@@ -211,12 +219,19 @@ CONFIGS: Dict[str, TextConfig] = {
     "bert_rcnn_zh": _over_bert(RCNN, "TextRCNN over BERT, Chinese."),
     "bert_dpcnn_zh": _over_bert(PYRAMID, "DPCNN over BERT, Chinese."),
     "textcnn_zh": _over_embeddings(CNN, "TextCNN over characters, no BERT, Chinese."),
-    "textrnn_zh": _over_embeddings(RNN, "TextRNN over characters, no BERT, Chinese."),
+    "textrnn_zh": _over_embeddings(SHALLOW_RNN, "TextRNN over characters, no BERT, Chinese."),
     "textrnn_att_zh": _over_embeddings(RNN_ATTENTION, "TextRNN with attention over characters, no BERT, Chinese."),
     "textrcnn_zh": _over_embeddings(RCNN, "TextRCNN over characters, no BERT, Chinese."),
     "dpcnn_zh": _over_embeddings(PYRAMID, "DPCNN over characters, no BERT, Chinese."),
     "ensemble_zh": _ensemble(
-        {"dpcnn": PYRAMID, "dpcnn_again": PYRAMID, "textcnn": CNN, "textrcnn": RCNN, "fasttext": BAG},
+        {
+            "dpcnn": PYRAMID,
+            "dpcnn_again": PYRAMID,
+            "textcnn": CNN,
+            "textrcnn": RCNN,
+            "textrnn_att": RNN_ATTENTION,
+            "fasttext": BAG,
+        },
         "Several networks over characters as one, no BERT, Chinese.",
     ),
     "fasttext_zh": _over_embeddings(BAG, "A bag of 1 to 3 characters, no BERT, Chinese."),
