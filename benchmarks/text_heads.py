@@ -368,6 +368,8 @@ def run_cost(args: argparse.Namespace, results: Dict[str, Any], save: Callable[[
     rows = read_trec6(data_folder(args, "trec6"))["train"][: args.limit or 2000]
     pipelines = {}
     for name, overrides in HEADS.items():
+        if name not in ("pooler", *(args.rows or HEADS)):
+            continue
         loaded = load_config(CONFIGS / "textcat.cfg", interpolate=False)
         set_values(loaded, {"components.transformer.model.precision": args.precision, **overrides})
         nlp = load_model_from_config(loaded, auto_fill=True)
@@ -412,10 +414,10 @@ def main() -> None:
     args.set = dict(args.set)
     known = [*ROWS.get(args.dataset, {}), *OTHERS.get(args.dataset, {})] if args.dataset != "cost" else [*HEADS]
     unknown = [row for row in args.rows or () if row not in known]
-    if args.refit and args.dataset == "goemotions":
-        raise SystemExit("Thresholds cannot be tuned on texts that were learned: no --refit here")
     if unknown:
         raise SystemExit(f"No row {unknown[0]!r}; there are {', '.join(known)}")
+    if args.refit and args.dataset == "goemotions":
+        raise SystemExit("Thresholds cannot be tuned on texts that were learned: no --refit here")
     contents = json.loads(args.output.read_text(encoding="utf8")) if args.output.is_file() else {}
     contents.pop("environment", None)
     results = contents.setdefault(args.dataset, {})
