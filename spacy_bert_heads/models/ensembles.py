@@ -8,6 +8,7 @@ from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
 from ..layers.heads import check_sizes
+from .heads import set_n_labels
 
 
 def build_text_ensemble_v1(
@@ -48,8 +49,7 @@ def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floats2d, C
 
 
 def _init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
-    if model.has_dim("nO") is None and Y is not None:
-        model.set_dim("nO", Y.shape[1])
+    set_n_labels(model, Y)
     for member in model.layers:
         member.set_dim("nO", model.get_dim("nO"))
         member.initialize(X)

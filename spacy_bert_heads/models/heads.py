@@ -114,12 +114,17 @@ def forward_tokens(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Any, 
 
 
 def init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
-    """Sizes from below (the vectors' width) and above (the labels, set as dim nO by the component or seen in Y)."""
-    if model.has_dim("nO") is None and Y is not None:
-        model.set_dim("nO", Y.shape[1])
+    """Sizes from below (the vectors' width) and above (the labels)."""
+    set_n_labels(model, Y)
     tok2vec, head = model.layers[:2]
     tok2vec.initialize(X)
     head.set_dim("nI", tok2vec.get_dim("nO"))
     for layer in model.layers[1:]:
         layer.set_dim("nO", model.get_dim("nO"))
         layer.initialize()
+
+
+def set_n_labels(model: Model, Y: Any) -> None:
+    """Dim nO, unless the component has set it, as seen in Y."""
+    if model.has_dim("nO") is None and Y is not None:
+        model.set_dim("nO", Y.shape[1])

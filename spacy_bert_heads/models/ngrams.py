@@ -18,6 +18,7 @@ from thinc.types import Floats2d, Ints1d
 from ..layers.heads import check_sizes
 from ..layers.length_groups import ends_of
 from .encoder import check_word_dropout
+from .heads import set_n_labels
 
 # The row of what is no n-gram of the vocabulary
 UNKNOWN = 0
@@ -199,8 +200,7 @@ def _forward_bag(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floats2
 
 
 def _init_bag(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:
-    if model.has_dim("nO") is None and Y is not None:
-        model.set_dim("nO", Y.shape[1])
+    set_n_labels(model, Y)
     learn_ngrams(model, X or ())
     for table in model.layers:
         table.set_dim("nO", model.get_dim("nO"))
