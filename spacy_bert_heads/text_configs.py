@@ -82,11 +82,9 @@ EMBEDDINGS = f"""
 @architectures = "spacy_bert_heads.NgramEmbed.v1"
 widths = [128, 64, 64]
 min_count = 2
-word_dropout = 0.3
+word_dropout = WORD_DROPOUT
 include_static_vectors = false
 """
-
-
 ENSEMBLE = f"""
 # The mean of the logits of the networks below, each of which learns by itself. Name them as you like.
 [{MODEL}]
@@ -103,23 +101,37 @@ class Network:
     name (str): Registered name, without prefix and version.
     about (str): What it does, for the comment above it.
     sizes (str): Its settings, a line each.
+    lr_scale (Optional[str]): Its learning rate over embeddings beside theirs, each of which is seen seldom. None: it
+        has no rate of its own.
+    word_dropout (Optional[str]): That of the embeddings. None: it is over none.
     """
 
     name: str
     about: str
     sizes: str
+    lr_scale: Optional[str] = "0.2"
+    word_dropout: Optional[str] = "0.3"
 
-    def block(self, lr_scale: Optional[str]) -> str:
-        """RETURNS (str): The block of the model. lr_scale: None for a network that has none."""
-        lines = [f"# {self.about}", f"[{MODEL}]"]
+    def block(self, lr_scale: Optional[str], section: str = MODEL) -> str:
+        """RETURNS (str): The block of the model. lr_scale: None for a network that has none. section: its name."""
+        lines = [f"# {self.about}", f"[{section}]"]
         lines += [f'@architectures = "spacy_bert_heads.{self.name}.v1"', "exclusive_classes = true", self.sizes]
         return "\n".join([*lines, *([f"lr_scale = {lr_scale}"] if lr_scale else []), "nO = null"])
+
+    def embeddings(self, section: str = MODEL) -> Optional[str]:
+        """RETURNS (Optional[str]): The block of what it is over, None for nothing. section: the name of its own."""
+        if self.word_dropout is None:
+            return None
+        return EMBEDDINGS.replace(MODEL, section).replace("WORD_DROPOUT", self.word_dropout)
 
 
 CNN = Network(
     "TextCNN",
     "Convolutions over 2, 3 and 4 tokens, and each filter's largest value.",
     "kernels = [2, 3, 4]\nfilters = 256",
+    lr_scale="0.5",
+    # Largest values are of few n-grams, each of which is missed the more
+    word_dropout="0.1",
 )
 RNN = Network("TextRNN", "A BiLSTM, and its last states.", "lstm_width = 256\nlstm_depth = 2")
 # Over embeddings, where there is more to overfit
@@ -137,6 +149,8 @@ BAG = Network(
     "BagOfNgrams",
     "A linear layer over n-grams of 1 to 3 tokens, of those that occur min_count times in the training texts.",
     "ngram_size = 3\nmin_count = 2",
+    lr_scale=None,
+    word_dropout=None,
 )
 
 
@@ -168,23 +182,11 @@ def _over_bert(network: Network, comment: str) -> TextConfig:
     return TextConfig("zh", "textcat", CHINESE_BERT, comment, dict(blocks))
 
 
-# Learning rates of the networks over embeddings beside those of the vectors, each of which is seen seldom
-LR_SCALES = {CNN: "0.5", SHALLOW_RNN: "0.2", RNN_ATTENTION: "0.2", RCNN: "0.2", PYRAMID: "0.2", BAG: None}
-
-
-def _embeddings(network: Network) -> Optional[str]:
-    """The block of what a network is over."""
-    if network is BAG:
-        return None
-    # Largest values are of few n-grams, each of which is missed the more
-    return EMBEDDINGS.replace("word_dropout = 0.3", "word_dropout = 0.1") if network is CNN else EMBEDDINGS
-
-
 def _over_embeddings(network: Network, comment: str) -> TextConfig:
     bag = network is BAG
     blocks: Dict[str, Optional[str]] = {
-        MODEL: network.block(LR_SCALES[network]),
-        f"{MODEL}.tok2vec": _embeddings(network),
+        MODEL: network.block(network.lr_scale),
+        f"{MODEL}.tok2vec": network.embeddings(),
         "nlp.tokenizer": EVERY_CHARACTER,
         **dict.fromkeys(ENCODER_BLOCKS),
     }
@@ -200,15 +202,14 @@ def _over_embeddings(network: Network, comment: str) -> TextConfig:
 
 
 def _ensemble(members: Dict[str, Network], comment: str) -> TextConfig:
-    """members: networks over embeddings, by the names of their blocks."""
-    paragraphs = [ENSEMBLE]
+    """members: networks over embeddings, by the names of their blocks. They are trained as one of them alone is."""
+    paragraphs: List[Optional[str]] = [ENSEMBLE]
     for name, network in members.items():
-        alone = _over_embeddings(network, comment).blocks
-        parts = (alone[MODEL], alone[f"{MODEL}.tok2vec"])
-        paragraphs += [part.replace(f"[{MODEL}", f"[{MODEL}.*.{name}") for part in parts if part]
-    config = _over_embeddings(PYRAMID, comment)
-    text = "\n\n".join(paragraph.strip("\n") for paragraph in paragraphs)
-    return replace(config, blocks={**config.blocks, MODEL: text, f"{MODEL}.tok2vec": None})
+        section = f"{MODEL}.*.{name}"
+        paragraphs += [network.block(network.lr_scale, section), network.embeddings(section)]
+    text = "\n\n".join(paragraph.strip("\n") for paragraph in paragraphs if paragraph)
+    alone = _over_embeddings(PYRAMID, comment)
+    return replace(alone, blocks={**alone.blocks, MODEL: text, f"{MODEL}.tok2vec": None})
 
 
 CONFIGS: Dict[str, TextConfig] = {
