@@ -34,8 +34,8 @@ def make_ensemble(head: str, **members: Dict[str, Any]) -> Dict[str, Any]:
     return {"@architectures": ENSEMBLE, "exclusive_classes": EXCLUSIVE[head], "*": members}
 
 
-def make_networks(head: str, **extra: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
-    return {"cnn": architecture("TextCNN.v1", head, embedding()), "bag": make_bag(head), **extra}
+def make_networks(head: str) -> Dict[str, Dict[str, Any]]:
+    return {"cnn": architecture("TextCNN.v1", head, embedding()), "bag": make_bag(head)}
 
 
 def make_docs(nlp: Language) -> List[Doc]:
