@@ -46,11 +46,11 @@ from spacy.vocab import Vocab
 from text_heads import read_trec6
 from text_heads import write_split as write_rows
 
+from spacy_bert_heads.annotation.heads import Heads, find_heads
+from spacy_bert_heads.annotation.selection import choose_diverse
+from spacy_bert_heads.annotation.strategies import RANDOM, make_scorer
+from spacy_bert_heads.annotation.vectors import annotate_vectors, get_vector
 from spacy_bert_heads.corpus.docs import INCORRECT_SPANS_KEY
-from spacy_bert_heads.loop.heads import Heads, find_heads
-from spacy_bert_heads.loop.selection import choose_diverse
-from spacy_bert_heads.loop.strategies import RANDOM, make_scorer
-from spacy_bert_heads.loop.vectors import annotate_vectors, get_vector
 
 BATCH_SIZE = 16
 POOL = 2000

@@ -18,8 +18,8 @@ import torch
 from environment import write_result
 from torchcrf import CRF as PytorchCRF
 
-from spacy_bert_heads.layers.crf_module import ConditionalRandomField
-from spacy_bert_heads.layers.crf_spans import SpanPatterns
+from spacy_bert_heads.layers.crf.module import ConditionalRandomField
+from spacy_bert_heads.layers.crf.spans import SpanPatterns
 from spacy_bert_heads.tags import TagScheme
 
 CASES: List[Dict[str, Any]] = [

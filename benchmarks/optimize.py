@@ -24,9 +24,9 @@ from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Example, iob_utils
 
+from spacy_bert_heads.backends.optimize import find_encoders, optimize
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.export.optimize import find_encoders, optimize
-from spacy_bert_heads.export.runtimes import BACKENDS
+from spacy_bert_heads.layers.runtimes import BACKENDS
 
 Rectangle = Tuple[numpy.ndarray, numpy.ndarray]
 # Docs that are sorted by length together, and rows of a rectangle

@@ -37,7 +37,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, load_model_from_config
 
-from spacy_bert_heads.project import DEMO_ENCODER
+from spacy_bert_heads.project.configs import DEMO_ENCODER
 
 Row = Tuple[str, Dict[str, float]]
 Splits = Dict[str, List[Row]]

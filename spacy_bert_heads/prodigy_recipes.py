@@ -1,6 +1,6 @@
 """Recipes for Prodigy, which finds them by the entry points `prodigy_recipes`. Nothing else here imports Prodigy.
 
-What they do is in loop/streams.py and loop/updates.py; here are only the names that Prodigy has for it.
+What they do is in annotation/streams.py and annotation/updates.py; here are only the names that Prodigy has for it.
 
     prodigy bert_heads.ner.teach DATASET MODEL texts.jsonl --output updated/
 """
@@ -11,11 +11,10 @@ from typing import Any, Dict, Iterable, Iterator, Optional
 from prodigy.components.stream import get_stream
 from prodigy.core import Arg, recipe
 
-from .corpus.export import load_pipeline
-from .export.optimize import check_output, write_pipeline
-from .loop.streams import stream_tasks
-from .loop.tasks import BINARY_VIEWS, BLOCKS, Task, TaskMaker, split_names
-from .loop.updates import Learner
+from .annotation.streams import stream_tasks
+from .annotation.tasks import BINARY_VIEWS, BLOCKS, Task, TaskMaker, split_names
+from .annotation.updates import Learner
+from .pipeline_io import check_output, load_pipeline, write_pipeline
 
 ARGUMENTS = {
     "dataset": Arg(help="Dataset to save the answers to"),

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import WordPiece
 from transformers import AutoConfig, AutoModel, BertTokenizerFast
 
-from spacy_bert_heads.models.heads import get_crf
+from spacy_bert_heads.models.bilstm_crf import get_crf
 from spacy_bert_heads.pipeline.entity_annotations import Skipped, known_labels, read_annotation, to_tags
 from spacy_bert_heads.tags import TagScheme
 

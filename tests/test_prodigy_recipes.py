@@ -15,12 +15,12 @@ import pytest
 from spacy.language import Language
 from spacy.training import Example
 
-from spacy_bert_heads.corpus.export import load_pipeline
+from spacy_bert_heads.annotation.hashes import set_hashes
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.formats import AUTO, find_converter
-from spacy_bert_heads.corpus.options import ReadOptions
+from spacy_bert_heads.corpus.readers.formats import AUTO, find_converter
+from spacy_bert_heads.corpus.readers.options import ReadOptions
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.loop.hashes import set_hashes
+from spacy_bert_heads.pipeline_io import load_pipeline
 
 from .corpus.helpers import write_jsonl
 from .making import encoder_module, make_nlp, make_texts, weights

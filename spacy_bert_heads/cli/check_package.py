@@ -24,7 +24,7 @@ def check_package_cli(
 
     Takes the time and the disk space that pip needs for torch and spaCy; the environment is removed afterwards.
     """
-    from ..packaging import check_package, to_text
+    from ..project.check_package import check_package, to_text
 
     result = check_package(wheel, text, output=output, constraints=constraints)
     typer.echo(to_text(result))

@@ -86,7 +86,7 @@ def convert_cli(
     Everything left out, merged or decided is reported with file and line.
     """
     from ..corpus.convert import convert
-    from ..corpus.formats import ReadOptions
+    from ..corpus.readers.formats import ReadOptions
 
     options = ReadOptions(
         lang=lang,

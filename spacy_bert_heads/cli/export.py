@@ -34,8 +34,8 @@ def export_cli(
 
     What the format cannot hold is counted and named.
     """
-    from ..corpus.export import export
     from ..corpus.report import render_findings
+    from ..corpus.writers.export import export
 
     count, findings = export(source, output, format=format, model=model, scheme=scheme, lang=lang)
     for line in render_findings(findings):

@@ -35,7 +35,7 @@ def fit_config_cli(
     The learning rate then falls to 0 with the last epoch, and the last evaluation is at the end. Another
     encoder than the config's, also one from scratch, brings the learning rates that suit it. Nothing else changes.
     """
-    from ..training.fit import fit_config
+    from ..training.fit_config import fit_config
 
     fit = fit_config(
         config,

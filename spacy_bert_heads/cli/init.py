@@ -30,7 +30,8 @@ def init_cli(
 
     `python -m spacy project run all DIRECTORY` then goes all the way to an installable package.
     """
-    from ..project import parse_heads, write_project
+    from ..project.configs import parse_heads
+    from ..project.init import write_project
 
     written = write_project(directory, lang=lang, heads=parse_heads(heads), encoder=encoder, force=force)
     for path in written:

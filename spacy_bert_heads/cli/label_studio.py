@@ -43,8 +43,8 @@ def label_studio_push_cli(
     Texts that are there already are not created again: they get the predictions of this pipeline as well. The server
     then shows its predictions, and those texts first of which it is least sure.
     """
-    from ..loop.label_studio import push
-    from ..loop.label_studio_client import LabelStudio
+    from ..annotation.label_studio.client import LabelStudio
+    from ..annotation.label_studio.exchange import push
 
     server = LabelStudio(url, _token(token_file), read_seconds=timeout)
     report = push(server, tasks, project=project, model=model, model_version=model_version)
@@ -66,8 +66,8 @@ def label_studio_pull_cli(
     """
     Fetch the annotations of a Label Studio project as a file for merge or convert.
     """
-    from ..loop.label_studio import pull
-    from ..loop.label_studio_client import LabelStudio
+    from ..annotation.label_studio.client import LabelStudio
+    from ..annotation.label_studio.exchange import pull
 
     server = LabelStudio(url, _token(token_file), read_seconds=timeout)
     report = pull(server, output, project=project)
@@ -77,6 +77,6 @@ def label_studio_pull_cli(
 
 
 def _token(path: Optional[Path]) -> str:
-    from ..loop.label_studio_client import read_token
+    from ..annotation.label_studio.client import read_token
 
     return read_token(path, TOKEN_VARIABLE)

@@ -84,7 +84,7 @@ def loop_cli(
     """
     from spacy.cli._util import setup_gpu
 
-    from ..loop.rounds import LoopSettings, run_loop
+    from ..annotation.rounds import LoopSettings, run_loop
 
     setup_gpu(gpu)
     settings = LoopSettings(

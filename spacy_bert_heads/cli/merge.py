@@ -51,7 +51,7 @@ def merge_cli(
     Yes/no answers, complete ones and categories of a text become one Doc. Answers that contradict each other are
     listed with file, line and text. Answers that are in the corpus already change nothing.
     """
-    from ..loop.merge import merge
+    from ..annotation.merge import merge
 
     done = merge(
         bases or [],

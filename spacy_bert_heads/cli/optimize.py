@@ -22,7 +22,7 @@ def optimize_cli(
 
     The copy loads with spacy.load like any other, gives the same answers up to rounding, and cannot be trained.
     """
-    from ..export.optimize import optimize
+    from ..backends.optimize import optimize
 
     done = optimize(model, output, backend=backend, precision=precision)
     typer.echo(f"Exported the encoder of {', '.join(done.encoders)} to {backend} in {precision}")

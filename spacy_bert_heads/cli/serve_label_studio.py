@@ -34,11 +34,11 @@ def serve_label_studio_cli(
     """
     import logging
 
+    from ..annotation.label_studio.client import read_token
     from ..errors import BertHeadsError
-    from ..loop.label_studio_client import read_token
 
     try:
-        from ..loop.server import serve
+        from ..annotation.label_studio.server import serve
     except ImportError as error:
         raise BertHeadsError("H410", found=error.name, extra="label-studio") from error
 

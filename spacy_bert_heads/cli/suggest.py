@@ -63,8 +63,8 @@ def suggest_cli(
 
     Each text is read once, and there may be millions. Texts that come twice are given once.
     """
-    from ..loop.suggest import suggest
-    from ..loop.tasks import split_names
+    from ..annotation.suggest import suggest
+    from ..annotation.tasks import split_names
 
     report = suggest(
         model,

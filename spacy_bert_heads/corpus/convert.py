@@ -9,16 +9,17 @@ from spacy.language import Language
 from tqdm import tqdm
 
 from ..errors import BertHeadsError
+from ..files import Staging, check_not_read, check_writable
 from .annotations import merge
 from .counts import Wordpieces
+from .doc_bins import DocWriter
 from .docs import build_doc, load_tokenizer
 from .findings import Findings
-from .formats import AUTO, ReadOptions
+from .readers.formats import AUTO, ReadOptions
 from .reading import in_memory_zones, read_files
 from .report import ConvertReport
 from .splits import DEFAULT_SPLIT, SPLITS, assign_split, parse_split, renormalise, split_key
 from .store import TextStore
-from .writing import DocWriter, Staging, check_not_read, check_writable
 
 DEFAULT_OPTIONS = ReadOptions()
 # What a file is for. A text that occurs in several keeps its place in the first of these.

@@ -8,8 +8,8 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
+from ..character_tokenizer import CharacterTokenizer, words_and_spaces
 from ..errors import BertHeadsError
-from ..tokenizer import CharacterTokenizer, words_and_spaces
 from .annotations import Annotation, CharSpan, overlapping
 from .findings import Findings
 

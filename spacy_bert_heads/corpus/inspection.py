@@ -12,16 +12,16 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from ..errors import BertHeadsError
-from ..training.fit import read_doc_bins
+from ..files import check_writable, is_shards, write_files
 from .counts import DEFAULT_LIMIT, SplitCounts, Wordpieces, count_over, middle_and_longest
+from .doc_bins import read_doc_bins
 from .docs import INCORRECT_SPANS_KEY
 from .findings import Findings, Where
 from .report import MAX_LABELS, list_cases, render_counts, render_findings
 from .splits import split_key
 from .store import hash_text
-from .writing import check_writable, is_shards, write_files
 
-TEMPLATE = Path(__file__).parents[1] / "templates" / "inspect.html.jinja"
+TEMPLATE = Path(__file__).with_name("inspect.html.jinja")
 # How many texts the page shows of a corpus, chosen by their hash, and how many more for labels not among them.
 N_EXAMPLES = 12
 N_LABEL_EXAMPLES = 20

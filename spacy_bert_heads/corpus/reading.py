@@ -9,8 +9,8 @@ from spacy.language import Language
 from ..errors import BertHeadsError
 from .docs import OFF_TOKENS, check_annotation
 from .findings import Findings
-from .formats import ReadOptions, find_converter
-from .lines import read_head
+from .readers.formats import ReadOptions, find_converter
+from .readers.lines import read_head
 from .store import TextStore
 
 # spaCy's memory zones forget the words of this many texts together.

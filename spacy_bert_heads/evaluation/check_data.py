@@ -17,11 +17,12 @@ from spacy.util import get_lang_class, registry
 from thinc.api import Config
 from wasabi import table
 
+from ..corpus.doc_bins import read_doc_bins
 from ..corpus.report import SplitCounts
 from ..corpus.splits import split_key
-from ..corpus.writing import write_files
 from ..errors import BertHeadsError
-from ..training.fit import HEAD_FACTORIES, read_config, read_doc_bins
+from ..files import write_files
+from ..training.fit_config import HEAD_FACTORIES, read_config
 
 # Fewer training examples than this for a label are worth a warning
 FEW = 10

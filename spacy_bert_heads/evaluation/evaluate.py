@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import srsly
-from spacy.language import Language
 from spacy.training import Corpus
-from spacy.util import fix_random_seed, load_model
+from spacy.util import fix_random_seed
 
-from ..corpus.writing import write_files
+from ..corpus.doc_bins import read_doc_bins
 from ..errors import BertHeadsError
-from ..training.fit import read_doc_bins
+from ..files import write_files
+from ..pipeline_io import load_pipeline
 
 # Score, and what people call it; those that the pipeline has are shown
 SHOWN = {
@@ -39,7 +39,7 @@ def evaluate(model: str, data: Path, output: Path) -> Dict[str, Any]:
     """
     if not any(len(doc_bin) for doc_bin in read_doc_bins(data)):
         raise BertHeadsError("H310", path=data)
-    nlp = _load(model)
+    nlp = load_pipeline(model)
     fix_random_seed()
     examples = list(Corpus(data)(nlp))
     scores: Dict[str, Any] = {"docs": len(examples), **nlp.evaluate(examples)}
@@ -66,9 +66,3 @@ def to_text(scores: Dict[str, Any]) -> str:
         rows.append((f"number {label}, Pearson ({score['support']} texts)", pearson))
     return str(table([*rows, ("words/s", f"{scores['speed']:.0f}")], aligns=("l", "r")))
 
-
-def _load(model: str) -> Language:
-    try:
-        return load_model(model)
-    except OSError as error:
-        raise BertHeadsError("H227", found=model, reason=str(error).split("\n")[0]) from error

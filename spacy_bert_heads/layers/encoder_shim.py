@@ -19,6 +19,7 @@ from .encoder_module import (
     rebuild_tokenizer,
 )
 from .precision import AUTOCAST_TYPES, check_precision, linear_layers, resolve_precision, round_linear_layers
+from .runtimes import load_runtime
 from .special_tokens import SpecialTokens
 from .torch_shim import TorchShim, dump_weights, load_weights
 
@@ -35,7 +36,7 @@ class EncoderShim(TorchShim):
     An exported encoder can take the torch module's place: `runtime` then runs every prediction, there is nothing to
     train, and it is saved instead of the weights. It has
 
-        backend, precision (str): Saved with it; both and the bytes go to `export.runtimes.load_runtime`.
+        backend, precision (str): Saved with it; both and the bytes go to `runtimes.load_runtime`.
         to_bytes() -> bytes
         run(input_ids, attention_mask) -> Dict[str, numpy arrays or a list of them]: Int64 arrays, (n_windows,
             n_pieces), to what EncoderModule.forward returns.
@@ -183,8 +184,6 @@ class EncoderShim(TorchShim):
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
         msg = srsly.msgpack_loads(bytes_data)
         if msg.get("runtime"):
-            from ..export.runtimes import load_runtime
-
             self._model, self._linear_weights, self._rounded = None, [], None
             config = rebuild_config(msg["config"])
             self._describe(config, rebuild_tokenizer(config, msg["tokenizer"]), msg["max_positions"])

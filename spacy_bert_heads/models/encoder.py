@@ -18,9 +18,9 @@ from ..layers.encoder_shim import EncoderShim
 from ..layers.precision import check_precision
 from ..types import NamedArrays
 from .batches import WindowBatch
+from .gradient_cache import Rows, run_batch
 from .listeners import replace_listener, replace_listener_cfg
 from .outputs import EncoderOutputs, Wordpieces
-from .passes import Rows, run_batch
 from .sentence_pairs import PairTokens, has_token_types
 from .windows import make_windowed_doc, tokenize
 

@@ -7,8 +7,8 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
-from ..layers.heads import check_sizes
-from .heads import set_n_labels
+from ..layers.head_layers import check_sizes
+from .head_on_vectors import set_n_labels
 
 
 def build_text_ensemble_v1(

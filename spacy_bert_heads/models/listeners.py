@@ -15,7 +15,7 @@ from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
 from ..errors import BertHeadsError
-from .encoder_views import Source, cls_as_pooled, gradient, init_width, mixed_layers, pooled_pieces
+from .pooling import Source, cls_as_pooled, gradient, init_width, mixed_layers, pooled_pieces
 
 # Of a token's wordpieces, of a Doc, and of the [CLS] of a Doc's windows
 POOLINGS = ("first", "mean", "last")

@@ -15,10 +15,10 @@ from spacy.training.batchers import minibatch_by_words
 from thinc.api import Embed, Model, NumpyOps, chain, concatenate, ragged2list, zero_init
 from thinc.types import Floats2d, Ints1d
 
-from ..layers.heads import check_sizes
+from ..layers.head_layers import check_sizes
 from ..layers.length_groups import ends_of
 from .encoder import check_word_dropout
-from .heads import set_n_labels
+from .head_on_vectors import set_n_labels
 
 # The row of what is no n-gram of the vocabulary
 UNKNOWN = 0

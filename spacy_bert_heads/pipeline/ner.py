@@ -16,10 +16,10 @@ from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
 from ..extensions import forget_confidence, set_confidence
-from ..layers.crf import CrfLoss, crf_loss, learns_from_rejected, softmax_loss
-from ..layers.tag_paths import NumberedSpan, TagPaths, Uncertainty
+from ..layers.crf.layer import CrfLoss, crf_loss, learns_from_rejected, softmax_loss
+from ..layers.crf.paths import NumberedSpan, TagPaths, Uncertainty
+from ..models.bilstm_crf import get_crf
 from ..models.encoder import initialize_encoders
-from ..models.heads import get_crf
 from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
 from ..tags import Span as EntitySpan

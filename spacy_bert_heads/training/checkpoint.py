@@ -16,8 +16,8 @@ from thinc.api import Model, Optimizer, get_current_ops
 from thinc.util import has_cupy_gpu, xp2torch
 
 from ..errors import BertHeadsError
+from .distributed import Key
 from .optimizer import AdamW
-from .ranks import Key
 
 FOLDER_NAME = re.compile(r"checkpoint-(\d+)")
 PIPELINE, STATE = "pipeline", "state.pt"

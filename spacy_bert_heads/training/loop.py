@@ -27,8 +27,8 @@ from spacy.training.loop import (
 from spacy.util import registry, resolve_dot_names
 from thinc.api import fix_random_seed, set_gpu_allocator
 
-from ..corpus.writing import write_files
 from ..errors import BertHeadsError
+from ..files import write_files
 from .checkpoint import (
     Checkpoint,
     DataState,
@@ -45,8 +45,8 @@ from .checkpoint import (
     set_random_state,
 )
 from .console import to_row
+from .distributed import Ranks
 from .optimizer import AdamW
-from .ranks import Ranks
 
 # Written when a training has ended: its config and its evaluations
 RESULT = "training.json"

@@ -13,7 +13,7 @@ from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
 from ..layers.torch_shim import CRF_ROLE, ENCODER_ROLE, HEAD_ROLE, TorchShim
-from .ranks import Key, Ranks
+from .distributed import Key, Ranks
 
 logger = logging.getLogger("spacy")
 

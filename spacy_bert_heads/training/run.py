@@ -17,8 +17,8 @@ from ..errors import BertHeadsError
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
 from .curve import draw_curve
+from .distributed import Ranks
 from .loop import RESULT, recover_models, train
-from .ranks import Ranks
 
 CURVE = "training.png"
 # Of a folder that holds another training

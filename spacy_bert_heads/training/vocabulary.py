@@ -5,12 +5,12 @@ from typing import Iterator, NamedTuple
 
 from spacy.vocab import Vocab
 
+from ..corpus.doc_bins import read_doc_bins
 from ..corpus.findings import Findings
-from ..corpus.lines import read_json_objects
-from ..corpus.writing import write_files
+from ..corpus.readers.lines import read_json_objects
 from ..errors import BertHeadsError
+from ..files import write_files
 from ..layers.wordpiece import learn_wordpieces
-from .fit import read_doc_bins
 
 
 class Learned(NamedTuple):

@@ -10,7 +10,7 @@ from spacy.tokens import Doc, DocBin
 from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
-from spacy_bert_heads.project import SCRATCH, render_config
+from spacy_bert_heads.project.configs import SCRATCH, render_config
 
 Entity = Tuple[int, int, str]
 

@@ -91,6 +91,6 @@ def test_importing_the_app_loads_no_transformers():
 
 def test_help_names_every_format():
     from spacy_bert_heads.cli.convert import FORMAT
-    from spacy_bert_heads.corpus.formats import CONVERTERS
+    from spacy_bert_heads.corpus.readers.formats import CONVERTERS
 
     assert all(name in FORMAT.help for name in CONVERTERS)

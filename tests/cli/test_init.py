@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.corpus.convert import convert
-from spacy_bert_heads.corpus.formats import ReadOptions
+from spacy_bert_heads.corpus.readers.formats import ReadOptions
 
 
 def run(*arguments: str) -> "tuple[int, str]":

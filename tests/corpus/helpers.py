@@ -11,8 +11,8 @@ from spacy.tokens import Doc, DocBin
 
 from spacy_bert_heads.corpus.convert import convert
 from spacy_bert_heads.corpus.findings import Findings, Where
-from spacy_bert_heads.corpus.formats import ReadOptions
-from spacy_bert_heads.corpus.prodigy import read_record
+from spacy_bert_heads.corpus.readers.formats import ReadOptions
+from spacy_bert_heads.corpus.readers.prodigy import read_record
 from spacy_bert_heads.corpus.report import ConvertReport
 
 ALL_TRAIN = "1,0,0"

@@ -5,7 +5,7 @@ from typing import Any, List, Tuple, Union
 
 from spacy_bert_heads.corpus.annotations import Annotation
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.formats import AUTO, ReadOptions, find_converter
+from spacy_bert_heads.corpus.readers.formats import AUTO, ReadOptions, find_converter
 
 
 def write(path: Path, content: Union[str, bytes]) -> Path:

@@ -8,21 +8,11 @@ import srsly
 
 from spacy_bert_heads.corpus import convert as convert_module
 from spacy_bert_heads.corpus.findings import KINDS
-from spacy_bert_heads.corpus.formats import CONVERTERS, find_converter
+from spacy_bert_heads.corpus.readers.formats import CONVERTERS, find_converter
 from spacy_bert_heads.corpus.splits import SPLITS, split_key
 from spacy_bert_heads.errors import MESSAGES, BertHeadsError
 
-from .helpers import (
-    ALL_TRAIN,
-    PARIS,
-    convert_records,
-    get_spans,
-    load_docs,
-    make_choice,
-    make_span,
-    run,
-    write_jsonl,
-)
+from .helpers import ALL_TRAIN, PARIS, convert_records, get_spans, load_docs, make_choice, make_span, run, write_jsonl
 
 GOOD = {"text": PARIS, "spans": [make_span(0, 5)]}
 TOKEN = {"text": "Apple", "start": 0, "end": 5, "ws": True}
@@ -303,7 +293,7 @@ def test_new_format_plugs_into_the_table(tmp_path: Path, monkeypatch):
                     yield Annotation(line, where, cats={"A": 1.0})
 
     from spacy_bert_heads.corpus.annotations import Annotation
-    from spacy_bert_heads.corpus.lines import read_lines as convert_module_lines
+    from spacy_bert_heads.corpus.readers.lines import read_lines as convert_module_lines
 
     monkeypatch.setitem(CONVERTERS, "lines", Lines())
     path = write_jsonl(tmp_path / "in.data", "#lines", "one", "two")

@@ -14,9 +14,9 @@ from spacy.tokens import Doc, DocBin, Span
 
 from spacy_bert_heads.corpus.annotations import merge
 from spacy_bert_heads.corpus.docs import INCORRECT_SPANS_KEY, build_doc, check_annotation
-from spacy_bert_heads.corpus.export import FORMATS, export
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.formats import CONVERTERS, ReadOptions, find_converter
+from spacy_bert_heads.corpus.readers.formats import CONVERTERS, ReadOptions, find_converter
+from spacy_bert_heads.corpus.writers.export import FORMATS, export
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.extensions import set_confidence
 from spacy_bert_heads.tags import SCHEMES

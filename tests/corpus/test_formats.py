@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.formats import AUTO, CONVERTERS, ReadOptions, find_converter
+from spacy_bert_heads.corpus.readers.formats import AUTO, CONVERTERS, ReadOptions, find_converter
 from spacy_bert_heads.errors import BertHeadsError
 
 from .reading import read, write

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_bert_heads.corpus import lines as lines_module
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.lines import read_head, read_json_objects, read_json_values, read_lines
+from spacy_bert_heads.corpus.readers import lines as lines_module
+from spacy_bert_heads.corpus.readers.lines import read_head, read_json_objects, read_json_values, read_lines
 from spacy_bert_heads.errors import BertHeadsError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spacy_bert_heads.corpus.options import ReadOptions
+from spacy_bert_heads.corpus.readers.options import ReadOptions
 from spacy_bert_heads.errors import BertHeadsError
 
 from .helpers import run, write_jsonl

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from spacy_bert_heads.corpus.annotations import CharSpan
 from spacy_bert_heads.corpus.docs import build_doc, check_annotation
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.options import ReadOptions
-from spacy_bert_heads.corpus.prodigy import ProdigyConverter
+from spacy_bert_heads.corpus.readers.options import ReadOptions
+from spacy_bert_heads.corpus.readers.prodigy import ProdigyConverter
 from spacy_bert_heads.errors import BertHeadsError
 
 from .helpers import PARIS, convert_records, get_iob, get_spans, make_choice, make_span, read_one, write_jsonl

@@ -10,7 +10,7 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
 from spacy_bert_heads.corpus.docs import check_annotation, load_tokenizer
-from spacy_bert_heads.corpus.formats import find_converter
+from spacy_bert_heads.corpus.readers.formats import find_converter
 from spacy_bert_heads.errors import BertHeadsError
 
 from .helpers import get_spans, load_docs, run

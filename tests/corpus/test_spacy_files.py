@@ -11,7 +11,7 @@ from spacy.tokens import Doc, DocBin
 from spacy_bert_heads.corpus.annotations import Annotation
 from spacy_bert_heads.corpus.docs import INCORRECT_SPANS_KEY, build_doc
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.formats import find_converter
+from spacy_bert_heads.corpus.readers.formats import find_converter
 from spacy_bert_heads.errors import BertHeadsError
 
 from .helpers import PARIS, get_iob, get_spans, write_jsonl

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus
 
-from spacy_bert_heads.corpus import reading, store, writing
+from spacy_bert_heads import files as writing
+from spacy_bert_heads.corpus import reading, store
 from spacy_bert_heads.corpus.annotations import Annotation, CharSpan
-from spacy_bert_heads.corpus.export import export
+from spacy_bert_heads.corpus.doc_bins import DocWriter
 from spacy_bert_heads.corpus.findings import Where
 from spacy_bert_heads.corpus.store import TextStore
-from spacy_bert_heads.corpus.writing import DocWriter, Staging, check_writable, write_files
+from spacy_bert_heads.corpus.writers.export import export
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.files import Staging, check_writable, write_files
 
 from .helpers import ALL_TRAIN, load_docs, run, write_jsonl
 
@@ -171,7 +173,7 @@ KILLED = """
 import signal, sys, time
 from pathlib import Path
 from spacy_bert_heads.corpus import convert as module
-from spacy_bert_heads.corpus.writing import DocWriter
+from spacy_bert_heads.files import DocWriter
 # A test run in the background of a shell ignores the signal, and so would this process
 signal.signal(signal.SIGINT, signal.default_int_handler)
 close = DocWriter.close

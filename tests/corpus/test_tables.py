@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_bert_heads.corpus.formats import find_converter
+from spacy_bert_heads.corpus.readers.formats import find_converter
 from spacy_bert_heads.errors import BertHeadsError
 
 from .reading import chosen, read, write

@@ -9,7 +9,7 @@ import torch
 from thinc.api import Model
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.layers.text_heads import layer_mix, text_head, vector_pooling
+from spacy_bert_heads.layers.text_layers import layer_mix, text_head, vector_pooling
 from spacy_bert_heads.layers.text_modules import VectorPooling, text_classifier
 
 from ..making import assert_close, randomise

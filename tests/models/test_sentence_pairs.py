@@ -17,15 +17,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from spacy_bert_heads.backends.optimize import optimize
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.export.optimize import optimize
-from spacy_bert_heads.models.sentence_pairs import (
-    PairTokens,
-    find_sentences,
-    has_token_types,
-    pair_input,
-    shows_both,
-)
+from spacy_bert_heads.models.sentence_pairs import PairTokens, find_sentences, has_token_types, pair_input, shows_both
 from spacy_bert_heads.models.windows import cut_windows, tokenize
 
 from ..making import (

@@ -6,15 +6,7 @@ import torch
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.layers.encoder_shim import hide_pieces
 
-from ..making import (
-    assert_close,
-    encoder_module,
-    gradients,
-    make_config,
-    make_examples,
-    make_nlp,
-    make_tokenizer,
-)
+from ..making import assert_close, encoder_module, gradients, make_config, make_examples, make_nlp, make_tokenizer
 
 
 def test_about_the_share_is_hidden_and_no_special_token() -> None:

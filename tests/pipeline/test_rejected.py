@@ -13,7 +13,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.layers.crf import crf, crf_loss
+from spacy_bert_heads.layers.crf.layer import crf, crf_loss
 from spacy_bert_heads.tags import SCHEMES, UNKNOWN, TagScheme
 
 from ..making import assert_close, crf_module, gradients, head_module, initialize_nlp, make_examples, make_nlp

@@ -4,10 +4,10 @@ import re
 from typing import Iterable, Iterator, List
 
 from ...tags import SCHEMES
-from ..columns import WITHOUT_SPACES
 from ..findings import Findings
-from ..tag_spans import MISSING as MISSING_TAG
-from ..tag_spans import join_words
+from ..readers.conll import WITHOUT_SPACES
+from ..readers.tag_spans import MISSING as MISSING_TAG
+from ..readers.tag_spans import join_words
 from .exported import MISSING, OUTSIDE, Exported
 
 # What would begin another column or another line.

@@ -1,0 +1,339 @@
+"""Answers joined to a corpus, text by text: what is new, what is changed, and where people disagree."""
+
+import os
+from collections import Counter, deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from tqdm import tqdm
+
+from ..corpus.annotations import Annotation
+from ..corpus.annotations import merge as merge_records
+from ..corpus.convert import commit
+from ..corpus.doc_bins import DocWriter
+from ..corpus.docs import INCORRECT_SPANS_KEY, build_doc, load_tokenizer
+from ..corpus.findings import KINDS, Findings, Where
+from ..corpus.readers.formats import AUTO, CONVERTERS, ReadOptions
+from ..corpus.readers.lines import iter_lines, read_head
+from ..corpus.readers.prodigy import find_labels
+from ..corpus.reading import in_memory_zones, read_files
+from ..corpus.report import ConvertReport
+from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
+from ..corpus.store import StoredText, TextStore
+from ..errors import BertHeadsError
+from ..files import Staging, check_writable, clean_up
+from .hashes import input_hash
+
+# Answers are there to be learned from; a fifth of them shows whether they are, as in Prodigy.
+DEFAULT_SPLIT = "0.8,0.2,0"
+# What a file is for. The place of a text is that of the first of these in which it is.
+LEAVE_OUT, TEST, DEV, TRAIN, RECORDS = range(5)
+SPLIT_OF: Dict[Optional[int], str] = {TEST: "test", DEV: "dev", TRAIN: "train"}
+# Findings that say that answers about a text contradict each other.
+CONFLICTS = ("entity_conflict", "binary_conflict", "binary_against_manual", "binary_overlap", "category_conflict")
+UNANSWERED = "not answered"
+# How many conflicts and new labels the text report names. The JSON report names all.
+MAX_SHOWN = 20
+EXCERPT = 60
+
+
+class Conflict(NamedTuple):
+    """Answers about a text that contradict each other.
+
+    where (Where): Place of the answer that lost.
+    kind (str): One of CONFLICTS.
+    detail (str): What it is about, and where the answer is that won.
+    text (str): The text.
+    """
+
+    where: Where
+    kind: str
+    detail: str
+    text: str
+
+
+@dataclass
+class MergeReport(ConvertReport):
+    """What `merge` read, decided and wrote.
+
+    texts (Counter[str]): Texts by what the answers did to them: "new", "changed", "unchanged" (answered as the corpus
+        has it), "not answered", "left out".
+    conflicts (List[Conflict]): All of them.
+    new_labels (Dict[Tuple[str, str], Where]): Kind and name of labels that the corpus did not have, with an answer
+        that has each. None are listed where there was no corpus.
+    """
+
+    texts: "Counter[str]" = field(default_factory=Counter)
+    conflicts: List[Conflict] = field(default_factory=list)
+    new_labels: Dict[Tuple[str, str], Where] = field(default_factory=dict)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): The report, ready for JSON."""
+        conflicts = [
+            {
+                "path": str(conflict.where.path),
+                "line": conflict.where.line,
+                "record": conflict.where.record,
+                "kind": conflict.kind,
+                "detail": conflict.detail,
+                "text": conflict.text,
+            }
+            for conflict in self.conflicts
+        ]
+        labels = [
+            {"kind": kind, "label": label, "path": str(where.path), "line": where.line}
+            for (kind, label), where in sorted(self.new_labels.items())
+        ]
+        return {**super().to_dict(), "texts": dict(self.texts), "conflicts": conflicts, "new_labels": labels}
+
+    def to_text(self) -> str:
+        """RETURNS (str): The report, ready for a terminal. Its last line says what was written."""
+        *lines, written = super().to_text().split("\n")
+        lines += [f"Conflicts ({len(self.conflicts)}):"] if self.conflicts else []
+        for where, kind, detail, text in self.conflicts[:MAX_SHOWN]:
+            excerpt = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
+            lines.append(f"  {where}: {KINDS[kind].split(',')[0]}: {detail}: {excerpt!r}")
+        if len(self.conflicts) > MAX_SHOWN:
+            lines.append(f"  and {len(self.conflicts) - MAX_SHOWN} more, which --report lists")
+        for (kind, label), where in sorted(self.new_labels.items())[:MAX_SHOWN]:
+            lines.append(f"Warning: the corpus had no {kind} label {label!r}, first at {where}. Is it new, or a slip?")
+        counts = ", ".join(f"{self.texts[name]} {name}" for name in ("new", "changed", "unchanged", "left out"))
+        lines.append(f"Answered texts: {counts}")
+        return "\n".join([*lines, written])
+
+
+def merge(
+    bases: Sequence[Path],
+    output: Path,
+    *,
+    answers: Sequence[Path],
+    split: str = DEFAULT_SPLIT,
+    seed: int = 0,
+    leave_out: Sequence[Path] = (),
+    lang: str = "en",
+    exclusive: bool = False,
+    off_tokens: str = "error",
+    skip_bad: bool = False,
+    report_path: Optional[Path] = None,
+) -> MergeReport:
+    """Join answers to a corpus: all that is known about a text becomes one Doc, by the rules of
+    `corpus.annotations.merge`.
+
+    An answer wins over what the corpus says, unless the corpus knows of a newer one. A Doc keeps the time of the
+    newest answer in it, so what comes out can be a corpus to merge with again, and answers that are in it already
+    change nothing, byte for byte. Texts stay in the split in which they are. Split for split, what is written is the
+    old file or the new one.
+
+    bases (Sequence[Path]): The corpus: annotation files of any known format, `.spacy` files, or folders of
+        train.spacy, dev.spacy and test.spacy, whose texts stay where they are. It may be the output, or empty.
+    output (Path): Folder for train.spacy, dev.spacy and test.spacy; the latter two if anything belongs there.
+    answers (Sequence[Path]): Answered tasks in any known format. A file that is given twice is read once.
+    split (str): Shares of train, dev and test among texts that are in no split yet, decided by the text alone.
+    seed (int): Another seed divides otherwise.
+    leave_out (Sequence[Path]): Files or folders whose texts, whatever is said about them, are not written, such as
+        those on which the pipeline is scored.
+    lang (str): Language whose tokenizer splits texts that come without tokens.
+    exclusive (bool): Whether exactly one category holds for a text of the corpus. Files that say so themselves need
+        this not.
+    off_tokens (str): What to do with spans off token borders: "error", "drop", "expand" or "split".
+    skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
+    report_path (Optional[Path]): Where to write the report as JSON.
+    RETURNS (MergeReport): What was read, decided and written.
+    RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H520 for a file of answers whose last
+        line is cut off. Nothing is written then.
+    """
+    shares = parse_split(split)
+    for folder in (output, *([report_path.parent] if report_path else [])):
+        check_writable(folder)
+    files = _list_files(bases, leave_out)
+    known_as = set(map(os.path.realpath, files))
+    answer_files = list(
+        {os.path.realpath(path): path for path in answers if os.path.realpath(path) not in known_as}.values()
+    )
+    nlp = load_tokenizer(lang)
+    report = MergeReport({"lang": lang, "seed": seed, "split": shares}, Findings(skip_bad=skip_bad))
+    store = _MergeStore()
+    try:
+        options = ReadOptions(lang=lang)
+        for path, role in files.items():
+            _read(path, store, nlp, role, options, off_tokens, report)
+        known_labels = set(store.labels)
+        other_labels = {label for kind, label in known_labels if kind == "entity"} | _labels_in_use(answer_files)
+        options = ReadOptions(lang=lang, only_answered=True, other_labels=frozenset(other_labels))
+        for path in answer_files:
+            with _cut_off_told(path):
+                _read(path, store, nlp, RECORDS, options, off_tokens, report)
+        if known_labels:
+            report.new_labels = {key: where for key, where in store.labels.items() if key not in known_labels}
+        placed = {SPLIT_OF.get(role) for role in files.values()}
+        names = [
+            name
+            for name in SPLITS
+            if name == "train" or shares[name] or name in placed or (output / f"{name}.spacy").exists()
+        ]
+        report.splits = {name: report.splits[name] for name in names}
+        with Staging() as staging:
+            writers = {name: DocWriter(staging, output / f"{name}.spacy") for name in names}
+            for stored in _stored_texts(store, nlp):
+                annotation, effect = _merge_text(stored, set(answer_files), exclusive, report)
+                place = None if stored.elsewhere is None else files[stored.elsewhere.path]
+                doc = _build_doc(nlp, annotation, report.findings)
+                if place == LEAVE_OUT:
+                    report.findings.note("left_out_of_main", annotation.where, f"same text as {stored.elsewhere}")
+                elif not (doc.cats or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans):
+                    report.findings.note("no_annotation", annotation.where, "nothing of its answers is left")
+                else:
+                    report.texts[effect] += 1
+                    name = SPLIT_OF.get(place) or assign_split(split_key(annotation.text), shares, seed)
+                    report.splits[name].add(doc)
+                    writers[name].add(doc)
+                    continue
+                report.texts["left out"] += effect != UNANSWERED
+            if not report.splits["train"].docs:
+                raise BertHeadsError("H121", found=f"{store.count(RECORDS)} texts, none of them for train")
+            commit(staging, writers, report, report_path)
+    finally:
+        store.close()
+    return report
+
+
+class _MergeStore(TextStore):
+    """Keeps all records together, and of those in a split, or to be left out, a mark in its own role.
+
+    labels (Dict[Tuple[str, str], Where]): Kind and name of all labels, and where each was first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(RECORDS + 1)
+        self.labels: Dict[Tuple[str, str], Where] = {}
+
+    def add(self, annotation: Annotation, role: int = RECORDS) -> None:
+        if role != RECORDS:
+            super().add(Annotation(annotation.text, annotation.where), role)
+        if role != LEAVE_OUT:
+            super().add(annotation, RECORDS)
+        for span in annotation.ents + annotation.rejected:
+            self.labels.setdefault(("entity", span.label), annotation.where)
+        for label in annotation.cats:
+            self.labels.setdefault(("category", label), annotation.where)
+
+
+def _list_files(bases: Sequence[Path], leave_out: Sequence[Path]) -> Dict[Path, int]:
+    """What each file of the corpus is for. One that is given twice is there once, by the name given first."""
+    given = [(file, LEAVE_OUT) for path in leave_out for file in list_spacy_files(path)]
+    for path in bases:
+        if path.is_dir():
+            # Before it is looked which files of splits there are, they are put back into their places.
+            clean_up(path)
+        splits = [(path / f"{name}.spacy", role) for role, name in SPLIT_OF.items() if role is not None]
+        found = [(split, role) for split, role in splits if split.exists()] or [(path, RECORDS)]
+        given += [(file, role) for split, role in found for file in list_spacy_files(split)]
+    files: Dict[str, Tuple[Path, int]] = {}
+    for file, role in given:
+        files.setdefault(os.path.realpath(file), (file, role))
+    return dict(files.values())
+
+
+def list_spacy_files(path: Path) -> List[Path]:
+    """RETURNS (List[Path]): The file, or all `.spacy` files of a folder, if it has any."""
+    return (sorted(path.rglob("*.spacy")) if path.is_dir() else []) or [path]
+
+
+def _read(
+    path: Path,
+    store: TextStore,
+    nlp: Language,
+    role: int,
+    options: ReadOptions,
+    off_tokens: str,
+    report: MergeReport,
+) -> None:
+    findings = report.findings
+    try:
+        (entry,) = read_files(
+            store, nlp, [path], role=role, format=AUTO, options=options, off_tokens=off_tokens, findings=findings
+        )
+    except BertHeadsError as error:
+        if error.code == "H117" and role in SPLIT_OF:
+            return  # Such as a dev.spacy to which no text belongs yet
+        raise
+    purpose = "leaving out" if role == LEAVE_OUT else "main"
+    report.inputs.append({"path": entry.pop("path"), "role": purpose, "answers": options.only_answered, **entry})
+
+
+def _stored_texts(store: TextStore, nlp: Language) -> Iterator[StoredText]:
+    total = store.count(RECORDS)
+    texts = tqdm(store.texts(RECORDS), "merge", total, unit=" texts", leave=False, delay=1.0, disable=None)
+    return in_memory_zones(nlp, texts)
+
+
+def _labels_in_use(paths: Sequence[Path]) -> Set[str]:
+    """Entity labels in files of answers, if some records name the labels that were shown."""
+    records = [path for path in paths if path.is_file() and CONVERTERS["prodigy"].sniff(path, read_head(path))]
+    if not any(b'"labels"' in read_head(path) for path in records):
+        return set()
+    return set().union(*map(find_labels, records))
+
+
+@contextmanager
+def _cut_off_told(path: Path) -> Iterator[None]:
+    """Tell a broken line from one that is not all there yet. Its file would be read in part, so it waits, as after any
+    bad record; with `skip_bad` the complete lines are taken, and the same file when it is complete adds the rest."""
+    try:
+        yield
+    except BertHeadsError as error:
+        if error.code in ("H104", "H105"):
+            number, raw = deque(iter_lines(path, progress=False), maxlen=1)[0]
+            if number == error.line and not raw.endswith(b"\n"):
+                raise BertHeadsError("H520", path=path, line=number, found=raw[-40:]) from error
+        raise
+
+
+def _merge_text(
+    stored: StoredText, answer_files: Set[Path], exclusive: bool, report: MergeReport
+) -> Tuple[Annotation, str]:
+    """Merge all records of a text, and find what the answers among them did: a key of MergeReport.texts."""
+    answers = [record for record in stored.records if record.where.path in answer_files]
+    known = [record for record in stored.records if record.where.path not in answer_files]
+    for answer in answers:
+        if answer.input_hash not in (None, input_hash(answer.text)):
+            report.findings.note("edited_text", answer.where)
+    if exclusive:
+        known = [replace(record, exclusive=record.exclusive or _is_choice(record.cats)) for record in known]
+    records = [*known, *answers]
+    if answers and all(answer.timestamp is not None for answer in answers):
+        # What the corpus says without a time is older than any answer; at the same time, it came of that answer.
+        records = [*answers, *(replace(record, timestamp=record.timestamp or 0.0) for record in known)]
+        records.sort(key=lambda record: record.timestamp or 0.0)
+    findings = Findings(skip_bad=True)
+    merged = merge_records(records, findings)
+    report.findings.add(findings)
+    for kind in CONFLICTS:
+        cases = findings.cases.get(kind, [])
+        report.conflicts += [Conflict(case.where, kind, case.detail, merged.text) for case in cases]
+    if not answers or not known:
+        return merged, "new" if answers else UNANSWERED
+    before = merge_records(known, Findings(skip_bad=True))
+    return merged, "unchanged" if _statement(before) == _statement(merged) else "changed"
+
+
+def _build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
+    """By way of the words, as the next merge reads them: what else the tokenizer knows would be other bytes."""
+    if annotation.tokens is None:
+        tokens = [(token.idx, token.idx + len(token)) for token in nlp.make_doc(annotation.text)]
+        annotation = replace(annotation, tokens=tokens)
+    return build_doc(nlp, annotation, findings)
+
+
+def _is_choice(cats: Dict[str, float]) -> bool:
+    return len(cats) > 1 and sorted(cats.values())[-2:] == [0.0, 1.0]
+
+
+def _statement(annotation: Annotation) -> Any:
+    """What an annotation says, however its text is tokenized and wherever it is from."""
+    unknown = [(span.start, span.end) for span in annotation.unknown]
+    return annotation.ents, annotation.complete, unknown, annotation.rejected, annotation.cats

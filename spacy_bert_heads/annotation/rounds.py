@@ -1,0 +1,324 @@
+"""The annotation loop: tasks, answers, a corpus, a pipeline, its score; and the same again.
+
+All it knows is in its folder, one folder a round. What is there is not made again, so it can be killed at any moment.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from spacy.language import Language
+from spacy.training.loop import DIR_MODEL_BEST
+from thinc.api import Config
+
+from ..errors import BertHeadsError
+from ..evaluation.evaluate import evaluate
+from ..files import write_files
+from ..pipeline_io import load_pipeline
+from ..training.fit_config import fit_config, read_config
+from ..training.run import run
+from .curve import draw_rounds, render_rounds
+from .heads import Heads, find_heads
+from .merge import list_spacy_files, merge
+from .suggest import suggest
+
+CURVE, ROUNDS = "rounds.png", "rounds.json"
+TASKS, CONFIG, METRICS = "tasks.jsonl", "config.cfg", "metrics.json"
+# Endings of files that are not all there yet.
+UNFINISHED = ("~", ".tmp", ".part", ".crdownload")
+# Of each training, on the dev split.
+N_EVALUATIONS = 5
+EXCLUSIVE_FACTORY = "bert_textcat"
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What a loop works with. None of it may change while one runs, but for `limit`, `strategy` and the like.
+
+    config (Path): Training config, such as configs/joint.cfg.
+    raw (Path): Texts to choose from, as for `suggest`.
+    dev (Path): Annotated texts that choose the best checkpoint of each training.
+    test (Optional[Path]): Annotated texts that score each round. None: those of `dev`.
+    bases (Tuple[Path, ...]): Annotated texts to begin with, as for `merge`.
+    model (Optional[str]): Trained pipeline to begin with. None: one is trained on `bases`.
+    view (Optional[str]): How annotators are asked. None: all at once that the heads predict.
+    strategy (Optional[str]): Which texts come first. None: the default for the view.
+    limit (int): Texts in a round.
+    diverse (bool): Choose texts that are not alike.
+    random_share (float): So much of the limit is drawn at random.
+    epochs (Optional[int]): Times over the corpus in each training. None: as in the config.
+    off_tokens (str): What to do with spans off token borders.
+    skip_bad (bool): Whether to leave bad records out.
+    gpu (int): Number of the GPU, -1 for none.
+    """
+
+    config: Path
+    raw: Path
+    dev: Path
+    test: Optional[Path] = None
+    bases: Tuple[Path, ...] = ()
+    model: Optional[str] = None
+    view: Optional[str] = None
+    strategy: Optional[str] = None
+    limit: int = 100
+    diverse: bool = False
+    random_share: float = 0.0
+    epochs: Optional[int] = None
+    off_tokens: str = "error"
+    skip_bad: bool = False
+    gpu: int = -1
+
+
+class Round(NamedTuple):
+    """One round and its folder. Round 0 has no tasks: its pipeline is the one to begin with."""
+
+    number: int
+    loop: Path
+
+    @property
+    def folder(self) -> Path:
+        """RETURNS (Path): Where everything of the round is."""
+        return self.loop / f"round-{self.number:02}"
+
+    @property
+    def corpus(self) -> Path:
+        """RETURNS (Path): Everything annotated up to this round."""
+        return self.folder / "corpus" / "train.spacy"
+
+    @property
+    def report(self) -> Path:
+        """RETURNS (Path): What `merge` says about it; written last."""
+        return self.folder / "corpus" / "merge.json"
+
+    @property
+    def model(self) -> Path:
+        """RETURNS (Path): The pipeline trained on it."""
+        return self.folder / "model" / DIR_MODEL_BEST
+
+    @property
+    def answers(self) -> List[Path]:
+        """RETURNS (List[Path]): Every file that somebody has put into the folder, under whatever name."""
+        if not self.folder.is_dir():
+            return []
+        ours = (TASKS, CONFIG, METRICS)
+        return sorted(
+            path
+            for path in self.folder.iterdir()
+            if path.is_file() and path.name not in ours and not path.name.startswith(".")
+            if not path.name.endswith(UNFINISHED)
+        )
+
+
+def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any]) -> str:
+    """Do everything that can be done until the next answers are needed.
+
+    folder (Path): State of the loop. It is made if it is missing.
+    settings (LoopSettings): What it works with.
+    say (Callable[[str], Any]): Takes what is to be shown.
+    RETURNS (str): What it waits for.
+    RAISES (BertHeadsError): H521 if there is nothing to begin with; H522 if all there is to learn from are rejected
+        entities; whatever suggest, merge, fit-config, train and evaluate find wrong.
+    """
+    folder = Path(os.path.abspath(folder))
+    for path in (settings.config, settings.raw, settings.dev, *([settings.test] if settings.test else [])):
+        if not path.exists():
+            raise BertHeadsError("H101", path=path)
+    if settings.model is None and not settings.bases:
+        raise BertHeadsError("H521", path=folder)
+    now = Round(0, folder)
+    model = _begin(now, settings, say)
+    while True:
+        before, now = now, Round(now.number + 1, folder)
+        if not now.answers:
+            _show(before, settings, say)
+            return _ask(now, before, model, settings, say)
+        model = _learn(now, model, settings, say)
+
+
+def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> str:
+    """The pipeline to begin with, scored.
+
+    RETURNS (str): Its name or folder.
+    """
+    if settings.bases:
+        _merge_answers(first, settings, say)
+    if settings.model is None:
+        _train(first, None, settings, say)
+    model = settings.model or str(first.model)
+    _evaluate(first, model, settings)
+    return model
+
+
+def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Callable[[str], Any]) -> str:
+    """Choose what to annotate, unless that is done.
+
+    RETURNS (str): What to do with it.
+    """
+    tasks = now.folder / TASKS
+    if not tasks.exists():
+        done = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
+        for path in (before.corpus, settings.dev, settings.test):
+            done += list_spacy_files(path) if path is not None and path.exists() else []
+        try:
+            chosen = suggest(
+                model,
+                settings.raw,
+                tasks,
+                view=settings.view or default_view(find_heads(load_pipeline(model))),
+                strategy=settings.strategy,
+                limit=settings.limit,
+                exclude=done,
+                diverse=settings.diverse,
+                random_share=settings.random_share,
+                seed=now.number,
+                skip_bad=settings.skip_bad,
+            )
+        except BertHeadsError as error:
+            if error.code != "H505":
+                raise
+            return f"{error}\nThe loop is at its end; put more texts into {settings.raw} to go on."
+        say(chosen.to_text())
+    return (
+        f"Round {now.number} waits for answers: annotate {tasks}, save the result in the same folder, for example as "
+        f"{now.folder / 'answers.jsonl'}, and run this again."
+    )
+
+
+def default_view(heads: Heads) -> str:
+    """RETURNS (str): The interface that asks about everything the heads predict, predictions filled in."""
+    if heads.ner is not None and heads.textcat is not None:
+        return "blocks"
+    return "choice" if heads.ner is None else "ner_manual"
+
+
+def _learn(now: Round, model: str, settings: LoopSettings, say: Callable[[str], Any]) -> str:
+    """From answers to a pipeline and its scores.
+
+    RETURNS (str): Folder of the pipeline.
+    """
+    _merge_answers(now, settings, say)
+    _train(now, model, settings, say)
+    _evaluate(now, str(now.model), settings)
+    return str(now.model)
+
+
+def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
+    """All answers of all rounds, merged anew: none is lost, whenever it came, and none counts twice."""
+    if now.report.exists():
+        return
+    config = read_config(settings.config)
+    answers = [path for number in range(1, now.number + 1) for path in Round(number, now.loop).answers]
+    report = merge(
+        settings.bases,
+        now.corpus.parent,
+        answers=answers,
+        split="1,0,0",
+        leave_out=[settings.dev, *([settings.test] if settings.test else [])],
+        lang=config["nlp"]["lang"],
+        exclusive=EXCLUSIVE_FACTORY in _factories(config).values(),
+        off_tokens=settings.off_tokens,
+        skip_bad=settings.skip_bad,
+        report_path=now.report,
+    )
+    say(report.to_text())
+    counts = report.splits["train"]
+    if counts.rejected and not counts.ents_complete and not counts.spans:
+        now.report.unlink()
+        raise BertHeadsError("H522", path=now.folder, found=sum(counts.rejected.values()))
+
+
+def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callable[[str], Any]) -> None:
+    """Train on everything annotated up to now, from where the last pipeline is."""
+    if now.folder.joinpath(METRICS).exists():
+        return
+    config = now.folder / CONFIG
+    fit = fit_config(
+        settings.config,
+        config,
+        train=now.corpus,
+        dev=Path(os.path.abspath(settings.dev)),
+        encoder=None,
+        epochs=settings.epochs,
+        seed=None,
+        evaluations=N_EVALUATIONS,
+    )
+    if model is not None:
+        nlp = load_pipeline(model)
+        new = _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
+        if new:
+            say(f"{', '.join(sorted(new))} is new to the pipeline, which is therefore trained from its beginning.")
+        else:
+            source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
+    say(f"Round {now.number}: training on {fit.docs} texts, {fit.steps} steps")
+    say(run(config, now.model.parent, overrides={}, use_gpu=settings.gpu, resume=True, verbose=False))
+
+
+def source_components(config_path: Path, nlp: Language, model: str) -> None:
+    """Have a training begin with the components of a trained pipeline.
+
+    config_path (Path): The training config, which is changed. Components that the pipeline does not have, or made by
+        another factory, stay as they are.
+    nlp (Language): The pipeline.
+    model (str): Its folder or package.
+    """
+    config = read_config(config_path)
+    for name, factory in _factories(config).items():
+        if name not in nlp.pipe_names or nlp.get_pipe_meta(name).factory != factory:
+            continue
+        if getattr(nlp.get_pipe(name), "is_trainable", False):
+            config["components"][name] = {"source": model}
+    write_files({config_path: config.to_str(interpolate=False).encode("utf8")})
+
+
+def _factories(config: Config) -> Dict[str, str]:
+    return {name: component.get("factory", "") for name, component in config["components"].items()}
+
+
+def _new_labels(nlp: Language, report: Dict[str, Any]) -> Set[str]:
+    """Labels in the corpus that no head of the pipeline knows."""
+    heads = find_heads(nlp)
+    counts = report["splits"]["train"]
+    used: List[Tuple[Any, Sequence[str]]] = [(heads.ner, ("spans", "rejected")), (heads.textcat, ("cats", "cats_not"))]
+    return {
+        label
+        for head, kinds in used
+        if head is not None
+        for kind in kinds
+        for label in counts[kind]
+        if label not in head.labels
+    }
+
+
+def _evaluate(now: Round, model: str, settings: LoopSettings) -> None:
+    if not (now.folder / METRICS).exists():
+        evaluate(model, settings.test or settings.dev, now.folder / METRICS)
+
+
+def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
+    """Table and picture of all rounds up to now."""
+    weights = dict(read_config(settings.config)["training"]["score_weights"])
+    rows = [_read_row(Round(number, last.loop), weights) for number in range(last.number + 1)]
+    content = (json.dumps(rows, indent=1) + "\n").encode("utf8")
+    write_files({last.loop / ROUNDS: content})
+    say(render_rounds(rows))
+    try:
+        draw_rounds(rows, last.loop / CURVE)
+    except BertHeadsError as error:
+        say(f"No picture of the rounds. {error}")
+
+
+def _read_row(one: Round, weights: Dict[str, Optional[float]]) -> Dict[str, Any]:
+    found = json.loads((one.folder / METRICS).read_text(encoding="utf8"))
+    scores = {name: found.get(name) for name, weight in weights.items() if weight}
+    counts: Dict[str, Any] = {"docs": 0, "tokens": {"sum": 0}}
+    if one.report.exists():
+        counts = json.loads(one.report.read_text(encoding="utf8"))["splits"]["train"]
+    return {
+        "round": one.number,
+        "texts": counts["docs"],
+        "tokens": counts["tokens"]["sum"],
+        "scores": scores,
+        "score": sum((weights[name] or 0.0) * (score or 0.0) for name, score in scores.items()),
+    }

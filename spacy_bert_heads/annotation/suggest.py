@@ -1,0 +1,269 @@
+"""Raw texts -> tasks for the annotators: those from which the pipeline would learn most, with its predictions in."""
+
+import json
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Sequence, Set, Tuple
+
+from spacy.language import Language
+from tqdm import tqdm
+
+from ..corpus.findings import Findings
+from ..corpus.readers.formats import AUTO, find_converter
+from ..corpus.readers.lines import read_json_objects, read_lines
+from ..corpus.readers.options import ReadOptions
+from ..corpus.readers.prodigy import ProdigyConverter
+from ..corpus.reading import ZONE
+from ..corpus.report import render_findings
+from ..errors import BertHeadsError
+from ..files import Staging, check_not_read, check_writable
+from ..pipeline_io import load_pipeline
+from .hashes import input_hash
+from .heads import Heads, find_heads
+from .selection import Selection
+from .strategies import RANDOM, Scorer, default_strategy, make_scorer
+from .tasks import BINARY_VIEWS, NER_VIEWS, TEXTCAT_VIEWS, TaskMaker
+from .vectors import annotate_vectors, get_vector
+
+# What a text was when it came before
+EXCLUDED, READ = range(2)
+
+Record = Dict[str, Any]
+
+
+@dataclass
+class SuggestReport:
+    """What became of the raw texts.
+
+    strategy (str): By which they were ordered.
+    n_read (int): Texts in the source.
+    n_blank (int): Without a word.
+    n_excluded (int): That were annotated before.
+    n_duplicates (int): That came before in the source.
+    n_nothing (int): In which there is nothing to ask about, such as no entity for a yes or no.
+    n_texts (int): That were chosen.
+    n_random (int): Of these, drawn at random.
+    n_tasks (int): That were written.
+    highest (float): Score of the text most worth annotating.
+    lowest (float): Score of the chosen one least worth it.
+    findings (Findings): Bad records passed over.
+    """
+
+    strategy: str
+    findings: Findings
+    n_read: int = 0
+    n_blank: int = 0
+    n_excluded: int = 0
+    n_duplicates: int = 0
+    n_nothing: int = 0
+    n_texts: int = 0
+    n_random: int = 0
+    n_tasks: int = 0
+    highest: float = float("-inf")
+    lowest: float = float("inf")
+
+    def to_text(self) -> str:
+        """RETURNS (str): The report, ready for a terminal. Its last line says what was written."""
+        left_out = {
+            "annotated before": self.n_excluded,
+            "given twice": self.n_duplicates,
+            "blank": self.n_blank,
+            "nothing to ask about": self.n_nothing,
+        }
+        said = ", ".join(f"{count} {name}" for name, count in left_out.items() if count)
+        drawn = f", {self.n_random} of them drawn at random" if self.n_random else ""
+        lines = [
+            *render_findings(self.findings),
+            f"Read {self.n_read} texts" + (f"; left out: {said}" if said else ""),
+            f"Chose {self.n_texts} texts by {self.strategy}{drawn}; scores {self.highest:.4f} to {self.lowest:.4f}",
+            f"Wrote {self.n_tasks} tasks",
+        ]
+        return "\n".join(lines)
+
+
+def suggest(
+    model: str,
+    source: Path,
+    output: Path,
+    *,
+    view: str,
+    strategy: Optional[str] = None,
+    limit: Optional[int] = None,
+    labels: Optional[Sequence[str]] = None,
+    components: Sequence[str] = (),
+    exclude: Sequence[Path] = (),
+    diverse: bool = False,
+    random_share: float = 0.0,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> SuggestReport:
+    """Write the tasks that are worth most, best first.
+
+    Each text passes through the pipeline once, however many there are, and memory does not grow with their number.
+    Besides what TaskMaker says, each task has a `priority`, the score of its text, and in `meta` the strategy that
+    chose it ("random" if it was drawn).
+
+    model (str): Folder or package of a trained pipeline.
+    source (Path): A `.jsonl` file whose lines have a "text", all of whose keys are kept, or a `.txt` file of one text
+        a line; plain or gzipped.
+    output (Path): The file to be written.
+    view (str): One of tasks.VIEWS.
+    strategy (Optional[str]): Key of STRATEGIES or "random". None: the one for the heads that the view asks about.
+    limit (Optional[int]): How many texts. None: all.
+    labels (Optional[Sequence[str]]): To ask about; None: all.
+    components (Sequence[str]): Which heads to take where there are several of a kind.
+    exclude (Sequence[Path]): Files, in any format that `convert` reads, whose texts are not to be asked about again;
+        in a file of Prodigy's all of them, whatever the answer.
+    diverse (bool): Choose texts that are not alike; see Selection.
+    random_share (float): So much of the limit is drawn at random; see Selection.
+    seed (int): For what is drawn.
+    skip_bad (bool): Count bad records and go on; otherwise the first one stops.
+    RETURNS (SuggestReport): What became of the texts.
+    RAISES (BertHeadsError): H101 to H107, H138 to H140 or H166 for a bad file; H123 if the output cannot be written
+        or is read; H227 if the pipeline cannot be loaded; H500 to H506 and H560 to H563 for settings that do not fit
+        it; H505 if there is nothing to write.
+    """
+    check_writable(output.parent)
+    check_not_read(output, [source, *exclude])
+    if not source.name.endswith((".jsonl", ".jsonl.gz", ".txt", ".txt.gz")):
+        raise BertHeadsError("H166", path=source, found=source.suffix or "no ending")
+    selection = Selection(limit, diverse=diverse, random_share=random_share, seed=seed)
+    nlp = load_pipeline(model)
+    maker = TaskMaker(nlp, view, labels=labels, components=components)
+    scorer = make_view_scorer(nlp, view, strategy, components=components, seed=seed)
+    if diverse:
+        annotate_vectors(nlp)
+    report = SuggestReport(scorer.strategy, Findings(skip_bad=skip_bad))
+    edited = _note_excluded(selection, exclude)
+    with Staging() as staging:
+        temporary = staging.reserve(output)
+        texts = _new_texts(source, nlp, selection, edited, report)
+        _score_all(texts, scorer, maker, selection, report)
+        try:
+            with temporary.open("w", encoding="utf8", newline="\n") as stream:
+                for chosen in selection.chosen():
+                    report.n_texts += 1
+                    report.n_random += chosen.is_random
+                    report.highest = max(report.highest, chosen.score)
+                    report.lowest = min(report.lowest, chosen.score)
+                    for task in chosen.tasks:
+                        report.n_tasks += 1
+                        task["meta"]["strategy"] = RANDOM if chosen.is_random else scorer.strategy
+                        stream.write(json.dumps(task, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
+        finally:
+            selection.close()
+        if not report.n_texts:
+            raise BertHeadsError("H505", path=source, found=report.to_text().split("\n")[-3])
+        staging.commit()
+    return report
+
+
+def make_view_scorer(
+    nlp: Language, view: str, strategy: Optional[str], *, components: Sequence[str] = (), seed: int = 0
+) -> Scorer:
+    """The scorer for an interface: its default strategy is that for the heads that are asked about.
+
+    nlp (Language): The pipeline.
+    view (str): One of tasks.VIEWS.
+    strategy (Optional[str]): Key of STRATEGIES or "random", even one for other heads; None for the default.
+    components (Sequence[str]): Which heads to take where there are several of a kind.
+    seed (int): For "random".
+    RETURNS (Scorer): To be called with texts.
+    RAISES (BertHeadsError): H500 to H502, or H560; see make_scorer and find_heads.
+    """
+    heads = find_heads(nlp, components)
+    if strategy is None:
+        ner = heads.ner if view in NER_VIEWS else None
+        strategy = default_strategy(Heads(ner, heads.textcat if view in TEXTCAT_VIEWS else None))
+    return make_scorer(nlp, strategy, heads, seed=seed)
+
+
+def _score_all(
+    texts: Iterator[Tuple[str, Record]], scorer: Scorer, maker: TaskMaker, selection: Selection, report: SuggestReport
+) -> None:
+    number = 0
+    with tqdm(desc="suggest", unit=" texts", delay=1.0, leave=False, disable=None) as bar:
+        for first in texts:
+            # Without it, the vocabulary would grow with every new word
+            with scorer.nlp.memory_zone():
+                zone = chain((first,), islice(texts, ZONE - 1))
+                for doc, score, record in scorer.pipe(zone, as_tuples=True):
+                    bar.update()
+                    number += 1
+                    if score != score:
+                        raise BertHeadsError("H506", found=doc.text[:60])
+                    # There `meta.score` is the probability of what is asked about
+                    meta = {} if maker.view in BINARY_VIEWS else {"score": round(score, 4)}
+                    tasks = maker.make(doc, meta=meta, record=record)
+                    for task in tasks:
+                        task["priority"] = score
+                        task["meta"] = dict(task.get("meta") or {})
+                    if tasks:
+                        vector = get_vector(doc) if selection.diverse else None
+                        selection.add(number, doc.text, score, tasks, vector)
+                    report.n_nothing += not tasks
+
+
+def _new_texts(
+    source: Path, nlp: Language, selection: Selection, edited: Set[int], report: SuggestReport
+) -> Iterator[Tuple[str, Record]]:
+    """Texts that nobody was asked about yet, each once, with the records they are in."""
+    for text, record in _read(source, nlp, report.findings):
+        report.n_read += 1
+        if not text.strip():
+            report.n_blank += 1
+            continue
+        before = EXCLUDED if edited and input_hash(text) in edited else selection.note_text(text, READ)
+        if before is None:
+            yield text, record
+        elif before == EXCLUDED:
+            report.n_excluded += 1
+        else:
+            report.n_duplicates += 1
+
+
+def _read(source: Path, nlp: Language, findings: Findings) -> Iterator[Tuple[str, Record]]:
+    if source.name.endswith((".txt", ".txt.gz")):
+        records = ((where, {"text": line}) for where, line in read_lines(source, findings, progress=False))
+    else:
+        records = read_json_objects(source, findings, progress=False)  # type: ignore[assignment]
+    for where, record in records:
+        text = record.get("text")
+        if not isinstance(text, str):
+            findings.bad(where.error("H107", repr(text) if "text" in record else "no such key"))
+        elif len(text) > nlp.max_length:
+            findings.bad(where.error("H138", f"{len(text):,}", limit=nlp.max_length))
+        else:
+            yield text, record
+
+
+def _note_excluded(selection: Selection, paths: Sequence[Path]) -> Set[int]:
+    """Remember texts that were annotated before.
+
+    RETURNS (Set[int]): Input hashes of texts that an annotator has edited, by which the raw ones are known.
+    """
+    edited: Set[int] = set()
+    for path in paths:
+        for text, stored in _annotated(path):
+            selection.note_text(text, EXCLUDED)
+            if stored is not None and stored != input_hash(text):
+                edited.add(stored)
+    return edited
+
+
+def _annotated(path: Path) -> Iterator[Tuple[str, Optional[int]]]:
+    """The texts of a file, with the input hashes that it gives them."""
+    converter = find_converter(path, AUTO)
+    if isinstance(converter, ProdigyConverter):
+        # Not its reader, which passes over tasks that were ignored
+        for where, record in read_json_objects(path, Findings(skip_bad=False)):
+            text, stored = record.get("text"), record.get("_input_hash")
+            if not isinstance(text, str):
+                raise where.error("H107", repr(text))
+            yield text, stored if isinstance(stored, int) else None
+    else:
+        for annotation in converter.read(path, Findings(skip_bad=True), ReadOptions()):
+            yield annotation.text, annotation.input_hash

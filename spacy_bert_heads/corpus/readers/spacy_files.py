@@ -1,0 +1,228 @@
+"""spaCy's own files -> annotations: `.spacy` (DocBin), and JSON of texts with entities and categories."""
+
+import math
+import zlib
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from spacy.tokens import Doc, DocBin
+from spacy.vocab import Vocab
+
+from ...errors import BertHeadsError
+from ..annotations import Annotation, CharSpan
+from ..docs import EXCLUSIVE, INCORRECT_SPANS_KEY, SECOND_START, TIMESTAMP
+from ..findings import Findings, Where
+from .lines import head_values, read_head, read_json_lines, read_json_values
+from .offsets import is_index, read_span, show
+from .options import ReadOptions
+
+ENTITY_KEYS = ("entities", "ents")
+LAYERS = ("TAG", "POS", "MORPH", "LEMMA", "DEP")
+
+
+class DocBinConverter:
+    """Reads `.spacy` files. All Docs of a file are in memory at once: spaCy stores them so."""
+
+    name = "spacy"
+    suffixes: Tuple[str, ...] = (".spacy",)
+
+    def sniff(self, path: Path, head: bytes) -> bool:
+        """Recognise the format by its content.
+
+        path (Path): Its name is not looked at.
+        head (bytes): The beginning of a file.
+        RETURNS (bool): Whether it is a packed DocBin.
+        """
+        try:
+            unpacked = zlib.decompressobj().decompress(head[:4096], 4096)
+        except zlib.error:
+            return False
+        return b"version" in unpacked[:20] and b"attrs" in unpacked[:40]
+
+    def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
+        """Stream the annotations of a file.
+
+        path (Path): A `.spacy` file.
+        findings (Findings): Takes what is in the Docs beside entities, rejected spans and categories.
+        options (ReadOptions): Not needed.
+        YIELDS (Annotation): One for each Doc that says something about its text; its "line" is its number.
+        RAISES (BertHeadsError): H144 if the file is broken.
+        """
+        read_head(path)
+        vocab = Vocab()
+        try:
+            docs = enumerate(DocBin(store_user_data=True).from_disk(path).get_docs(vocab), 1)
+            while True:
+                try:
+                    number, doc = next(docs)
+                except StopIteration:
+                    return
+                findings.n_records[path] += 1
+                yield from _read_doc(doc, Where(path, number), findings)
+        except BertHeadsError:
+            raise
+        except Exception as error:  # whatever zlib, msgpack and spaCy say about broken bytes
+            raise BertHeadsError("H144", path=path, found=f"{type(error).__name__}: {error}") from error
+
+
+class SpacyJsonConverter:
+    """Reads {"text": ..., "entities": [[0, 5, "ORG"]], "cats": {...}} lines, [text, {"entities": ...}] pairs, and what
+    `Doc.to_json` writes; one value per line or an array."""
+
+    name = "spacy-json"
+    suffixes: Tuple[str, ...] = ()
+
+    def sniff(self, path: Path, head: bytes) -> bool:
+        """Recognise the format by its content.
+
+        path (Path): Its name is not looked at.
+        head (bytes): The beginning of a file.
+        RETURNS (bool): Whether its first values are such records.
+        """
+        records = head_values(head)
+        return bool(records) and all(map(_is_record, records))
+
+    def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
+        """Stream the annotations of a file.
+
+        path (Path): A JSON or JSONL file, plain or gzipped.
+        findings (Findings): Takes bad records, and what is not used of good ones.
+        options (ReadOptions): Not needed.
+        YIELDS (Annotation): One for each record that says something about its text.
+        RAISES (BertHeadsError): For a bad record, unless those are skipped.
+        """
+        head = read_head(path).lstrip()
+        is_array = head[:1] == b"[" and head[1:].lstrip()[:1] in (b"[", b"{")
+        for where, value in (read_json_values if is_array else read_json_lines)(path, findings):
+            try:
+                annotation = _read_record(_as_record(value, where), where, findings)
+            except BertHeadsError as error:
+                findings.bad(error)
+                continue
+            if annotation.is_empty:
+                findings.note("no_annotation", where)
+            else:
+                yield annotation
+
+
+def _is_record(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str) or isinstance(value.get("cats"), list):
+        return False
+    entities = value.get("entities")
+    if isinstance(entities, list) and any(isinstance(item, dict) and "start_offset" in item for item in entities):
+        return False
+    if "answer" in value or isinstance(value.get("spans"), list):
+        return False
+    return any(isinstance(value.get(key), list) for key in ENTITY_KEYS) or any(
+        isinstance(value.get(key), dict) for key in ("cats", "spans")
+    )
+
+
+def _as_record(value: Any, where: Where) -> Dict[str, Any]:
+    if isinstance(value, list) and _is_record(value):
+        return {**value[1], "text": value[0]}
+    if not isinstance(value, dict):
+        raise where.error("H106", type(value).__name__)
+    return value
+
+
+def _read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Annotation:
+    text = record.get("text")
+    if not isinstance(text, str) or not text:
+        raise where.error("H107", show(text) if "text" in record else "no such key")
+    key = next((key for key in ENTITY_KEYS if record.get(key) is not None), None)
+    ents = [] if key is None else _read_spans(record[key], text, where, findings)
+    spans = record.get("spans") or {}
+    if not isinstance(spans, dict):
+        raise where.error("H136", show(spans), expected="'spans' as an object of lists")
+    if any(name != INCORRECT_SPANS_KEY and group for name, group in spans.items()):
+        findings.note("other_layers", where)
+    rejected = _read_spans(spans.get(INCORRECT_SPANS_KEY, []), text, where, findings)
+    return Annotation(
+        text,
+        where,
+        tokens=_read_tokens(record.get("tokens"), where),
+        ents=ents,
+        complete=key is not None,
+        rejected=rejected,
+        cats=_read_cats(record.get("cats") or {}, where),
+    )
+
+
+def _read_spans(spans: Any, text: str, where: Where, findings: Findings) -> List[CharSpan]:
+    if not isinstance(spans, list):
+        raise where.error("H108", show(spans))
+    found = []
+    for span in spans:
+        if isinstance(span, list) and len(span) in (3, 4):
+            span = dict(zip(("start", "end", "label"), span))
+        elif not isinstance(span, dict):
+            raise where.error("H108", show(span))
+        borders = span.get("start"), span.get("end")
+        found.append(read_span(*borders, span.get("label"), text, span.get("text"), where, findings))
+    return found
+
+
+def _read_tokens(tokens: Any, where: Where) -> Optional[List[Tuple[int, int]]]:
+    if not tokens:
+        return None
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        raise where.error("H116", show(tokens))
+    borders = [(token.get("start"), token.get("end")) for token in tokens]
+    wrong = next((token for token, pair in zip(tokens, borders) if not all(map(is_index, pair))), None)
+    if wrong is not None:
+        raise where.error("H116", show(wrong))
+    return borders
+
+
+def _read_cats(cats: Any, where: Where) -> Dict[str, float]:
+    if not isinstance(cats, dict):
+        raise where.error("H136", show(cats), expected="'cats' as an object of numbers")
+    for label, value in cats.items():
+        if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+            raise where.error("H135", show(value), label=label)
+    return {label: float(value) for label, value in cats.items()}
+
+
+def _read_doc(doc: Doc, where: Where, findings: Findings) -> Iterator[Annotation]:
+    groups = [name for name, group in doc.spans.items() if len(group) and name != INCORRECT_SPANS_KEY]
+    layers = [name for name in LAYERS if doc.has_annotation(name)]
+    if groups or layers:
+        findings.note("other_layers", where, ", ".join([*layers, *(f"spans[{name!r}]" for name in groups)]))
+    # What a token says: 0 nothing, 2 that it is outside.
+    marks = [token.ent_iob for token in doc]
+    complete = 2 in marks or (bool(marks) and 0 not in marks)
+    second_start, timestamp = doc.user_data.get(SECOND_START), doc.user_data.get(TIMESTAMP)
+    annotation = Annotation(
+        doc.text,
+        where,
+        tokens=[(token.idx, token.idx + len(token)) for token in doc],
+        ents=[CharSpan(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents],
+        complete=complete,
+        unknown=_unknown_stretches(doc, marks) if complete else [],
+        rejected=[
+            CharSpan(span.start_char, span.end_char, span.label_) for span in doc.spans.get(INCORRECT_SPANS_KEY, ())
+        ],
+        cats=dict(doc.cats),
+        exclusive=bool(doc.cats) and doc.user_data.get(EXCLUSIVE) is True,
+        timestamp=timestamp if isinstance(timestamp, float) else None,
+        second_start=second_start if isinstance(second_start, int) else None,
+    )
+    if annotation.is_empty:
+        findings.note("no_annotation", where)
+    else:
+        yield annotation
+
+
+def _unknown_stretches(doc: Doc, marks: List[int]) -> List[CharSpan]:
+    stretches: List[CharSpan] = []
+    open_at: Optional[int] = None
+    for index, mark in enumerate([*marks, 2]):
+        if mark == 0 and open_at is None:
+            open_at = index
+        elif mark != 0 and open_at is not None:
+            stretches.append(CharSpan(doc[open_at].idx, doc[index - 1].idx + len(doc[index - 1]), ""))
+            open_at = None
+    return stretches

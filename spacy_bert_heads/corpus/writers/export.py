@@ -1,0 +1,185 @@
+"""Annotated or predicted Docs -> a file for an annotation tool, with a report of what its format cannot hold."""
+
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
+
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
+from tqdm import tqdm
+
+from ...errors import BertHeadsError
+from ...files import Staging, check_not_read, check_writable
+from ...pipeline_io import load_pipeline, model_name
+from ...tags import SCHEMES
+from ..doc_bins import read_doc_bins
+from ..docs import INCORRECT_SPANS_KEY, SECOND_START, load_tokenizer
+from ..findings import Findings, Where
+from ..readers.lines import read_json_objects, read_lines
+from .conll import ConllWriter
+from .doccano import DoccanoWriter
+from .exported import Contents, Exported, Writer
+from .label_studio import LabelStudioWriter
+from .prodigy import ProdigyWriter
+
+FORMATS = (ProdigyWriter.name, LabelStudioWriter.name, DoccanoWriter.name, ConllWriter.name)
+# Components that choose exactly one category, and the one whose categories are numbers.
+EXCLUSIVE_FACTORIES = ("textcat", "bert_textcat")
+SCORE_FACTORY = "bert_regression"
+
+
+def export(
+    source: Path,
+    output: Path,
+    *,
+    format: str,
+    model: Optional[str] = None,
+    scheme: str = "bio",
+    lang: str = "en",
+) -> Tuple[int, Findings]:
+    """Write Docs in the format of an annotation tool.
+
+    source (Path): A `.spacy` file or a folder of them; with a model also a `.jsonl` file whose lines have a "text", or
+        a `.txt` file of one text a line.
+    output (Path): The file to be written.
+    format (str): One of FORMATS.
+    model (Optional[str]): Pipeline whose predictions are written, instead of what is in the file.
+    scheme (str): Tag scheme for "conll", one of tags.SCHEMES.
+    lang (str): Language of the texts: in some, no spaces part the words of "conll"; and formats without tokens lose
+        those that its tokenizer does not make. A model knows its own.
+    RETURNS (Tuple[int, Findings]): How many texts were written, and what the format could not hold.
+    RAISES (BertHeadsError): H101 to H107 or H315 for a bad file; H119 for an unknown language; H123 if the output
+        cannot be written or is the source; H165 or H166 for a file of no known kind; H167 or H331 for an unknown
+        format or scheme; H227 if the model cannot be loaded.
+    """
+    if format not in FORMATS:
+        raise BertHeadsError("H167", found=repr(format), expected=", ".join(FORMATS))
+    if scheme not in SCHEMES:
+        raise BertHeadsError("H331", found=scheme, expected=", ".join(SCHEMES))
+    check_writable(output.parent)
+    check_not_read(output, [source])
+    nlp = load_pipeline(model) if model is not None else None
+    writer = _make_writer(format, scheme, nlp or load_tokenizer(lang))
+    findings = Findings(skip_bad=False)
+    docs = _Counted(_read(source, nlp, findings))
+    with Staging() as staging:
+        temporary = staging.reserve(output)
+        try:
+            with temporary.open("w", encoding="utf8", newline="\n") as stream:
+                for line in writer.lines(docs, findings):
+                    stream.write(line)
+        except OSError as error:
+            raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
+        if not docs.count:
+            raise BertHeadsError("H310", path=source)
+        staging.commit()
+    return docs.count, findings
+
+
+class _Counted:
+    def __init__(self, docs: Iterator[Exported]) -> None:
+        self.docs = docs
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Exported]:
+        for doc in tqdm(self.docs, desc="export", unit=" texts", leave=False, delay=1.0, disable=None):
+            self.count += 1
+            yield doc
+
+
+def _make_writer(format: str, scheme: str, nlp: Language) -> Writer:
+    writers: List[Writer] = [
+        ProdigyWriter(),
+        LabelStudioWriter(nlp.make_doc),
+        DoccanoWriter(nlp.make_doc),
+        ConllWriter(scheme, str(nlp.lang)),
+    ]
+    return next(writer for writer in writers if writer.name == format)
+
+
+def _read(source: Path, nlp: Optional[Language], findings: Findings) -> Iterator[Exported]:
+    docs: Iterable[Tuple[Doc, Where]]
+    if nlp is not None:
+        contents = _promised(nlp)
+        docs = nlp.pipe(_read_texts(source, nlp, findings), as_tuples=True)
+    else:
+        if source.is_file() and source.suffix != ".spacy":
+            raise BertHeadsError("H165", path=source)
+        contents = _look_through(source)
+        docs = _read_docs(source, None)
+    for doc, where in docs:
+        if len(doc):
+            _note_layers(doc, where, findings)
+            yield Exported.from_doc(doc, where, contents)
+        else:
+            findings.note("lost_blank", where)
+
+
+def _note_layers(doc: Doc, where: Where, findings: Findings) -> None:
+    """Tell what is lost in every format."""
+    if SECOND_START in doc.user_data:
+        findings.note("lost_pair", where)
+    for name, group in doc.spans.items():
+        if name != INCORRECT_SPANS_KEY and len(group):
+            findings.note("lost_groups", where, f"spans[{name!r}]", count=len(group))
+
+
+def _promised(nlp: Language) -> Contents:
+    """What the components of a pipeline annotate."""
+    assigns: Set[str] = set()
+    scores: Set[str] = set()
+    exclusive: List[FrozenSet[str]] = []
+    for name, pipe in nlp.pipeline:
+        meta = nlp.get_pipe_meta(name)
+        labels = frozenset(getattr(pipe, "labels", ()))
+        assigns.update(meta.assigns)
+        if meta.factory in EXCLUSIVE_FACTORIES:
+            exclusive.append(labels)
+        elif meta.factory == SCORE_FACTORY:
+            scores |= labels
+    return Contents(
+        has_ents="doc.ents" in assigns,
+        has_cats="doc.cats" in assigns,
+        scores=frozenset(scores),
+        model=model_name(nlp),
+        exclusive=tuple(exclusive),
+    )
+
+
+def _look_through(source: Path) -> Contents:
+    """What annotated Docs hold: a category that has a value between yes and no anywhere is a number."""
+    has_ents = False
+    values: Dict[str, bool] = {}
+    for doc, _ in _read_docs(source, None):
+        has_ents = has_ents or bool(doc.ents) or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans
+        for label, value in doc.cats.items():
+            values[label] = values.get(label, False) or value not in (0.0, 1.0)
+    scores = frozenset(label for label, is_score in values.items() if is_score)
+    return Contents(has_ents=has_ents, has_cats=len(values) > len(scores), scores=scores)
+
+
+def _read_docs(source: Path, vocab: Optional[Vocab]) -> Iterator[Tuple[Doc, Where]]:
+    number = 0
+    for doc_bin in read_doc_bins(source):
+        for doc in doc_bin.get_docs(vocab or Vocab()):
+            number += 1
+            yield doc, Where(source, number)
+
+
+def _read_texts(source: Path, nlp: Language, findings: Findings) -> Iterator[Tuple[Any, Where]]:
+    """Texts to be annotated; Docs keep their tokens and lose their annotation."""
+    if source.is_dir() or source.suffix == ".spacy":
+        for doc, where in _read_docs(source, nlp.vocab):
+            words = [token.text for token in doc]
+            yield Doc(nlp.vocab, words=words, spaces=[bool(token.whitespace_) for token in doc]), where
+    elif source.name.endswith((".jsonl", ".jsonl.gz")):
+        for where, record in read_json_objects(source, findings):
+            text = record.get("text")
+            if not isinstance(text, str):
+                raise where.error("H107", repr(text))
+            yield text, where
+    elif source.name.endswith((".txt", ".txt.gz")) or not source.exists():
+        for where, line in read_lines(source, findings):
+            yield line, where
+    else:
+        raise BertHeadsError("H166", path=source, found=source.suffix or "no ending")

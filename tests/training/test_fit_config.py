@@ -1,0 +1,142 @@
+"""Configs fitted to a corpus: everything else in them stays."""
+
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+from spacy.util import load_config, load_model_from_config
+from thinc.api import Config
+
+from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.project.configs import DEMO_ENCODER, SCRATCH, render_config
+from spacy_bert_heads.training.fit_config import Fit, fit_config
+from spacy_bert_heads.training.optimizer import AdamW
+
+
+def make_files(folder: Path, *, encoder: str = DEMO_ENCODER, docs: int = 100, heads: Any = ("textcat", "ner")) -> None:
+    nlp = spacy.blank("en")
+    DocBin(docs=[nlp.make_doc(f"text {i}") for i in range(docs)]).to_disk(folder / "train.spacy")
+    (folder / "config.cfg").write_text(render_config("en", heads, encoder))
+
+
+def fit(folder: Path, **changes: Any) -> Fit:
+    settings: Dict[str, Any] = {"dev": None, "encoder": None, "epochs": 8, "seed": None, "evaluations": 10, **changes}
+    return fit_config(folder / "config.cfg", folder / "fitted.cfg", train=folder / "train.spacy", **settings)
+
+
+def read(folder: Path) -> Config:
+    return load_config(folder / "fitted.cfg", interpolate=False)
+
+
+def test_the_schedule_and_the_evaluations_end_with_the_last_epoch(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    found = fit(tmp_path)
+    # 4 steps an epoch, 32 in all, numbered from 0; the last multiple of 3 among those numbers is 30
+    assert found == Fit(docs=100, steps=31, eval_frequency=3, encoder=DEMO_ENCODER)
+    training = read(tmp_path)["training"]
+    assert (training["max_epochs"], training["max_steps"], training["eval_frequency"]) == (8, 30, 3)
+    assert training["optimizer"]["total_steps"] == 31
+    optimizer = load_model_from_config(load_config(tmp_path / "fitted.cfg")).create_optimizer()
+    assert isinstance(optimizer, AdamW)
+    rates = [optimizer.learn_rate * optimizer.factor(step) for step in range(32)]
+    assert max(rates) == pytest.approx(1e-4) and rates[-1] == 0.0 and rates[-2] > 0.0
+
+
+def test_everything_else_stays_as_it_was(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    text = (tmp_path / "config.cfg").read_text().replace("lstm_width = 256", "lstm_width = 64")
+    (tmp_path / "config.cfg").write_text(text)
+    fit(tmp_path, dev=tmp_path / "dev.spacy", seed=7)
+    before, after = load_config(tmp_path / "config.cfg", interpolate=False), read(tmp_path)
+    assert after["components"] == before["components"]
+    assert after["components"]["bert_ner"]["model"]["lstm_width"] == 64
+    assert after["system"]["seed"] == 7
+    assert after["paths"]["train"] == str(tmp_path / "train.spacy")
+    assert after["paths"]["dev"] == str(tmp_path / "dev.spacy")
+    assert after["initialize"] == before["initialize"] and after["corpora"] == before["corpora"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(SCRATCH, "bert-base-chinese"), (DEMO_ENCODER, SCRATCH)])
+def test_another_kind_of_encoder_brings_its_learning_rates(tmp_path: Path, before: str, after: str) -> None:
+    make_files(tmp_path, encoder=before)
+    assert fit(tmp_path, encoder=after).encoder == after
+    fitted, wanted = (
+        read(tmp_path),
+        Config().from_str(render_config("en", ["textcat", "ner"], after), interpolate=False),
+    )
+    assert fitted["components"] == wanted["components"]
+    assert fitted["paths"].get("encoder") == wanted["paths"].get("encoder")
+    rates = [config["training"]["optimizer"]["learn_rate"] for config in (fitted, wanted)]
+    assert rates[0] == rates[1]
+    load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
+
+
+def test_heads_hear_on_what_they_heard_of_another_encoder(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    (tmp_path / "config.cfg").write_text(render_config("en", ["ner"], SCRATCH))
+    fit(tmp_path, encoder=DEMO_ENCODER)
+    fitted = read(tmp_path)
+    assert fitted["components"]["transformer"]["model"]["hidden_states"]
+    assert fitted["components"]["bert_ner"]["model"]["tok2vec"]["layer_mix"]
+    assert fitted["training"]["dropout"] == 0.1  # what suits an encoder that knows nothing is too much for this one
+    load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
+
+
+def test_another_pretrained_encoder_is_only_named(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    text = (tmp_path / "config.cfg").read_text().replace("overlap = 64", "overlap = 32")
+    (tmp_path / "config.cfg").write_text(text)
+    fit(tmp_path, encoder="bert-base-cased")
+    before, after = load_config(tmp_path / "config.cfg", interpolate=False), read(tmp_path)
+    assert after["paths"]["encoder"] == "bert-base-cased"
+    assert after["components"] == before["components"]
+    rates = [config["training"]["optimizer"]["learn_rate"] for config in (before, after)]
+    assert rates == [1e-4, 5e-5]
+
+
+def test_the_configs_own_encoder_keeps_its_learning_rate(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    text = (tmp_path / "config.cfg").read_text().replace("learn_rate = 1e-4", "learn_rate = 3e-5")
+    (tmp_path / "config.cfg").write_text(text)
+    for encoder in (None, DEMO_ENCODER):
+        assert fit(tmp_path, encoder=encoder).encoder == DEMO_ENCODER
+        assert read(tmp_path)["training"]["optimizer"]["learn_rate"] == 3e-5
+
+
+def test_scratch_stays_scratch(tmp_path: Path) -> None:
+    make_files(tmp_path, encoder=SCRATCH)
+    text = (tmp_path / "config.cfg").read_text().replace("depth = 3", "depth = 2")
+    (tmp_path / "config.cfg").write_text(text)
+    fit(tmp_path, encoder=SCRATCH)
+    assert read(tmp_path)["components"]["transformer"]["model"]["depth"] == 2
+
+
+@pytest.mark.parametrize("docs", [1, 2, 33])
+def test_a_tiny_corpus_gets_a_schedule_too(tmp_path: Path, docs: int) -> None:
+    make_files(tmp_path, docs=docs)
+    found = fit(tmp_path, epochs=1)
+    assert (found.steps, found.eval_frequency) == (2, 1)
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    with pytest.raises(BertHeadsError, match="H228"):
+        fit(tmp_path, epochs=0)
+    (tmp_path / "config.cfg").write_text("[nlp]\nlang = 'en'\n")
+    with pytest.raises(BertHeadsError, match="H221"):
+        fit(tmp_path)
+    make_files(tmp_path)
+    text = (tmp_path / "config.cfg").read_text()
+    (tmp_path / "config.cfg").write_text(text.replace("spacy_bert_heads.AdamW.v1", "Adam.v1"))
+    with pytest.raises(BertHeadsError, match="H221.*AdamW"):
+        fit(tmp_path)
+    make_files(tmp_path)
+    text = (tmp_path / "config.cfg").read_text().replace('"bert_encoder"', '"transformer"')
+    (tmp_path / "config.cfg").write_text(text)
+    with pytest.raises(BertHeadsError, match="H222"):
+        fit(tmp_path, encoder="bert-base-cased")
+    (tmp_path / "train.spacy").unlink()
+    with pytest.raises(BertHeadsError, match="H101"):
+        fit(tmp_path)
