@@ -95,7 +95,7 @@ class AnnotationCorpus:
             if n_given == self.limit:
                 break
         if not n_given:
-            raise BertHeadsError("H162", path=self.paths[0], found=self.split or "whole")
+            raise BertHeadsError("H162", path=self.paths[0], found=self.split or "null")
         if is_first:
             # What was decided is known, and told, after the first time through.
             for line in render_findings(findings):
