@@ -82,7 +82,7 @@ REPOSITORY_HEADER = (
 )
 # Between these the README holds what `command_table` makes
 README_MARKERS = ("<!-- project.yml: rendered, do not edit -->\n", "\n<!-- project.yml: end -->")
-INIT_HEADER = ("Made by `python -m spacy bert-heads init`. From here on it is yours to change.",)
+INIT_HEADER = ("Created by `python -m spacy bert-heads init`. It is yours to change from here on.",)
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,8 @@ def write_project(
         has_loop=list(heads) != ["regression"],
     )
     description = (
-        f"assets/annotations.jsonl holds a few lines in {'spaCy' if kind == 'numbers' else 'Prodigy'}'s format, "
-        "enough to see every step run and far too few to learn from: put your own annotations there."
+        f"assets/annotations.jsonl holds a few records in {'spaCy' if kind == 'numbers' else 'Prodigy'}'s format, "
+        "enough to see every step run, but far too few to learn from: replace them with your own."
     )
     project = render_project(
         [track], title=f"{' + '.join(heads)} on one BERT", description=description, split="0.6,0.2,0.2"
