@@ -7,8 +7,8 @@ import typer
 
 CORPUS = typer.Argument(help="Texts: .spacy, or .jsonl with 'text'; a file or a folder.", show_default=False)
 OUTPUT = typer.Argument(help="Where to write the vocabulary, a tokenizer.json.", show_default=False)
-SIZE = typer.Option("--size", "-n", help="Entries at most.", min=6)
-CASED = typer.Option("--cased", help="Keep upper case and accents apart; for `lowercase = false`.")
+SIZE = typer.Option("--size", "-n", help="Maximum number of entries.", min=6)
+CASED = typer.Option("--cased", help="Keep upper case and accents; for `lowercase = false`.")
 
 
 def vocab_cli(
