@@ -56,7 +56,7 @@ def convert(
     dev (Sequence[Path]): Files that are the dev split. Its share goes to the other splits.
     test (Sequence[Path]): Files that are the test split. Its share goes to the other splits.
     options (ReadOptions): What the files do not say about themselves, such as their language.
-    off_tokens (str): What to do with spans off token borders: "error", "drop", "expand" or "split".
+    off_tokens (str): What to do with spans not at token boundaries: "error", "drop", "expand" or "split".
     skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
     encoder (Optional[str]): Name of an encoder, to report the lengths of texts in its wordpieces too.
     report_path (Optional[Path]): Where to write the report as JSON.

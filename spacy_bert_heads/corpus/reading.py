@@ -38,7 +38,7 @@ def read_files(
     role (int): What they are for, as `store` keeps it.
     format (str): Key of CONVERTERS, or "auto" to find it for each file.
     options (ReadOptions): What the files do not say about themselves.
-    off_tokens (str): What to do with spans off token borders.
+    off_tokens (str): What to do with spans not at token boundaries.
     findings (Findings): Takes bad records and decisions about good ones.
     RETURNS (List[Dict[str, Any]]): Of each file its path, its format, and how many records it has and gave.
     RAISES (BertHeadsError): H145 for an unknown `off_tokens`; H1xx for a bad file, and for a bad record unless those

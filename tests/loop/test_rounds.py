@@ -210,7 +210,7 @@ def test_a_label_that_is_new_has_the_pipeline_trained_anew(
     (folder / "round-01" / "late.jsonl").write_text(json.dumps(late) + "\n")
     said: List[str] = []
     run_loop(folder, replace(material, epochs=1), say=said.append)
-    assert any(text.startswith("CUSTOMER is new to the pipeline") for text in said)
+    assert any(text.startswith("New to the pipeline: CUSTOMER.") for text in said)
     assert any("no entity label 'CUSTOMER', first at" in text for text in said)
     nlp = spacy.load(folder / "round-02" / "model" / "model-best")
     assert "CUSTOMER" in nlp.get_pipe("bert_ner").labels
