@@ -105,9 +105,9 @@ def convert(
 def commit(
     staging: Staging, writers: Dict[str, DocWriter], report: ConvertReport, report_path: Optional[Path]
 ) -> None:
-    """Put the splits into their places, with the report if it is wanted.
+    """Move the splits to their final places, with the report if one is wanted.
 
-    staging (Staging): Where all is until now.
+    staging (Staging): Where everything has been written so far.
     writers (Dict[str, DocWriter]): Of each split.
     report (ConvertReport): Gets the names of the files.
     report_path (Optional[Path]): Where to write it as JSON.
@@ -123,7 +123,7 @@ def commit(
 
 
 def _check_files(files: Dict[str, Sequence[Path]]) -> None:
-    """Refuse a file that is given twice: its texts would meet themselves."""
+    """Refuse a file that is given twice: each of its texts would be in two splits, or merged with itself."""
     seen: Dict[str, str] = {}
     for role, paths in files.items():
         for path in paths:

@@ -29,7 +29,7 @@ Augmenter = Callable[[Language, Example], Iterable[Example]]
 class AnnotationCorpus:
     """Examples from annotation files, with all records of a text merged.
 
-    A reader knows its own files only: of texts that are in another reader's files too, `convert` tells, this does not.
+    A reader knows only its own files: unlike `convert`, it does not report texts that another reader's files share.
     With the same path and a `split` in both readers, no text is in two splits.
 
     The files are read once, at the first call, into a temporary database on disk; each call streams from there.

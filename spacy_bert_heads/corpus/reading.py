@@ -70,7 +70,7 @@ def read_files(
 
 
 def in_memory_zones(nlp: Language, items: Iterable[ItemT]) -> Iterator[ItemT]:
-    """Have spaCy forget the words of texts that are done with. Docs must be, too, when the next item is asked for.
+    """Have spaCy forget the words of finished texts. Docs must be finished, too, when the next item is requested.
 
     nlp (Language): Its vocabulary would otherwise grow with every new word.
     items (Iterable[ItemT]): What Docs are made of.

@@ -1,4 +1,4 @@
-"""Raw texts -> tasks for the annotators: those from which the pipeline would learn most, with its predictions in."""
+"""Raw texts -> tasks for annotators: those from which the pipeline would learn most, predictions filled in."""
 
 import json
 from dataclasses import dataclass
