@@ -20,8 +20,8 @@ def vocab_cli(
     """
     Learn a WordPiece vocabulary from a whole corpus, file by file.
 
-    For an encoder from scratch whose corpus is streamed (max_epochs = -1): name the file as `vocab` under
-    [initialize.components.transformer].
+    For an encoder from scratch whose corpus is streamed (max_epochs = -1): name the file as `vocab` in
+    the block initialize.components.transformer.
     """
     from ..training.vocabulary import learn_vocabulary
 

@@ -172,8 +172,8 @@ def _lacking_labels(name: str, kind: str, labels: List[str]) -> str:
     shown = ", ".join(repr(label) for label in labels[:MAX_NAMED])
     more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
     label = f"{kind} label" if len(labels) == 1 else f"{len(labels)} {kind} labels"
-    effect = "cannot be learned" if name == "train" else "are not scored"
-    return f"no text in {name} has {label} {shown}{more}, which {effect}. Add more data, or try another --seed."
+    effect = "nothing to learn" if name == "train" else "nothing to score"
+    return f"no text in {name} for {label} {shown}{more}: {effect}. Add more data, or try another --seed."
 
 
 def _render_cases(entry: Dict[str, Any], findings: Findings) -> List[str]:

@@ -264,7 +264,7 @@ def test_without_texts_or_a_beginning_it_says_so(learned: Path, material: LoopSe
     texts = [doc.text for doc in load_docs(material.dev)]
     raw = tmp_path / "raw.txt"
     raw.write_text("\n".join(texts), encoding="utf8")
-    assert "put more texts into" in call(folder, replace(material, raw=raw))
+    assert "add more texts to" in call(folder, replace(material, raw=raw))
 
 
 def test_the_verb_shows_the_table_and_what_to_do(learned: Path, material: LoopSettings) -> None:
@@ -272,7 +272,7 @@ def test_the_verb_shows_the_table_and_what_to_do(learned: Path, material: LoopSe
     done = CliRunner().invoke(app, ["loop", *map(str, [learned, *options, "--base", material.bases[0]])])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[-1].startswith("Round 2 waits for answers: annotate ")
+    assert lines[-1].startswith("Round 2 is waiting for answers: annotate ")
     header = next(number for number, line in enumerate(lines) if line.split()[:3] == ["round", "texts", "tokens"])
     assert [line.split()[:3] for line in lines[header + 2 : header + 4]] == [["0", "8", "48"], ["1", "18", "108"]]
 
