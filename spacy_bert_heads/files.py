@@ -128,7 +128,7 @@ def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
     RAISES (BertHeadsError): H123 if it is among them.
     """
     if os.path.realpath(path) in map(os.path.realpath, inputs):
-        raise BertHeadsError("H123", path=path, found="it is a file that is to be read")
+        raise BertHeadsError("H123", path=path, found="it is one of the files to be read")
 
 
 def write_bytes(temporary: Path, content: bytes, path: Path) -> None:

@@ -21,11 +21,11 @@ ARGUMENTS = {
     "model": Arg(help="Trained pipeline: a folder, or the name of a package"),
     "source": Arg(help="Texts to annotate"),
     "label": Arg(
-        "--label", "-l", help="Labels to ask about, with commas between them. Default: all that the model has"
+        "--label", "-l", help="Labels to ask about, separated by commas. Default: all labels of the model"
     ),
-    "component": Arg("--component", "-c", help="Heads to take where the model has several, with commas between them"),
-    "exclude": Arg("--exclude", "-e", help="Datasets whose answers are not asked for again, with commas between them"),
-    "output": Arg("--output", "-o", help="Folder for the model as it is at the end, having learned from the answers"),
+    "component": Arg("--component", "-c", help="Heads to use if the model has several, separated by commas"),
+    "exclude": Arg("--exclude", "-e", help="Datasets whose texts are not asked about again, separated by commas"),
+    "output": Arg("--output", "-o", help="Folder for the model at the end, updated from the answers"),
 }
 CORRECT = {
     **ARGUMENTS,
@@ -60,7 +60,7 @@ def ner_teach(
     exclude: Optional[str] = None,
     output: Optional[Path] = None,
 ) -> Dict[str, Any]:
-    """Accept or reject one entity after the other, the most doubtful first, while the model learns."""
+    """Accept or reject one entity at a time, the least certain first, while the model learns."""
     return _session("ner", dataset, model, source, label, component, exclude, output, None, True)
 
 
@@ -90,7 +90,7 @@ def textcat_teach(
     exclude: Optional[str] = None,
     output: Optional[Path] = None,
 ) -> Dict[str, Any]:
-    """Accept or reject one label of a text after the other, the most doubtful first, while the model learns."""
+    """Accept or reject one label of a text at a time, the least certain first, while the model learns."""
     return _session("classification", dataset, model, source, label, component, exclude, output, None, True)
 
 

@@ -24,7 +24,7 @@ def set_hashes(task: Dict[str, Any]) -> Dict[str, Any]:
     """Give a task the hashes that Prodigy gives it. It does so when it loads a task, and a recipe may later add
     options or spans that the hash then does not know.
 
-    task (Dict[str, Any]): As it is asked; hashes that it has are made anew.
+    task (Dict[str, Any]): As it is asked; existing hashes are replaced.
     RETURNS (Dict[str, Any]): The task with `_input_hash`, over the text, and `_task_hash`, over text and question, or
         over the whole task if it asks nothing yet.
     """

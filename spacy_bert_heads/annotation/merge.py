@@ -100,7 +100,7 @@ class MergeReport(ConvertReport):
         if len(self.conflicts) > MAX_SHOWN:
             lines.append(f"  and {len(self.conflicts) - MAX_SHOWN} more, which --report lists")
         for (kind, label), where in sorted(self.new_labels.items())[:MAX_SHOWN]:
-            lines.append(f"Warning: the corpus had no {kind} label {label!r}, first at {where}. Is it new, or a slip?")
+            lines.append(f"Warning: the corpus had no {kind} label {label!r}, first at {where}. Is it new, or a typo?")
         counts = ", ".join(f"{self.texts[name]} {name}" for name in ("new", "changed", "unchanged", "left out"))
         lines.append(f"Answered texts: {counts}")
         return "\n".join([*lines, written])
@@ -139,7 +139,7 @@ def merge(
     lang (str): Language whose tokenizer splits texts that come without tokens.
     exclusive (bool): Whether exactly one category holds for a text of the corpus. Files that say so themselves need
         this not.
-    off_tokens (str): What to do with spans off token borders: "error", "drop", "expand" or "split".
+    off_tokens (str): What to do with spans not at token boundaries: "error", "drop", "expand" or "split".
     skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
     report_path (Optional[Path]): Where to write the report as JSON.
     RETURNS (MergeReport): What was read, decided and written.
@@ -185,7 +185,7 @@ def merge(
                 if place == LEAVE_OUT:
                     report.findings.note("left_out_of_main", annotation.where, f"same text as {stored.elsewhere}")
                 elif not (doc.cats or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans):
-                    report.findings.note("no_annotation", annotation.where, "nothing of its answers is left")
+                    report.findings.note("no_annotation", annotation.where, "none of its answers is left")
                 else:
                     report.texts[effect] += 1
                     name = SPLIT_OF.get(place) or assign_split(split_key(annotation.text), shares, seed)

@@ -49,7 +49,7 @@ class LoopSettings:
     diverse (bool): Choose texts that are not alike.
     random_share (float): So much of the limit is drawn at random.
     epochs (Optional[int]): Times over the corpus in each training. None: as in the config.
-    off_tokens (str): What to do with spans off token borders.
+    off_tokens (str): What to do with spans not at token boundaries.
     skip_bad (bool): Whether to leave bad records out.
     gpu (int): Number of the GPU, -1 for none.
     """
@@ -178,11 +178,11 @@ def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Cal
         except BertHeadsError as error:
             if error.code != "H505":
                 raise
-            return f"{error}\nThe loop is at its end; put more texts into {settings.raw} to go on."
+            return f"{error}\nThe loop has come to its end; add more texts to {settings.raw} to continue."
         say(chosen.to_text())
     return (
-        f"Round {now.number} waits for answers: annotate {tasks}, save the result in the same folder, for example as "
-        f"{now.folder / 'answers.jsonl'}, and run this again."
+        f"Round {now.number} is waiting for answers: annotate {tasks}, save the result in the same folder, for "
+        f"example as {now.folder / 'answers.jsonl'}, and run this command again."
     )
 
 
@@ -205,7 +205,7 @@ def _learn(now: Round, model: str, settings: LoopSettings, say: Callable[[str], 
 
 
 def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
-    """All answers of all rounds, merged anew: none is lost, whenever it came, and none counts twice."""
+    """All answers of all rounds, merged again: none is lost, whenever it came, and none counts twice."""
     if now.report.exists():
         return
     config = read_config(settings.config)
@@ -248,7 +248,7 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
         nlp = load_pipeline(model)
         new = _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
         if new:
-            say(f"{', '.join(sorted(new))} is new to the pipeline, which is therefore trained from its beginning.")
+            say(f"New to the pipeline: {', '.join(sorted(new))}. It is therefore trained from the start.")
         else:
             source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
     say(f"Round {now.number}: training on {fit.docs} texts, {fit.steps} steps")
@@ -306,7 +306,7 @@ def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Non
     try:
         draw_rounds(rows, last.loop / CURVE)
     except BertHeadsError as error:
-        say(f"No picture of the rounds. {error}")
+        say(f"The rounds are not plotted. {error}")
 
 
 def _read_row(one: Round, weights: Dict[str, Optional[float]]) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Raw texts -> tasks for the annotators: those from which the pipeline would learn most, with its predictions in."""
+"""Raw texts -> tasks for annotators: those from which the pipeline would learn most, predictions filled in."""
 
 import json
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class SuggestReport:
         """RETURNS (str): The report, ready for a terminal. Its last line says what was written."""
         left_out = {
             "annotated before": self.n_excluded,
-            "given twice": self.n_duplicates,
+            "duplicates": self.n_duplicates,
             "blank": self.n_blank,
             "nothing to ask about": self.n_nothing,
         }
@@ -118,7 +118,7 @@ def suggest(
     diverse (bool): Choose texts that are not alike; see Selection.
     random_share (float): So much of the limit is drawn at random; see Selection.
     seed (int): For what is drawn.
-    skip_bad (bool): Count bad records and go on; otherwise the first one stops.
+    skip_bad (bool): Count bad records and continue; otherwise stop at the first one.
     RETURNS (SuggestReport): What became of the texts.
     RAISES (BertHeadsError): H101 to H107, H138 to H140 or H166 for a bad file; H123 if the output cannot be written
         or is read; H227 if the pipeline cannot be loaded; H500 to H506 and H560 to H563 for settings that do not fit

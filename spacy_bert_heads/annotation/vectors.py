@@ -14,7 +14,7 @@ KEY = "spacy_bert_heads.vector"
 
 
 def annotate_vectors(nlp: Language) -> None:
-    """Have the shared encoder leave a vector on each Doc, beside what it does else.
+    """Have the shared encoder leave a vector on each Doc, in addition to its outputs.
 
     nlp (Language): The pipeline.
     RAISES (BertHeadsError): H503 if it has no encoder that the heads share.

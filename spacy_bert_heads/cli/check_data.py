@@ -9,7 +9,7 @@ CONFIG = typer.Argument(help="Training config.", show_default=False)
 TRAIN = typer.Option("--train", "--paths.train", help="Train split.", show_default="as in the config")
 DEV = typer.Option("--dev", "--paths.dev", help="Dev split.", show_default="as in the config")
 TEST = typer.Option("--test", help="Test split, if there is one.", show_default=False)
-OUTPUT = typer.Option("--output", "-o", help="Write the report here too, as JSON.", show_default=False)
+OUTPUT = typer.Option("--output", "-o", help="Also write the report here, as JSON.", show_default=False)
 
 
 def check_data_cli(
@@ -22,7 +22,7 @@ def check_data_cli(
     """
     Check that annotated texts fit a training config.
 
-    Looks at labels, token borders, exclusive categories and texts on two sides, which `spacy debug data` does
+    Looks at labels, token boundaries, exclusive categories and texts in two splits, which `spacy debug data` does
     not do for the heads of this package. Exit status 1 if training would fail or learn the wrong thing.
     """
     from ..evaluation.check_data import check_data

@@ -5,9 +5,9 @@ from typing import Annotated, List, Optional
 
 import typer
 
-WHEEL = typer.Argument(help="Wheel that `spacy package --build wheel` made.", show_default=False)
-TEXT = typer.Option("--text", "-t", help="Text to try it on; may be given several times.", show_default=False)
-OUTPUT = typer.Option("--output", "-o", help="Write the result here too, as JSON.", show_default=False)
+WHEEL = typer.Argument(help="Wheel built by `spacy package --build wheel`.", show_default=False)
+TEXT = typer.Option("--text", "-t", help="Text to try it on; can be repeated.", show_default=False)
+OUTPUT = typer.Option("--output", "-o", help="Also write the result here, as JSON.", show_default=False)
 CONSTRAINTS = typer.Option(
     "--constraints", "-c", help="Constraints file for pip, as in `pip install -c`.", show_default=False
 )
@@ -20,9 +20,9 @@ def check_package_cli(
     constraints: Annotated[Optional[Path], CONSTRAINTS] = None,
 ) -> None:
     """
-    Install a packaged pipeline in a fresh virtual environment and try it there, no model hub in reach.
+    Install a packaged pipeline in a fresh virtual environment and try it there, without access to a model hub.
 
-    Takes the time and the disk space that pip needs for torch and spaCy; the environment is removed afterwards.
+    Takes as much time and disk space as pip needs for torch and spaCy; the environment is removed afterwards.
     """
     from ..project.check_package import check_package, to_text
 

@@ -7,7 +7,7 @@ import typer
 
 from ..corpus.splits import DEFAULT_SPLIT
 
-READING = "What the files do not say"
+READING = "How to read the files"
 
 INPUTS = typer.Argument(help="Annotation files, plain or gzipped.", metavar="INPUT...")
 OUTPUT_DIR = typer.Argument(help="Folder for train.spacy, dev.spacy and test.spacy.", metavar="OUTPUT_DIR")
@@ -18,39 +18,39 @@ FORMAT = typer.Option(
     "spacy, hf-datasets, conll, triples, labelled-lines, csv or tsv.",
 )
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits texts that come without tokens.")
-SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test. A text stays put when data is added.")
-DEV = typer.Option("--dev", help="File that is the dev split, or several; their texts are left out of train.")
-TEST = typer.Option("--test", help="File that is the test split, or several; their texts are left out of the others.")
-SEED = typer.Option("--seed", help="Another number divides the texts otherwise.")
-SKIP_BAD = typer.Option("--skip-bad", help="Leave bad records out, counted and named, instead of stopping.")
+SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test. A text keeps its split when data is added.")
+DEV = typer.Option("--dev", help="File of the dev split, its texts left out of train; can be repeated.")
+TEST = typer.Option("--test", help="File of the test split, its texts left out of the others; can be repeated.")
+SEED = typer.Option("--seed", help="Seed of the split: another number divides the texts differently.")
+SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
 OFF_TOKENS = typer.Option(
     "--off-tokens",
-    help="Spans off token borders: error (a bad record), drop, expand to whole tokens, or split the tokens.",
+    help="Spans not at token boundaries: error (a bad record), drop, expand to whole tokens, or split the tokens.",
 )
-ENCODER = typer.Option("--encoder", help="Report lengths in the wordpieces of this encoder too.")
-REPORT = typer.Option("--report", "-r", help="Write the report here too, as JSON.")
-LABELS = typer.Option("--labels", help="File of all labels, one a line: names for numbers.", rich_help_panel=READING)
+ENCODER = typer.Option("--encoder", help="Also report lengths in wordpieces of this encoder.")
+REPORT = typer.Option("--report", "-r", help="Also write the report here, as JSON.")
+LABELS = typer.Option("--labels", help="File of all labels, one per line: names for numbers.", rich_help_panel=READING)
 TEXT_COLUMN = typer.Option(
     "--text-column",
-    help="Name or number (1: first, -1: last) of the column of text, or of words; A,B: a pair of sentences.",
+    help="Name or number (1: first, -1: last) of the column of texts or words; A,B: a pair of sentences.",
     rich_help_panel=READING,
 )
 LABEL_COLUMN = typer.Option(
     "--label-column",
-    help="Name or number of the column of labels, or of tags; A,B,C: a column for each label.",
+    help="Name or number of the column of labels or tags; A,B,C: a column for each label.",
     rich_help_panel=READING,
 )
 KIND = typer.Option(
     "--kind", help="What the label column holds: auto, single, multi or score.", rich_help_panel=READING
 )
 LABEL_SEPARATOR = typer.Option(
-    "--label-separator", help="What stands between several labels of a text.", rich_help_panel=READING
+    "--label-separator", help="What separates several labels of a text.", rich_help_panel=READING
 )
-DELIMITER = typer.Option("--delimiter", help="What stands between columns; also: tab, space.", rich_help_panel=READING)
+DELIMITER = typer.Option("--delimiter", help="What separates the columns; also: tab, space.", rich_help_panel=READING)
 HEADER = typer.Option(
     "--header/--no-header", help="Whether the first line names the columns.", rich_help_panel=READING
 )
-SCHEME = typer.Option("--scheme", help="Tags: auto, bio, iob1, biluo, bioes or bmes.", rich_help_panel=READING)
+SCHEME = typer.Option("--scheme", help="Tag scheme: auto, bio, iob1, biluo, bioes or bmes.", rich_help_panel=READING)
 PAIR_SEPARATOR = typer.Option(
     "--pair-separator", help="What to put between the two sentences of a pair.", rich_help_panel=READING
 )

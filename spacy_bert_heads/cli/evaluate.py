@@ -20,7 +20,7 @@ def evaluate_cli(
     """
     Score a trained pipeline on annotated texts.
 
-    As `spacy evaluate`, but every score is kept, such as the accuracy of exclusive categories.
+    Like `spacy evaluate`, but keeps every score, such as the accuracy of exclusive categories.
     """
     from spacy.cli._util import setup_gpu
 

@@ -13,11 +13,11 @@ SOURCE = typer.Argument(
 OUTPUT = typer.Argument(help="File to write.", show_default=False)
 FORMAT = typer.Option("--format", "-f", help="prodigy, label-studio, doccano or conll.", show_default=False)
 MODEL = typer.Option("--model", "-m", help="Write the predictions of this pipeline instead.", show_default=False)
-SCHEME = typer.Option("--scheme", help="Tags of conll: bio, biluo, bioes or bmes.")
+SCHEME = typer.Option("--scheme", help="Tag scheme of conll: bio, biluo, bioes or bmes.")
 LANG = typer.Option(
     "--lang",
     "-l",
-    help="Language of the texts, which decides about spaces in conll and tokens elsewhere.",
+    help="Language of the texts; decides the spaces in conll and the tokens elsewhere.",
 )
 
 

@@ -14,8 +14,8 @@ ENCODER = typer.Option(
     help='Hub id, folder, package:IMPORT_NAME/FOLDER, or "scratch".',
     show_default="as in the config",
 )
-EPOCHS = typer.Option("--epochs", help="Times over the train split.", show_default="as in the config")
-SEED = typer.Option("--seed", help="Seed of weights and order.", show_default="as in the config")
+EPOCHS = typer.Option("--epochs", help="Passes over the train split.", show_default="as in the config")
+SEED = typer.Option("--seed", help="Seed of first weights and training order.", show_default="as in the config")
 EVALUATIONS = typer.Option("--evaluations", help="How often to evaluate on the dev split.", min=1)
 
 
@@ -32,8 +32,8 @@ def fit_config_cli(
     """
     Fit a training config to a corpus.
 
-    The learning rate then falls to 0 with the last epoch, and the last evaluation is at the end. Another
-    encoder than the config's, also one from scratch, brings the learning rates that suit it. Nothing else changes.
+    The learning rate then falls to 0 in the last epoch, and the last evaluation is at the end. If --encoder differs
+    from the config's encoder, the learning rates that suit it are set too. Nothing else changes.
     """
     from ..training.fit_config import fit_config
 

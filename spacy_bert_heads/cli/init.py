@@ -6,9 +6,9 @@ from typing import Annotated, Optional
 import typer
 
 DIRECTORY = typer.Argument(help="Folder for the project.", show_default=False)
-LANG = typer.Option("--lang", "-l", help="spaCy's code of the language.")
+LANG = typer.Option("--lang", "-l", help="spaCy's language code.")
 HEADS = typer.Option(
-    "--heads", help="ner and one of textcat, textcat_multilabel, regression, or one alone; with a comma between them."
+    "--heads", help="ner, or one of textcat, textcat_multilabel and regression, or both, separated by a comma."
 )
 ENCODER = typer.Option(
     "--encoder",
@@ -26,9 +26,9 @@ def init_cli(
     force: Annotated[bool, FORCE] = False,
 ) -> None:
     """
-    Write a project: project.yml, a commented training config, a few sample annotations.
+    Write a project: project.yml, a commented training config and a few sample annotations.
 
-    `python -m spacy project run all DIRECTORY` then goes all the way to an installable package.
+    `python -m spacy project run all DIRECTORY` then runs every step up to an installable package.
     """
     from ..project.configs import parse_heads
     from ..project.init import write_project

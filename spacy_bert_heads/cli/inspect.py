@@ -9,8 +9,8 @@ CORPORA = typer.Argument(
     help="Annotated texts: .spacy files, or a folder of them.", metavar="CORPUS...", show_default=False
 )
 HTML = typer.Option("--html", help="Write a page with figures and examples here.", show_default=False)
-ENCODER = typer.Option("--encoder", help="Count the wordpieces of this encoder too.", show_default=False)
-REPORT = typer.Option("--report", "-r", help="Write the counts here too, as JSON.", show_default=False)
+ENCODER = typer.Option("--encoder", help="Also count wordpieces of this encoder.", show_default=False)
+REPORT = typer.Option("--report", "-r", help="Also write the counts here, as JSON.", show_default=False)
 
 
 def inspect_cli(
@@ -22,7 +22,7 @@ def inspect_cli(
     """
     Show what annotated texts hold: labels, lengths, texts that occur twice.
 
-    Of the folder that `convert` writes, each split is a column.
+    Given a folder written by `convert`, it shows each split as a column.
     """
     from ..corpus.inspection import inspect_corpora
 

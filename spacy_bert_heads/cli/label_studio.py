@@ -18,14 +18,14 @@ PUSH_PROJECT = typer.Option(
 MODEL = typer.Option("--model", "-m", help="The pipeline that made the suggestions.", show_default=False)
 MODEL_VERSION = typer.Option(
     "--model-version",
-    help="What to call its predictions. Default: its name, version and a digest.",
+    help="Name of this version of its predictions. Default: its name, version and a digest.",
     show_default=False,
 )
 OUTPUT = typer.Option("--output", "-o", help="JSON file to write, for merge or convert.", show_default=False)
 TOKEN_FILE = typer.Option(
     "--token-file", help=f"File with the access token. Default: the variable {TOKEN_VARIABLE}.", show_default=False
 )
-TIMEOUT = typer.Option("--timeout", help="Seconds to wait for an answer.", min=1.0)
+TIMEOUT = typer.Option("--timeout", help="Seconds to wait for a response.", min=1.0)
 
 
 def label_studio_push_cli(
@@ -38,10 +38,10 @@ def label_studio_push_cli(
     timeout: Annotated[float, TIMEOUT] = 120.0,
 ) -> None:
     """
-    Give chosen texts to the annotators of a Label Studio project, the suggestions of a pipeline filled in.
+    Send chosen texts to the annotators of a Label Studio project, with a pipeline's suggestions filled in.
 
-    Texts that are there already are not created again: they get the predictions of this pipeline as well. The server
-    then shows its predictions, and those texts first of which it is least sure.
+    Texts that are already there are not created again, but also get the predictions of this pipeline. The server then
+    shows these predictions, and first the texts about which the pipeline is least certain.
     """
     from ..annotation.label_studio.client import LabelStudio
     from ..annotation.label_studio.exchange import push
@@ -73,7 +73,7 @@ def label_studio_pull_cli(
     report = pull(server, output, project=project)
     typer.echo(f"Wrote {report.n_annotations} annotations of {report.n_tasks} texts to {output}")
     if report.n_skipped:
-        typer.echo(f"{report.n_skipped} of them say that the text was skipped, and count for nothing")
+        typer.echo(f"{report.n_skipped} of them only say that the text was skipped, and are not used")
 
 
 def _token(path: Optional[Path]) -> str:

@@ -5,14 +5,14 @@ from typing import Annotated, List, Optional
 
 import typer
 
-START = "What to begin with"
+START = "What to start from"
 TASKS = "What to ask"
-TRAINING = "How to learn"
+TRAINING = "How to train"
 
-FOLDER = typer.Argument(help="Folder of the loop; its state is what is in it.", show_default=False)
+FOLDER = typer.Argument(help="Folder of the loop, which holds its whole state.", show_default=False)
 CONFIG = typer.Option("--config", "-c", help="Training config, such as configs/joint.cfg.", show_default=False)
 RAW = typer.Option(
-    "--raw", help='Raw texts: .jsonl whose lines have a "text", or .txt, one text a line.', show_default=False
+    "--raw", help='Raw texts: .jsonl whose lines have a "text", or .txt, one text per line.', show_default=False
 )
 DEV = typer.Option("--dev", help="Annotated texts that choose the best checkpoint, a .spacy file.", show_default=False)
 TEST = typer.Option(
@@ -21,7 +21,7 @@ TEST = typer.Option(
 BASE = typer.Option(
     "--base",
     "-b",
-    help="Annotated texts in any format that merge reads; may be given several times.",
+    help="Annotated texts in any format that merge reads; can be repeated.",
     rich_help_panel=START,
     show_default=False,
 )
@@ -33,26 +33,26 @@ VIEW = typer.Option(
     "-v",
     help="How annotators are asked: ner_manual, choice, blocks (both), ner or classification (yes or no).",
     rich_help_panel=TASKS,
-    show_default="all that the heads predict, filled in",
+    show_default="everything the heads predict, filled in",
 )
 STRATEGY = typer.Option(
-    "--strategy", "-s", help="Which texts come first, as for suggest.", rich_help_panel=TASKS, show_default=False
+    "--strategy", "-s", help="Which texts come first, as in suggest.", rich_help_panel=TASKS, show_default=False
 )
-LIMIT = typer.Option("--limit", "-n", help="Texts in a round.", rich_help_panel=TASKS)
-DIVERSE = typer.Option("--diverse", help="Choose texts that are not alike.", rich_help_panel=TASKS)
+LIMIT = typer.Option("--limit", "-n", help="Texts per round.", rich_help_panel=TASKS)
+DIVERSE = typer.Option("--diverse", help="Choose texts that differ from each other.", rich_help_panel=TASKS)
 RANDOM_SHARE = typer.Option(
-    "--random-share", help="So much of --limit is drawn at random, such as 0.1.", rich_help_panel=TASKS
+    "--random-share", help="Share of --limit to draw at random, such as 0.1.", rich_help_panel=TASKS
 )
 EPOCHS = typer.Option(
-    "--epochs", help="Times over all annotated texts.", rich_help_panel=TRAINING, show_default="as in the config"
+    "--epochs", help="Passes over all annotated texts.", rich_help_panel=TRAINING, show_default="as in the config"
 )
 OFF_TOKENS = typer.Option(
     "--off-tokens",
-    help="Spans off token borders: error, drop, expand to whole tokens, or split the tokens.",
+    help="Spans not at token boundaries: error, drop, expand to whole tokens, or split the tokens.",
     rich_help_panel=TRAINING,
 )
 SKIP_BAD = typer.Option(
-    "--skip-bad", help="Leave bad records out, counted and named, instead of stopping.", rich_help_panel=TRAINING
+    "--skip-bad", help="Skip bad records, counted and named, instead of stopping.", rich_help_panel=TRAINING
 )
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.", rich_help_panel=TRAINING)
 
@@ -76,11 +76,11 @@ def loop_cli(
     gpu: Annotated[int, GPU] = -1,
 ) -> None:
     """
-    Choose texts, wait for answers, learn from them, score; round by round.
+    Choose texts, wait for answers, train on them and score, round by round.
 
-    Writes FOLDER/round-01/tasks.jsonl and ends. Annotate it, save the answers beside it, in any format, and run the
-    same command again: it merges all answers, trains on from the last pipeline, shows the scores of all rounds and
-    writes the next tasks. It may be killed at any moment.
+    Writes FOLDER/round-01/tasks.jsonl and exits. Annotate the tasks, save the answers next to them in any format, and
+    run the same command again: it merges all answers, continues training from the last pipeline, shows the scores of
+    all rounds and writes the next tasks. It can be interrupted at any moment.
     """
     from spacy.cli._util import setup_gpu
 

@@ -7,29 +7,29 @@ import typer
 
 BASES = typer.Argument(
     help="The corpus so far: annotation files, .spacy files, or a folder of train.spacy, dev.spacy and test.spacy, "
-    "whose texts stay where they are. None: the answers are all there is.",
+    "whose texts keep their splits. None: there are only the answers.",
     metavar="[BASE]...",
     show_default=False,
 )
 ANSWERS = typer.Option(
-    "--answers", "-a", help="File of answered tasks; may be given several times.", show_default=False
+    "--answers", "-a", help="File of answered tasks; can be repeated.", show_default=False
 )
 OUTPUT = typer.Option(
     "--output", "-o", help="Folder for train.spacy, dev.spacy and test.spacy; may be BASE.", show_default=False
 )
-SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test among texts that are in none of them yet.")
-SEED = typer.Option("--seed", help="Another number divides the texts otherwise.")
+SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test for texts that have no split yet.")
+SEED = typer.Option("--seed", help="Seed of the split: another number divides the texts differently.")
 LEAVE_OUT = typer.Option(
-    "--leave-out", help="File or folder whose texts are never written, such as those for scoring; also several."
+    "--leave-out", help="File or folder of texts that are never written, such as test texts; can be repeated."
 )
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits texts that come without tokens.")
-EXCLUSIVE = typer.Option("--exclusive", help="Exactly one category holds for each text of BASE.")
+EXCLUSIVE = typer.Option("--exclusive", help="Exactly one category applies to each text of BASE.")
 OFF_TOKENS = typer.Option(
     "--off-tokens",
-    help="Spans off token borders: error (a bad record), drop, expand to whole tokens, or split the tokens.",
+    help="Spans not at token boundaries: error (a bad record), drop, expand to whole tokens, or split the tokens.",
 )
-SKIP_BAD = typer.Option("--skip-bad", help="Leave bad records out, counted and named, instead of stopping.")
-REPORT = typer.Option("--report", "-r", help="Write the report here too, as JSON, with every conflict.")
+SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
+REPORT = typer.Option("--report", "-r", help="Also write the report here, as JSON, with every conflict.")
 
 
 def merge_cli(
@@ -48,8 +48,8 @@ def merge_cli(
     """
     Merge answers into a corpus, text by text; the newest answer wins.
 
-    Yes/no answers, complete ones and categories of a text become one Doc. Answers that contradict each other are
-    listed with file, line and text. Answers that are in the corpus already change nothing.
+    Yes/no answers, complete annotations and categories of a text become one Doc. Answers that contradict each other
+    are listed with file, line and text. Answers that are already in the corpus change nothing.
     """
     from ..annotation.merge import merge
 

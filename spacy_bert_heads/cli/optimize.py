@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 MODEL = typer.Argument(help="Folder or package of the trained pipeline.", show_default=False)
-OUTPUT = typer.Argument(help="Folder to write; a pipeline that is there is replaced.", show_default=False)
+OUTPUT = typer.Argument(help="Folder to write; an existing pipeline there is replaced.", show_default=False)
 BACKEND = typer.Option("--backend", "-b", help="What runs the encoder: openvino, onnxruntime or torch.")
-PRECISION = typer.Option("--precision", "-p", help="What it computes in: bf16, int8 or fp32.")
+PRECISION = typer.Option("--precision", "-p", help="Precision of the encoder: bf16, int8 or fp32.")
 
 
 def optimize_cli(

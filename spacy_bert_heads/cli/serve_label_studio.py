@@ -7,11 +7,11 @@ import typer
 
 TOKEN_VARIABLE = "SPACY_BERT_HEADS_TOKEN"
 
-MODEL = typer.Argument(help="The pipeline: its folder, or the name of its package.", show_default=False)
+MODEL = typer.Argument(help="Trained pipeline: a folder or an installed package.", show_default=False)
 HOST = typer.Option("--host", help="Address to listen on.")
 PORT = typer.Option("--port", help="Port to listen on.", min=1, max=65535)
 ANSWERS = typer.Option(
-    "--answers", help="File for annotations that webhooks to /webhook bring, for merge.", show_default=False
+    "--answers", help="File for annotations that arrive by webhook at /webhook, for merge.", show_default=False
 )
 TOKEN_FILE = typer.Option(
     "--token-file",
@@ -30,7 +30,7 @@ def serve_label_studio_cli(
     """
     Serve a pipeline as an ML backend of Label Studio.
 
-    Connect it under Settings, Model, by its address; with a password, by basic authentication and any user name.
+    Connect it under Settings, Model, by its address; if it has a password, use basic authentication and any user name.
     """
     import logging
 

@@ -7,11 +7,11 @@ import typer
 
 MODEL = typer.Argument(help="Trained pipeline: a folder or an installed package.", show_default=False)
 SOURCE = typer.Argument(
-    help='Raw texts: .jsonl whose lines have a "text" (other keys are kept), or .txt, one text a line.',
+    help='Raw texts: .jsonl whose lines have a "text" (other keys are kept), or .txt, one text per line.',
     metavar="RAW",
     show_default=False,
 )
-OUTPUT = typer.Argument(help="File of tasks to write, as Prodigy takes them.", metavar="TASKS", show_default=False)
+OUTPUT = typer.Argument(help="Task file to write, in Prodigy's format.", metavar="TASKS", show_default=False)
 VIEW = typer.Option(
     "--view",
     "-v",
@@ -27,20 +27,20 @@ STRATEGY = typer.Option(
     show_default=False,
 )
 LIMIT = typer.Option("--limit", "-n", help="How many texts to choose. By default all, in order.", show_default=False)
-LABELS = typer.Option("--labels", help="Labels to ask about, with commas between them.", show_default=False)
+LABELS = typer.Option("--labels", help="Labels to ask about, separated by commas.", show_default=False)
 COMPONENT = typer.Option(
-    "--component", "-c", help="Head to use where there are several of a kind; may be given twice.", show_default=False
+    "--component", "-c", help="Head to use if there are several of a kind; can be given twice.", show_default=False
 )
 EXCLUDE = typer.Option(
     "--exclude",
     "-e",
-    help="File whose texts were annotated before, in any format that convert reads; may be given several times.",
+    help="File of texts that are already annotated, in any format that convert reads; can be repeated.",
     show_default=False,
 )
-DIVERSE = typer.Option("--diverse", help="Choose texts that are not alike (needs scikit-learn and --limit).")
-RANDOM_SHARE = typer.Option("--random-share", help="So much of --limit is drawn at random, such as 0.1.")
-SEED = typer.Option("--seed", help="Another number draws other texts.")
-SKIP_BAD = typer.Option("--skip-bad", help="Leave bad records out, counted and named, instead of stopping.")
+DIVERSE = typer.Option("--diverse", help="Choose texts that differ from each other (needs scikit-learn and --limit).")
+RANDOM_SHARE = typer.Option("--random-share", help="Share of --limit to draw at random, such as 0.1.")
+SEED = typer.Option("--seed", help="Seed of random choices: another number draws other texts.")
+SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
 
 
 def suggest_cli(
@@ -61,7 +61,7 @@ def suggest_cli(
     """
     Choose the texts that are most worth annotating, and fill in what the pipeline predicts.
 
-    Each text is read once, and there may be millions. Texts that come twice are given once.
+    Texts are read one at a time, so there can be millions of them. Duplicates are written once.
     """
     from ..annotation.suggest import suggest
     from ..annotation.tasks import split_names

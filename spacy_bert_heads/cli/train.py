@@ -11,11 +11,11 @@ OUTPUT = typer.Option(
     "--output", "--output-path", "-o", help="Folder for the trained pipeline and the checkpoints.", show_default=False
 )
 CODE = typer.Option("--code", "-c", help="Python file with registered functions to import.", show_default=False)
-VERBOSE = typer.Option("--verbose", "-V", help="Show more about what happens.")
+VERBOSE = typer.Option("--verbose", "-V", help="Show more details.")
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
-RESUME = typer.Option("--resume", "-r", help="Go on where a training in this folder was interrupted.")
+RESUME = typer.Option("--resume", "-r", help="Resume an interrupted training run in this folder.")
 OR_RESTART = typer.Option(
-    "--or-restart", help="With --resume: if it has ended, or is of another config or corpus, begin anew."
+    "--or-restart", help="With --resume: restart if the run has finished, or had another config or corpus."
 )
 
 
@@ -32,12 +32,12 @@ def train_cli(
     """
     Train a pipeline as `spacy train` does, and never lose a run.
 
-    At each evaluation a checkpoint is written. With --resume an interrupted training goes on from the last one, to
-    the same weights and scores as if nothing had happened; where there is none it begins, and where it has ended
-    nothing is done. (For project files, which know by themselves whether anything is to be done, --or-restart trains
-    anew where going on makes no sense.) Any setting of the config can be given as an option, such as --paths.train.
+    A checkpoint is written at each evaluation. With --resume, an interrupted run continues from the last checkpoint,
+    to the same weights and scores as if it had never been interrupted; without a checkpoint it starts, and if it has
+    finished, nothing is done. (For project files, where spaCy decides whether anything has to be done, --or-restart
+    trains again if resuming makes no sense.) Any setting of the config can be an option, such as --paths.train.
 
-    Several processes share each batch, and make the steps that one would make; on GPUs, process N takes GPU N:
+    Several processes share each batch and take the same steps as one process; on GPUs, process N uses GPU N:
     torchrun --standalone --nproc-per-node 2 -m spacy bert-heads train CONFIG --output OUT
     """
     from spacy.cli._util import import_code, parse_config_overrides, setup_gpu

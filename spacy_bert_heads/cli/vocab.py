@@ -7,8 +7,8 @@ import typer
 
 CORPUS = typer.Argument(help="Texts: .spacy, or .jsonl with 'text'; a file or a folder.", show_default=False)
 OUTPUT = typer.Argument(help="Where to write the vocabulary, a tokenizer.json.", show_default=False)
-SIZE = typer.Option("--size", "-n", help="Entries at most.", min=6)
-CASED = typer.Option("--cased", help="Keep upper case and accents apart; for `lowercase = false`.")
+SIZE = typer.Option("--size", "-n", help="Maximum number of entries.", min=6)
+CASED = typer.Option("--cased", help="Keep upper case and accents; for `lowercase = false`.")
 
 
 def vocab_cli(
@@ -20,8 +20,8 @@ def vocab_cli(
     """
     Learn a WordPiece vocabulary from a whole corpus, file by file.
 
-    For an encoder from scratch whose corpus is streamed (max_epochs = -1): name the file as `vocab` under
-    [initialize.components.transformer].
+    For an encoder from scratch whose corpus is streamed (max_epochs = -1): name the file as `vocab` in
+    the block initialize.components.transformer.
     """
     from ..training.vocabulary import learn_vocabulary
 

@@ -139,7 +139,7 @@ def _join_verdicts(ordered: Sequence[Annotation], findings: Findings) -> Tuple[L
         answers = [(span, True) for span in version.ents] + [(span, False) for span in version.rejected]
         for span, answer in answers:
             if span in verdicts and verdicts[span][0] != answer:
-                detail = f"{_show(span)} answered otherwise at {verdicts[span][1]}"
+                detail = f"{_show(span)} answered differently at {verdicts[span][1]}"
                 findings.note("binary_conflict", version.where, detail)
             verdicts[span] = (answer, version.where)
     accepted = sorted(span for span, (answer, _) in verdicts.items() if answer)

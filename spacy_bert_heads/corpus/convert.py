@@ -57,7 +57,7 @@ def convert(
     dev (Sequence[Path]): Files that are the dev split. Its share goes to the other splits.
     test (Sequence[Path]): Files that are the test split. Its share goes to the other splits.
     options (ReadOptions): What the files do not say about themselves, such as their language.
-    off_tokens (str): What to do with spans off token borders: "error", "drop", "expand" or "split".
+    off_tokens (str): What to do with spans not at token boundaries: "error", "drop", "expand" or "split".
     skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
     encoder (Optional[str]): Name of an encoder, to report the lengths of texts in its wordpieces too.
     report_path (Optional[Path]): Where to write the report as JSON.
@@ -106,9 +106,9 @@ def convert(
 def commit(
     staging: Staging, writers: Dict[str, DocWriter], report: ConvertReport, report_path: Optional[Path]
 ) -> None:
-    """Put the splits into their places, with the report if it is wanted.
+    """Move the splits to their final places, with the report if one is wanted.
 
-    staging (Staging): Where all is until now.
+    staging (Staging): Where everything has been written so far.
     writers (Dict[str, DocWriter]): Of each split.
     report (ConvertReport): Gets the names of the files.
     report_path (Optional[Path]): Where to write it as JSON.
@@ -124,7 +124,7 @@ def commit(
 
 
 def _check_files(files: Dict[str, Sequence[Path]]) -> None:
-    """Refuse a file that is given twice: its texts would meet themselves."""
+    """Refuse a file that is given twice: each of its texts would be in two splits, or merged with itself."""
     seen: Dict[str, str] = {}
     for role, paths in files.items():
         for path in paths:

@@ -15,7 +15,7 @@ from .findings import Findings
 
 # Where spaCy's own `ner` looks for spans that are known to be wrong (its `incorrect_spans_key`).
 INCORRECT_SPANS_KEY = "incorrect_spans"
-# What can be done about a span off token borders.
+# What can be done about a span that is not at token boundaries.
 OFF_TOKENS = ("error", "drop", "expand", "split")
 # Where `doc.user_data` says at which character the second sentence of a pair begins; that exactly one category holds;
 # and when the newest answer about the text was given, as Unix time.
@@ -48,12 +48,12 @@ def check_annotation(
 
     nlp (Language): Tokenizes the text if it comes without tokens.
     annotation (Annotation): What one record says.
-    findings (Findings): Takes spans off token borders that something is done about.
-    off_tokens (str): One of OFF_TOKENS, what to do about spans off token borders: refuse the record, leave their
-        tokens unknown, expand them to whole tokens, or split the tokens at their borders.
-    RETURNS (Annotation): The annotation, with all spans on token borders.
-    RAISES (BertHeadsError): H109 for an empty span; H110 for a span outside the text; H111 for a span off
-        token borders; H113 for overlapping entities; H116 for tokens that do not match the text; H135 for a
+    findings (Findings): Takes note of misaligned spans about which something is done.
+    off_tokens (str): One of OFF_TOKENS, what to do about misaligned spans: refuse the record, leave their
+        tokens unknown, expand them to whole tokens, or split the tokens at their boundaries.
+    RETURNS (Annotation): The annotation, with all spans at token boundaries.
+    RAISES (BertHeadsError): H109 for an empty span; H110 for a span outside the text; H111 for a span not at
+        token boundaries; H113 for overlapping entities; H116 for tokens that do not match the text; H135 for a
         category that is no finite number; H138 for a text longer than spaCy takes.
     """
     text, where = annotation.text, annotation.where
@@ -163,7 +163,7 @@ def _off_borders(annotation: Annotation, borders: Tuple[Set[int], Set[int]]) -> 
 
 
 def _trim_spans(annotation: Annotation, borders: Tuple[Set[int], Set[int]], findings: Findings) -> Annotation:
-    """Take white space off the ends of spans that are off token borders, as people mark it with the mouse."""
+    """Take white space off the ends of misaligned spans, where people mark it with the mouse."""
     text = annotation.text
     moved: Dict[CharSpan, CharSpan] = {}
     for span in _off_borders(annotation, borders):

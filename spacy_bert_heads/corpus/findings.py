@@ -1,4 +1,4 @@
-"""What a reader met on its way: bad records, and every decision it took about good ones."""
+"""What a reader came across: bad records, and every decision it made about good ones."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,20 +14,20 @@ KINDS: Dict[str, str] = {
     "ignored": "records answered 'ignore', left out",
     "rejected": "records rejected in a manual view, left out",
     "no_task": "records with a text but no spans, label or choice, left out",
-    "span_ignored": "spans answered 'ignore', their tokens stay unknown",
+    "span_ignored": "spans answered 'ignore', their tokens left unknown",
     "pattern_hits": "pattern hits without a label, not used as entities",
-    "highlights": "spans that were only shown beside a question about the text, not used as entities",
+    "highlights": "spans that only illustrate a question about the text, not used as entities",
     "nothing_chosen": "exclusive choices accepted with nothing chosen, their categories dropped",
     "unanswered_choice": "records with options but no 'accept' list, their categories left unknown",
     "numbered_options": "records whose option ids are numbers, option texts used as labels instead",
     "unused_label": "records with a 'label' beside another question, the label not used",
     "split_entity": "entities cut in two by the end of a sentence, both parts left unknown",
-    "broken_tags": "entities whose tags do not begin or end as their scheme wants, left unknown",
-    "repaired_tags": "entities that begin with I- instead of B-, taken as they stand",
+    "broken_tags": "entities whose tags do not begin or end as their scheme requires, left unknown",
+    "repaired_tags": "entities that begin with I- instead of B-, accepted as they are",
     "comment_lines": "comment lines, left out",
-    "numbered_labels": "labels that are numbers and have no name, kept as they are; --labels gives names",
-    "unquoted": "cells in quotes, the quotes taken off as in CSV",
-    "separator_in_label": "labels that hold a separator, taken as one label; --kind multi takes them apart",
+    "numbered_labels": "labels that are numbers without a name, kept as they are; --labels gives names",
+    "unquoted": "cells in quotes, the quotes removed as in CSV",
+    "separator_in_label": "labels that contain a separator, taken as one label; --kind multi splits them",
     "no_label": "records without a label, left out",
     "no_annotation": "records that nobody has annotated, left out",
     "cancelled": "annotations that were skipped or cancelled, left out",
@@ -38,47 +38,47 @@ KINDS: Dict[str, str] = {
     "empty_annotation": "records with an empty list of spans, taken as texts without entities",
     "utf16_offsets": "spans whose offsets count UTF-16 units, recounted in characters",
     "stale_text": "spans whose stored text is not the text at their offsets, the offsets used",
-    "other_layers": "Docs with spans or tags that are neither entities nor categories, those not used",
-    "spans_trimmed": "spans that begin or end with white space off token borders, the white space taken off",
-    "spans_dropped": "spans off token borders, left unknown",
-    "spans_expanded": "spans off token borders, expanded to whole tokens",
-    "tokens_split": "spans off token borders, the tokens split there",
+    "other_layers": "Docs with spans or tags that are neither entities nor categories, which are not used",
+    "spans_trimmed": "misaligned spans that begin or end with white space, the white space removed",
+    "spans_dropped": "spans not at token boundaries, left unknown",
+    "spans_expanded": "spans not at token boundaries, expanded to whole tokens",
+    "tokens_split": "spans not at token boundaries, the tokens split there",
     "merged": "records merged with an earlier record of the same text",
-    "some_labels": "records whose 'config' shows only some labels of the file, tokens outside their entities unknown",
+    "some_labels": "records whose 'config' shows only some labels of the file, tokens outside entities left unknown",
     "unanswered": "tasks that nobody has answered yet, left out",
-    "edited_text": "records whose '_input_hash' is not that of their text, which was edited or hashed otherwise; they "
-    "count for the text that they have",
-    "other_tokens": "records with other tokens than those kept for their text, spans placed by their characters",
-    "entity_conflict": "complete annotations that differ from another of the same text, the newest kept (the last in "
-    "the file where one has no time)",
-    "binary_conflict": "spans both accepted and rejected, the newest answer kept (the last in the file where one "
+    "edited_text": "records whose '_input_hash' does not match their text, which was edited or hashed differently; "
+    "they count for the text that they have",
+    "other_tokens": "records with tokens other than those kept for their text, spans placed by their characters",
+    "entity_conflict": "complete annotations that differ from another one of the same text, the newest kept (the last "
+    "in the file if one has no time)",
+    "binary_conflict": "spans both accepted and rejected, the newest answer kept (the last in the file if one "
     "has no time)",
     "binary_against_manual": "yes/no answers that contradict the complete annotation of the text, not used",
     "binary_overlap": "accepted spans that overlap another accepted span, both left unknown",
     "category_conflict": "records whose categories differ from others of the same text, the newest kept (the last in "
-    "the file where one has no time)",
-    "off_tokens": "spans off the borders of the tokens kept for their text, left unknown",
-    "in_dev_and_test": "texts of the dev file that also occur in the test file, kept in test only",
+    "the file if one has no time)",
+    "off_tokens": "spans that do not match the tokens kept for their text, left unknown",
+    "in_dev_and_test": "texts of the dev file that also occur in the test file, kept only in test",
     "left_out_of_main": "texts that also occur in the dev or test file, left out of the other splits",
-    "repeated_text": "texts that occur before in the same corpus, but for case and white space",
-    "shared_text": "texts that occur in another corpus as well, so scores on one of the two flatter",
-    "differing_text": "texts annotated otherwise than where they occur first",
+    "repeated_text": "texts that occur earlier in the same corpus, ignoring case and white space",
+    "shared_text": "texts that also occur in another corpus, so scores on one of the two are too high",
+    "differing_text": "texts annotated differently from their first occurrence",
     "bare": "texts with no annotation that the format can hold, written as they are",
     "lost_blank": "texts without a word, left out",
-    "lost_unknown": "texts with tokens that are not annotated, which the format makes tokens outside entities",
-    "lost_unasked": "texts whose entities nobody was asked about, which the format makes texts without entities",
-    "lost_outside": "texts known to have no entities: no text in the file has one, so a reader cannot tell",
+    "lost_unknown": "texts with unannotated tokens, which the format turns into tokens outside entities",
+    "lost_unasked": "texts whose entities nobody was asked about, which the format turns into texts without entities",
+    "lost_outside": "texts known to have no entities: no text in the file has any, so a reader cannot tell",
     "lost_rejected": "rejected spans, which the format cannot hold, left out",
-    "lost_implied": "rejected spans of texts whose entities are all known, left out: no entity is there anyway",
+    "lost_implied": "rejected spans of texts whose entities are all known, left out because they add nothing",
     "lost_cats": "categories, which the format cannot hold, left out",
     "lost_scores": "category values other than 0 and 1, which the format cannot hold, left out",
-    "lost_confidence": "predictions whose probability the format cannot hold, left out",
-    "lost_negative": "categories that do not hold, which the format cannot say, left out",
-    "lost_unknown_cats": "categories of which nothing is known, which the format makes ones that do not hold",
+    "lost_confidence": "probabilities of predictions, which the format cannot hold, left out",
+    "lost_negative": "categories that do not apply, which the format cannot express, left out",
+    "lost_unknown_cats": "categories about which nothing is known, which the format turns into ones that do not apply",
     "lost_pair": "pairs of sentences, written as one text: the format cannot say where the second begins",
-    "lost_groups": "spans of groups other than the rejected ones, which the format cannot hold, left out",
-    "lost_tokens": "texts with other tokens than the tokenizer of --lang makes, which the format cannot hold",
-    "lost_spacing": "texts whose white space the format cannot hold, which get other spaces",
+    "lost_groups": "spans in groups other than the rejected ones, which the format cannot hold, left out",
+    "lost_tokens": "texts with tokens other than those of the tokenizer of --lang, which the format cannot hold",
+    "lost_spacing": "texts whose white space the format cannot hold, written with other spaces",
 }
 
 
@@ -126,7 +126,7 @@ class Findings:
         self.n_records: Counter[Path] = Counter()
 
     def note(self, kind: str, where: Where, detail: str = "", count: int = 1) -> None:
-        """Count a decision that was taken.
+        """Count a decision that was made.
 
         kind (str): Key of KINDS.
         where (Where): Place of the record concerned.
@@ -151,7 +151,7 @@ class Findings:
             known += cases[: MAX_CASES - len(known)]
 
     def bad(self, error: BertHeadsError) -> None:
-        """Stop at a bad record, or count it under its error code and go on.
+        """Stop at a bad record, or count it under its error code and continue.
 
         error (BertHeadsError): What is wrong with the record. Has a path.
         RAISES (BertHeadsError): The same error, unless bad records are to be skipped.

@@ -257,8 +257,8 @@ def _compare_labels(counts: Dict[str, SplitCounts]) -> List[Dict[str, Any]]:
     for title, attribute in (
         ("Entities", "spans"),
         ("Rejected spans", "rejected"),
-        ("Categories that hold", "cats"),
-        ("Categories that do not hold", "cats_not"),
+        ("Categories that apply", "cats"),
+        ("Categories that do not apply", "cats_not"),
     ):
         columns = [getattr(split, attribute) for split in counts.values()]
         labels = {label for column in columns for label in column}

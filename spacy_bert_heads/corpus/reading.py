@@ -38,7 +38,7 @@ def read_files(
     role (int): What they are for, as `store` keeps it.
     format (str): Key of CONVERTERS, or "auto" to find it for each file.
     options (ReadOptions): What the files do not say about themselves.
-    off_tokens (str): What to do with spans off token borders.
+    off_tokens (str): What to do with spans not at token boundaries.
     findings (Findings): Takes bad records and decisions about good ones.
     RETURNS (List[Dict[str, Any]]): Of each file its path, its format, and how many records it has and gave.
     RAISES (BertHeadsError): H145 for an unknown `off_tokens`; H1xx for a bad file, and for a bad record unless those
@@ -70,7 +70,7 @@ def read_files(
 
 
 def in_memory_zones(nlp: Language, items: Iterable[ItemT]) -> Iterator[ItemT]:
-    """Have spaCy forget the words of texts that are done with. Docs must be, too, when the next item is asked for.
+    """Have spaCy forget the words of finished texts. Docs must be finished, too, when the next item is requested.
 
     nlp (Language): Its vocabulary would otherwise grow with every new word.
     items (Iterable[ItemT]): What Docs are made of.

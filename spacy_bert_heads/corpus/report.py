@@ -63,7 +63,7 @@ class ConvertReport:
         lines += [f"Warning: {warning}" for warning in self._list_warnings()]
         for name, count in self.shards.items():
             path = next(path for path in self.files if path.stem == name)
-            lines.append(f"{path} is a folder of {count} files; give the folder, as in --paths.{name} {path}")
+            lines.append(f"{path} is a folder of {count} files; pass the folder itself, as in --paths.{name} {path}")
         written = ", ".join(f"{name}.spacy ({counts.docs} docs)" for name, counts in self.splits.items())
         lines.append(f"Wrote {written} in {self.files[0].parent}" if self.files else "Wrote nothing")
         return "\n".join(lines)
@@ -72,7 +72,7 @@ class ConvertReport:
         warnings = []
         empty = [name for name, counts in self.splits.items() if not counts.docs]
         if empty:
-            warnings.append(f"nothing in {' and '.join(empty)}. Give more data or another --split.")
+            warnings.append(f"no texts in {' and '.join(empty)}. Add more data, or pass another --split.")
         filled = [name for name in self.splits if name not in empty]
         for kind, attribute in (("entity", "spans"), ("category", "cats")):
             by_split: Dict[str, "Counter[str]"] = {name: getattr(self.splits[name], attribute) for name in filled}
@@ -130,9 +130,9 @@ def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT)
     rows.append(("  all entities known", *(counts.ents_complete for counts in columns)))
     rows.append(("  some entities known", *(counts.ents_partial for counts in columns)))
     rows.append(("  with categories", *(counts.with_cats for counts in columns)))
-    rows.append(("tokens, middle / longest", *(_show_lengths(counts.tokens) for counts in columns)))
+    rows.append(("tokens, median / longest", *(_show_lengths(counts.tokens) for counts in columns)))
     if any(counts.wordpieces for counts in columns):
-        rows.append(("wordpieces, middle / longest", *(_show_lengths(counts.wordpieces) for counts in columns)))
+        rows.append(("wordpieces, median / longest", *(_show_lengths(counts.wordpieces) for counts in columns)))
         rows.append((f"  over {limit} wordpieces", *(_show_over(counts, limit) for counts in columns)))
     scored = {label for counts in columns for label in counts.scores}
     for title, yes, no in (("span", "spans", "rejected"), ("category", "cats", "cats_not")):
@@ -172,8 +172,8 @@ def _lacking_labels(name: str, kind: str, labels: List[str]) -> str:
     shown = ", ".join(repr(label) for label in labels[:MAX_NAMED])
     more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
     label = f"{kind} label" if len(labels) == 1 else f"{len(labels)} {kind} labels"
-    effect = "cannot be learned" if name == "train" else "are not scored"
-    return f"no text in {name} for {label} {shown}{more}, which {effect}. Give more data, or try another --seed."
+    effect = "nothing to learn" if name == "train" else "nothing to score"
+    return f"no text in {name} for {label} {shown}{more}: {effect}. Add more data, or try another --seed."
 
 
 def _render_cases(entry: Dict[str, Any], findings: Findings) -> List[str]:

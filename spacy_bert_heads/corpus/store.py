@@ -135,7 +135,7 @@ def open_nameless() -> sqlite3.Connection:
     It has no name in the file system, so that the system removes it however the process ends. SQLite puts it where
     the environment variable SQLITE_TMPDIR or TMPDIR says, else into /var/tmp.
 
-    RETURNS (sqlite3.Connection): Without transactions but those that are begun.
+    RETURNS (sqlite3.Connection): In which only explicit transactions are used.
     """
     # What is stored may be read from another thread than the one that stored it.
     database = sqlite3.connect("", isolation_level=None, check_same_thread=False)

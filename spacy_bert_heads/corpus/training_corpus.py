@@ -29,15 +29,15 @@ Augmenter = Callable[[Language, Example], Iterable[Example]]
 class AnnotationCorpus:
     """Examples from annotation files, with all records of a text merged.
 
-    A reader knows its own files only: of texts that are in another reader's files too, `convert` tells, this does not.
-    With one path and `split` in both readers no text is on two sides.
+    A reader knows only its own files: unlike `convert`, it does not report texts that another reader's files share.
+    With the same path and a `split` in both readers, no text is in two splits.
 
     The files are read once, at the first call, into a temporary database on disk; each call streams from there.
 
     paths (Sequence[Path]): Files of any known format.
     format (str): Key of CONVERTERS, or "auto" to find it for each file.
     options (ReadOptions): What the files do not say about themselves. The language is that of the pipeline.
-    off_tokens (str): What to do with spans off token borders: "error", "drop", "expand" or "split".
+    off_tokens (str): What to do with spans not at token boundaries: "error", "drop", "expand" or "split".
     skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
     split (Optional[str]): "train", "dev" or "test" to have only this part of the texts, as `convert` divides them.
     shares (Dict[str, float]): Share of each split.
@@ -95,7 +95,7 @@ class AnnotationCorpus:
             if n_given == self.limit:
                 break
         if not n_given:
-            raise BertHeadsError("H162", path=self.paths[0], found=self.split or "whole")
+            raise BertHeadsError("H162", path=self.paths[0], found=self.split or "null")
         if is_first:
             # What was decided is known, and told, after the first time through.
             for line in render_findings(findings):
@@ -111,7 +111,7 @@ class AnnotationCorpus:
                     yield doc
 
     def _read(self, nlp: Language, findings: Findings) -> None:
-        # With another tokenizer other spans could be off token borders, so another pipeline reads anew.
+        # With another tokenizer other spans could be misaligned, so another pipeline reads the files again.
         store = TextStore()
         read_files(
             store,
@@ -155,7 +155,7 @@ def build_corpus_v1(
     shares (str): Shares of train, dev and test.
     seed (int): Another seed divides otherwise.
     skip_bad (bool): Whether to leave bad records out. Otherwise the first one stops the training.
-    off_tokens (str): Spans off token borders: "error", "drop", "expand" or "split".
+    off_tokens (str): Spans not at token boundaries: "error", "drop", "expand" or "split".
     max_length (int): Texts of at least so many tokens are left out. 0: none are.
     limit (int): Number of texts at most. 0: all.
     augmenter (Optional[Augmenter]): As in spaCy's own reader.

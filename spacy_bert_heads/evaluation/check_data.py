@@ -50,7 +50,7 @@ class Split:
     counts (SplitCounts): Docs, labels and annotated Docs.
     keys (Counter[str]): Texts, in the form in which they are compared.
     lengths (List[int]): Tokens of each Doc, by the config's tokenizer.
-    misaligned (List[Tuple[str, str, str]]): Words, label and text of entities off the tokenizer's borders.
+    misaligned (List[Tuple[str, str, str]]): Words, label and text of entities that are not at token boundaries.
     several (List[Tuple[str, List[str]]]): Text and labels of Docs with more than one true category.
     none_true (int): Docs with categories, none of them true.
     bare (int): Docs without any annotation.
@@ -80,7 +80,7 @@ class DataReport:
 
     splits (Dict[str, Split]): By name.
     heads (List[Head]): Those of the config that were checked.
-    errors (List[BertHeadsError]): What training cannot or should not go on with.
+    errors (List[BertHeadsError]): What makes training fail or learn the wrong thing.
     warnings (List[str]): What is worth a look.
     shared (Dict[str, int]): Texts that are in both of two splits, as "train and test".
     """
@@ -110,8 +110,8 @@ class DataReport:
         rows.append(("  with all entities known", *(split.counts.ents_complete for split in columns)))
         rows.append(("  with some entities known", *(split.counts.ents_partial for split in columns)))
         rows.append(("  with categories", *(split.counts.with_cats for split in columns)))
-        rows.append(("tokens, middle / longest", *(_middle_and_longest(split.lengths) for split in columns)))
-        rows.append(("entities off token borders", *(len(split.misaligned) for split in columns)))
+        rows.append(("tokens, median / longest", *(_middle_and_longest(split.lengths) for split in columns)))
+        rows.append(("entities not at token boundaries", *(len(split.misaligned) for split in columns)))
         for head in self.heads:
             for label in sorted(set().union(*(split.labels(head.kind) for split in columns))):
                 rows.append((f"{head.name} {label}", *(_examples(split, head, label) for split in columns)))
@@ -238,10 +238,10 @@ def _check_labels(report: DataReport, head: Head) -> None:
             report.warnings.append(f"'{head.name}' has only {train[label]} training examples of {label!r}")
     for label in sorted((head.labels or set()) - set(train)):
         if label not in total:
-            report.warnings.append(f"'{head.name}' has the label {label!r}, of which there is no example")
+            report.warnings.append(f"'{head.name}' has the label {label!r}, but there is no example of it")
     for name, split in report.splits.items():
         if name != "train" and split.counts.docs and not split.labels(head.kind):
-            report.warnings.append(f"the {name} split has nothing to score '{head.name}' with")
+            report.warnings.append(f"the {name} split has nothing to score '{head.name}' on")
 
 
 def _check_exclusive(report: DataReport, head: Head) -> None:
@@ -259,8 +259,8 @@ def _check_exclusive(report: DataReport, head: Head) -> None:
     none_true = sum(split.none_true for split in report.splits.values())
     if none_true:
         report.warnings.append(
-            f"{none_true} texts say only which categories are wrong; '{head.name}' learns from that, "
-            "and the scorer leaves them out"
+            f"{none_true} texts only say which categories do not apply; '{head.name}' learns from "
+            "them, but the scorer leaves them out"
         )
 
 
@@ -270,7 +270,7 @@ def _check_targets(report: DataReport, head: Head) -> None:
         for name, split in report.splits.items():
             values = split.counts.values.get(label)
             if values is None:
-                report.warnings.append(f"no text in {name} has a number for {label!r}, so there is nothing to score")
+                report.warnings.append(f"no text in {name} has a number for {label!r}, so it cannot be scored")
             elif values.low == values.high:
                 report.warnings.append(
                     f"all {values.n} numbers for {label!r} in {name} are {values.low:g}: "
@@ -299,7 +299,7 @@ def _check_numbers(report: DataReport, paths: Dict[str, Path]) -> None:
 
 
 def _check_borders(report: DataReport, paths: Dict[str, Path]) -> None:
-    """Entities off the tokenizer's borders are errors where none of a split's would be left, otherwise warnings."""
+    """Misaligned entities are errors if a split would lose all of its entities, otherwise warnings."""
     for name, split in report.splits.items():
         if not split.misaligned:
             continue
@@ -323,7 +323,7 @@ def _check_texts(report: DataReport) -> None:
             report.shared[f"{one} and {other}"] = len(both)
             if both:
                 report.warnings.append(
-                    f"{len(both)} texts are in {one} and in {other}, so scores on {other} flatter; "
+                    f"{len(both)} texts are in both {one} and {other}, so scores on {other} are too high; "
                     f"the first is {_short(min(both))!r}"
                 )
     for name, split in report.splits.items():
@@ -355,7 +355,7 @@ def _split_to_dict(split: Split) -> Dict[str, Any]:
 
 
 def _examples(split: Split, head: Head, label: str) -> str:
-    """How many examples a split has of a label, and of a number to be predicted from where to where it goes."""
+    """How many examples of a label a split has; for a number to be predicted, also its range."""
     values = split.counts.values.get(label) if head.kind == "regression" else None
     shown = f" ({values.low:g} to {values.high:g})" if values else ""
     return f"{split.labels(head.kind)[label]}{shown}"

@@ -36,7 +36,7 @@ class LossSettings(NamedTuple):
                 "H273", name="class_weights", found=repr(weights), expected=f'"{BALANCED}" or numbers'
             )
         if isinstance(weights, dict) and any(weight < 0 for weight in weights.values()):
-            raise BertHeadsError("H273", name="class_weights", found=weights, expected="no number below 0")
+            raise BertHeadsError("H273", name="class_weights", found=weights, expected="a number of 0 or more")
         if not 0 <= self.label_smoothing < 1:
             raise BertHeadsError(
                 "H273", name="label_smoothing", found=self.label_smoothing, expected="0 or more, below 1"

@@ -248,7 +248,7 @@ def _report_missing_weights(name: str, module: EncoderModule, missing_keys: List
     pooler = [key for key in missing_keys if key.startswith("pooler.")]
     others = [key for key in missing_keys if not key.startswith("pooler.")]
     if module.pooler is not None or pooler:
-        logger.info("Encoder '%s' has no pooler weights: its pooler starts from random ones and is trained", name)
+        logger.info("Encoder '%s' has no pooler weights: they start at random and are trained", name)
     if others:
         logger.warning("Encoder '%s' lacks %d weights, which start at random: %s, ...", name, len(others), others[0])
 

@@ -73,7 +73,7 @@ def _read_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
         raise BertHeadsError("H208", path=path, found=str(error)) from error
     ids = tokenizer.get_vocab().values()
     if len(set(ids)) != max(ids, default=-1) + 1:
-        raise BertHeadsError("H208", path=path, found="an entry stands twice or an id is left out")
+        raise BertHeadsError("H208", path=path, found="an entry appears twice or an id is missing")
     missing = [token for token in SPECIAL_TOKENS.values() if tokenizer.token_to_id(token) is None]
     if missing:
         raise BertHeadsError("H208", path=path, found=f"no entry {', '.join(missing)}")

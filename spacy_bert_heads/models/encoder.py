@@ -32,7 +32,7 @@ class EncoderSettings:
     window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
     overlap (int): Wordpieces that neighbouring windows share.
     max_batch_pieces (int): Wordpieces, padding counted, that go through the encoder at once.
-    pair_separator (Optional[str]): What parts the two sentences of a text. None: texts are one.
+    pair_separator (Optional[str]): What separates the two sentences of a text. None: texts are not pairs.
     """
 
     window: Optional[int]
@@ -153,7 +153,7 @@ def build_bert_from_scratch_v1(
 def initialize_encoders(model: Model, docs: Iterable[Doc], vocab: Optional[Path] = None) -> None:
     """Give every encoder inside a model its weights and vocabulary; those that have them keep them.
 
-    A head with a private encoder calls this before its own initialisation, for which spaCy hands on ten Docs only.
+    A head with a private encoder calls this before its own initialisation, to which spaCy passes only ten Docs.
 
     model (Model): The encoder itself, or a head that may hold one.
     docs (Iterable[Doc]): The whole training corpus.

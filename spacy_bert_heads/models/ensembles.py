@@ -16,9 +16,9 @@ def build_text_ensemble_v1(
 ) -> Model[List[Doc], Floats2d]:
     """The mean of the logits of several text classifiers. Registered as spacy_bert_heads.TextEnsemble.v1.
 
-    The more they differ, in kind or only in their first weights, the more it gains, and it costs what they cost
-    together. Each has a loss of its own: trained on their mean, the fastest would learn for all.
-    spaCy's `replace_listeners` knows one tok2vec in a model, so members over a shared encoder stay with it.
+    The more the members differ, in architecture or only in their initial weights, the more the mean gains. It costs as
+    much as all members together. Each has its own loss: trained on their mean, the fastest would learn for all.
+    spaCy's `replace_listeners` handles one tok2vec per model, so members over a shared encoder keep listening to it.
 
     *members (Model): Classifiers of this package: TextCNN.v1, BagOfNgrams.v1, PooledClassifier.v1 and so on. In a
         config, blocks `[components.bert_textcat.model.*.cnn]` and so on, by any names.

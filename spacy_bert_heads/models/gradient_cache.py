@@ -40,9 +40,9 @@ def run_batch(
 ) -> Tuple[Rows, Callable[[Rows], None]]:
     """Encode a batch.
 
-    max_pieces (int): Wordpieces, padding counted, of a rectangle at most. In training a batch that fits into as many
-        keeps its graph. A larger one runs without; for the gradient, each rectangle runs again from the state the
-        random numbers had, so that dropout falls on the same places: one rectangle's graph in memory at a time.
+    max_pieces (int): Most wordpieces of a rectangle, padding included. In training, a batch of at most that size keeps
+        its graph. A larger batch runs without one; for the gradient, each rectangle runs again with the random state
+        it had before, so that dropout hits the same places, and only one rectangle's graph is in memory at a time.
     RETURNS: The outputs, and a callback that takes gradients for some of them and adds up those of the parameters.
 
     SOURCE: Gao et al. (2021), gradient caching.
@@ -136,7 +136,7 @@ def _random_state(device: torch.device) -> List[Tensor]:
 
 @contextmanager
 def _replayed(states: List[Tensor], device: torch.device) -> Iterator[None]:
-    """Random numbers as they were, and afterwards as they are."""
+    """Draw the same random numbers as in an earlier state, and restore the present state afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.set_rng_state(states[0])
         if device.type == "cuda":

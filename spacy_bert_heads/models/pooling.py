@@ -1,4 +1,4 @@
-"""The encoder's output seen in other ways, between it and a head: layers mixed, [CLS] without BERT's pooler,
+"""Other views of the encoder's output, for a head to read: layers mixed, [CLS] without BERT's pooler,
 wordpieces pooled. What a head learns here is its own; gradients go back under the names of what was used.
 """
 
@@ -20,9 +20,9 @@ Source = Model[List[Doc], List[TransformerData]]
 
 
 def mixed_layers(source: Source, grad_factor: float, lr_scale: float) -> Source:
-    """`last_hidden_state` is a learned mix of embeddings and all layers, which get its gradient by their shares.
+    """`last_hidden_state` is a learned mix of embeddings and all layers. Its gradient reaches each by its share.
 
-    grad_factor (float): Multiplies the gradients that go on to the encoder; the mix itself learns all the same.
+    grad_factor (float): Multiplies the gradients that are passed to the encoder; the mix itself learns in any case.
     lr_scale (float): Multiplies the learning rate for the mix.
     """
     forward = partial(_forward_mixed, grad_factor=grad_factor)
@@ -37,8 +37,8 @@ def cls_as_pooled(source: Source) -> Source:
 def pooled_pieces(source: Source, pooling: str, grad_factor: float, lr_scale: float) -> Model[List[Doc], Floats2d]:
     """One vector per Doc of its wordpieces, special tokens and padding left out.
 
-    Each wordpiece of a token counts once, as the window sees it in which it has most context; one that two tokens
-    share may be read in two windows and counts in both. A Doc without wordpieces gets zeros.
+    Each wordpiece of a token counts once, from the window in which it has most context. A wordpiece that two tokens
+    share may be read in two windows, and then counts in both. A Doc without wordpieces gets zeros.
 
     pooling (str): "mean", "max" or "attention".
     """

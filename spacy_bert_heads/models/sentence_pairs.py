@@ -12,9 +12,9 @@ from ..types import Ints, Window
 class PairTokens:
     """What a tokenizer puts around and between two sentences, and the token type of everything.
 
-    prefix (List[int]): Ids in front of the first sentence.
+    prefix (List[int]): Ids before the first sentence.
     middle (List[int]): Ids between the two, such as [SEP], or RoBERTa's two.
-    suffix (List[int]): Ids behind the second.
+    suffix (List[int]): Ids after the second.
     prefix_types, middle_types, suffix_types (List[int]): Their token types.
     first_type, second_type (int): Token type of the sentences' wordpieces. All types are 0 if the tokenizer has none.
     """
@@ -63,7 +63,7 @@ def find_sentences(text: str, separator: str) -> List[Tuple[int, int]]:
     """Where the sentences of a text are.
 
     text (str): Two sentences with the separator between them, or one without.
-    separator (str): Such as a tab. Only the first one in the text parts sentences.
+    separator (str): Such as a tab. Only the first one in the text separates sentences.
     RETURNS (List[Tuple[int, int]]): First character and one past the last, of one sentence or of two.
     """
     first, found, _ = text.partition(separator)

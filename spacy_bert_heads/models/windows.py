@@ -18,7 +18,7 @@ from .sentence_pairs import PairTokens, find_sentences, pair_input, shows_both
 
 @dataclass(frozen=True)
 class Pieces:
-    """The wordpieces of one Doc, special tokens not counted.
+    """The wordpieces of one Doc, without special tokens.
 
     ids (Ints): Vocabulary ids. Int64, (n_pieces,).
     pair_tokens (Ints): Token index of every (token, wordpiece) pair that shares a character, ascending. (n_pairs,).
@@ -68,7 +68,7 @@ def tokenize(tokenizer: Any, docs: List[Doc], separator: Optional[str] = None) -
 
     A tokenizer without offsets (not a "fast" one) is called token by token, which aligns exactly.
 
-    separator (Optional[str]): What parts the sentences of a pair, which are tokenized one by one; it is in neither.
+    separator (Optional[str]): What separates the sentences of a pair, which are tokenized one by one; in neither.
     """
     texts = [doc.text for doc in docs]
     sentences = [[(0, len(text))] if separator is None else find_sentences(text, separator) for text in texts]
@@ -140,7 +140,7 @@ def cut_windows(n_pieces: int, capacity: int, overlap: int) -> List[Window]:
     capacity (int): Wordpieces a window can hold, special tokens not counted.
     overlap (int): Wordpieces that neighbouring windows share, at least (the last pair may share more).
     RETURNS (List[Window]): At least one, also for a Doc of no wordpieces.
-    RAISES (BertHeadsError): H201 if a window could not move on.
+    RAISES (BertHeadsError): H201 if windows overlap by as much as they hold.
     """
     if overlap >= capacity or overlap < 0:
         raise BertHeadsError("H201", found=overlap, capacity=capacity)

@@ -19,7 +19,7 @@ from ..models.outputs import EncoderOutputs, own_memory
 
 
 class PendingBatch:
-    """A forward pass whose gradients are still on their way.
+    """A forward pass whose heads have not all sent their gradients yet.
 
     docs (List[Doc]): The batch.
     waiting_for (Set[int]): Ids of the listeners that have not answered.
@@ -106,7 +106,7 @@ class BertEncoder(Transformer):
         self._pending: Optional[PendingBatch] = None
 
     def find_listeners(self, component: Any) -> None:
-        """As spacy-transformers'. Remembers who will read the outputs."""
+        """Find listeners as spacy-transformers does, and remember which of them will read the outputs."""
         super().find_listeners(component)
         for listener in self.listener_map.get(getattr(component, "name", ""), []):
             self._readers[listener.id] = getattr(component, "releases_outputs", False)
@@ -128,7 +128,7 @@ class BertEncoder(Transformer):
             from scratch learns its vocabulary.
         nlp (Optional[Language]): The pipeline.
         vocab (Optional[Union[str, Path]]): For an encoder from scratch: a `vocab.txt` or `tokenizer.json` to use
-            instead. Needed where the corpus is streamed (`max_epochs = -1`), of which spaCy shows 100 texts here.
+            instead. Needed where the corpus is streamed (`max_epochs = -1`), of which spaCy passes 100 texts here.
         """
         validate_get_examples(get_examples, "BertEncoder.initialize")
         initialize_encoders(self.model, (eg.reference for eg in get_examples()), _as_path(vocab))

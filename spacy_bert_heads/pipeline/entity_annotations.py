@@ -1,6 +1,6 @@
 """What the Docs of an Example say about entities, in terms of the predicted Doc's tokens.
 
-What cannot be said that way is counted and left unannotated: nothing in the data stops a training.
+What cannot be expressed in these tokens is counted and left unannotated: nothing in the data stops training.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
@@ -65,7 +65,7 @@ class Skipped:
 
 
 class EntityAnnotation(NamedTuple):
-    """Of one Doc.
+    """The entity annotation of one Doc.
 
     ents (List[Span]): Entities, in order, without overlap.
     missing (numpy.ndarray): True where it is not known whether there is an entity. Bool, (n_tokens,).
@@ -142,7 +142,7 @@ def known_labels(
 
 
 def to_tags(annotation: EntityAnnotation, scheme: TagScheme) -> TagIds:
-    """RETURNS (TagIds): Tags of a Doc's annotation, whose labels the scheme has."""
+    """RETURNS (TagIds): The annotation of a Doc as tags. The scheme has all of its labels."""
     tags = scheme.tags_from_spans(len(annotation.missing), annotation.ents, annotation.missing.tolist())
     return numpy.array(tags, dtype="int64")
 

@@ -68,9 +68,9 @@ class BertEntityRecognizer(TrainablePipe):
     Entities that are on a Doc already stay, and nothing is predicted over them or over blocked tokens.
 
     `span._.confidence` of a predicted entity is its exact probability under the CRF: that of all tag paths that have
-    this entity with these borders, given the entities already on the Doc. It is not calibrated beyond what training
-    does. With crf = "pytorch-crf" or null, which know no illegal paths, it is the probability that the tags spell
-    the entity as the scheme does; an entity read off an illegal path has a low one.
+    this entity with these boundaries, given the entities already on the Doc. It is not calibrated beyond what training
+    does. With crf = "pytorch-crf" or null, which allow illegal paths, it is the probability of the tags
+    with which the scheme spells the entity; an entity read from an illegal path has a low one.
 
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to emissions, such as spacy_bert_heads.BiLSTMCRF.v1.

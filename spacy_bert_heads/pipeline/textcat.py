@@ -134,8 +134,8 @@ class _LogitsMixin(_Base):
         labels: Optional[Iterable[str]],
         vocab: Optional[Union[str, Path]],
     ) -> Set[str]:
-        """Show what learns a vocabulary the whole corpus, and see that there are labels, given ones being all the data
-        has.
+        """Show the whole corpus to whatever learns a vocabulary from it, and check that there are labels and
+        that given ones cover the data.
 
         RETURNS (Set[str]): All labels there will be.
         RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones, H304 if there are none.
@@ -242,7 +242,7 @@ class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to logits, such as spacy_bert_heads.PooledClassifier.v1 with exclusive_classes = false.
     name (str): The component's name.
-    threshold (float): Probability from which the scorer takes a label as predicted.
+    threshold (float): Probability from which the scorer counts a label as predicted.
     scorer (Optional[Callable]): The scoring method.
     loss (LossSettings): How it learns.
     RAISES (BertHeadsError): H217 if the model was made for exclusive classes; H273 for settings of the loss that make

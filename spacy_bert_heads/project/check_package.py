@@ -142,7 +142,7 @@ def to_text(result: Dict[str, Any]) -> str:
                 lines.append(f"    {'ents' if i == 0 else '    '}  {ent['label']:<{width}}  {ent['text']}")
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
     seconds = result["seconds"]
-    lines += ["", f"With {versions}; loaded in {seconds['load']} s with no model hub in reach."]
+    lines += ["", f"With {versions}; loaded in {seconds['load']} s without access to a model hub."]
     return "\n".join(lines)
 
 
@@ -162,7 +162,7 @@ def read_wheel(path: Path) -> ModelWheel:
                 raise BertHeadsError("H224", path=path, found="another package")
             info = Parser().parsestr(archive.read(infos[0]).decode("utf8"))
     except BadZipFile as error:
-        raise BertHeadsError("H224", path=path, found="no zip file") from error
+        raise BertHeadsError("H224", path=path, found="a file that is not a zip archive") from error
     return ModelWheel(path, packages[0], info.get_all("Requires-Dist") or [])
 
 

@@ -59,7 +59,7 @@ MAIN_SCORES = {
     "regression": "cats_pearson",
     "ner": "ents_f",
 }
-INIT_HEADER = ("Made by `python -m spacy bert-heads init`. From here on it is yours to change.",)
+INIT_HEADER = ("Created by `python -m spacy bert-heads init`. It is yours to change from here on.",)
 
 
 def default_encoder(lang: str) -> str:

@@ -54,8 +54,8 @@ def write_project(
         has_loop=list(heads) != ["regression"],
     )
     description = (
-        f"assets/annotations.jsonl holds a few lines in {'spaCy' if kind == 'numbers' else 'Prodigy'}'s format, "
-        "enough to see every step run and far too few to learn from: put your own annotations there."
+        f"assets/annotations.jsonl holds a few records in {'spaCy' if kind == 'numbers' else 'Prodigy'}'s format, "
+        "enough to see every step run, but far too few to learn from: replace them with your own."
     )
     project = render_project(
         [track], title=f"{' + '.join(heads)} on one BERT", description=description, split="0.6,0.2,0.2"

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training needs to go on as if it had never been interrupted."""
+"""Checkpoints: all that a training needs to resume as if it had never been interrupted."""
 
 import json
 import os
@@ -161,7 +161,7 @@ def set_random_state(state: Dict[str, Any]) -> None:
 
 
 def seed_cupy(step: int) -> None:
-    """Begin cupy's random numbers anew. Done at each checkpoint, so that a resumed training draws the same ones."""
+    """Seed cupy's random numbers again. Done at each checkpoint, so that a resumed training draws the same ones."""
     if has_cupy_gpu:
         import cupy
 
@@ -211,7 +211,7 @@ def load_optimizer(optimizer: Optimizer, nlp: Language, state: Dict[str, Any]) -
 
 
 def _parameter_names(nlp: Language) -> Dict[Key, str]:
-    """Ids are counted anew in each process; component, number of the node and name stay."""
+    """Ids are counted from the start in each process; component, number of the node and name stay."""
     names: Dict[Key, str] = {}
     for component_name, component in nlp.pipeline:
         model = getattr(component, "model", None)

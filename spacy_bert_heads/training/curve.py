@@ -24,7 +24,7 @@ def draw_curve(rows: List[Dict[str, Any]], loss_names: List[str], score_names: L
     losses, scores = figure.subplots(2, 1, sharex=True)
     for name in loss_names:
         losses.plot(steps, [row["losses"].get(name) for row in rows], label=name, marker=".")
-    losses.set_ylabel("loss, mean of a step")
+    losses.set_ylabel("mean loss per step")
     losses.set_yscale("symlog", linthresh=0.01)
     for name in score_names:
         scores.plot(steps, [100 * row["scores"].get(name, 0.0) for row in rows], label=name, marker=".")

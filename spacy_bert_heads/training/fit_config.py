@@ -84,7 +84,7 @@ def fit_config(
         training["optimizer"]["total_steps"] = fit.steps
     except (KeyError, TypeError) as error:
         raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__} {error}") from error
-    comment = f"# {config_path.as_posix()}, which is the file to change, fitted to {train.as_posix()}\n"
+    comment = f"# Fitted to {train.as_posix()} from {config_path.as_posix()}, which is the file to change,\n"
     comment += "# by `python -m spacy bert-heads fit-config`.\n\n"
     write_files({output: (comment + config.to_str(interpolate=False)).encode("utf8")})
     return fit

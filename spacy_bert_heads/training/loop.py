@@ -1,6 +1,6 @@
-"""spaCy's training loop with a checkpoint at each evaluation, from which it can go on.
+"""spaCy's training loop with a checkpoint at each evaluation, from which it can be resumed.
 
-A training that goes on draws its batches again from the beginning, and spaCy's loop counts them, but until the
+A resumed training draws its batches again from the beginning, and spaCy's loop counts them, but until the
 checkpoint's step nothing is learned and evaluations are read from the checkpoint. Then weights, optimizer and random
 numbers are as they were, and it learns. So everything that the loop keeps for itself is right, and loggers see the
 whole training.
@@ -68,7 +68,7 @@ def train(
     nlp (Language): Initialised, or loaded from the checkpoint.
     output (Path): Folder for model-best, model-last, checkpoints and, in the end, the evaluations.
     config (str): The training config as it was given.
-    resumed (Optional[Checkpoint]): Where to go on. None: at the beginning.
+    resumed (Optional[Checkpoint]): Where to resume. None: start from the beginning.
     ranks (Ranks): The processes that train. All learn; the first one evaluates and writes.
     use_gpu (int): Number of the GPU, -1 for none.
     stdout (IO): For the logger.

@@ -195,7 +195,7 @@ class AdamW(Optimizer):
         self.apply()
 
     def state_dict(self) -> Dict[str, Any]:
-        """All that is needed to go on later.
+        """All that is needed to resume later.
 
         RETURNS (Dict[str, Any]): "step"; "parameters", tensors by key and name; "averages", for each key a tensor
             and in how many steps it was made.
@@ -207,7 +207,7 @@ class AdamW(Optimizer):
         return {"step": self.step, "parameters": {**self._loaded, **parameters}, "averages": averages}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned.
+        """Resume from what `state_dict` returned.
 
         state (Dict[str, Any]): With the keys that the parameters have in this process.
         """
@@ -277,7 +277,7 @@ class AdamW(Optimizer):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
         if bool(norm.isfinite()):
             return True
-        logger.warning("Step %d is left out: its gradients are not finite.", self.step - 1)
+        logger.warning("Step %d is skipped: its gradients are not finite.", self.step - 1)
         return False
 
     def _rate(self, place: Place) -> float:

@@ -35,14 +35,14 @@ def run(
     or_restart: bool = False,
     verbose: bool,
 ) -> str:
-    """Train, or go on training, as a config says. Started by torchrun, in several processes; see Ranks.
+    """Train, or resume training, as a config says. In several processes when started by torchrun; see Ranks.
 
     config_path (Path): The training config.
     output (Path): Folder for everything that comes out.
     overrides (Dict[str, Any]): Settings by their names with dots.
     use_gpu (int): Number of the GPU, -1 for none.
-    resume (bool): Go on if there is a checkpoint in the folder; do nothing if the training has ended.
-    or_restart (bool): If the training has ended, or is of another config or corpus, begin anew instead.
+    resume (bool): Resume if there is a checkpoint in the folder; do nothing if the training has finished.
+    or_restart (bool): If the training has finished, or was started with another config or corpus, restart instead.
     verbose (bool): Log more.
     RETURNS (str): What was done.
     RAISES (BertHeadsError): H101 if there is no config; H180 if there is a checkpoint and `resume` is False; H181 if
@@ -56,7 +56,7 @@ def run(
         except BertHeadsError as error:
             if error.code not in NOT_RESUMABLE:
                 raise
-            msg.warn(f"Beginning anew. {error}")
+            msg.warn(f"Restarting. {error}")
         ranks.gather(None)  # all have seen it
         if ranks.is_first:
             clean_up(output)
@@ -89,7 +89,7 @@ def _run(
     if resume and not checkpoints and result.is_file():
         ended = json.loads(result.read_text(encoding="utf8"))
         _check_config(config, ended["config"], result)
-        return f"The training in {output} has ended already: {_best(ended['evaluations'])}"
+        return f"The training in {output} has already finished: {_best(ended['evaluations'])}"
     resumed: Optional[Checkpoint] = None
     if checkpoints:
         resumed = load_checkpoint(checkpoints[-1])
@@ -100,7 +100,7 @@ def _run(
             recover_models(output)
         nlp = load_model(checkpoints[-1] / PIPELINE)
         if ranks.is_first:
-            msg.info(f"Going on after step {resumed.step}")
+            msg.info(f"Resuming after step {resumed.step}")
     else:
         output.mkdir(parents=True, exist_ok=True)
         with show_validation_error(config_path, hint_fill=False):
@@ -118,11 +118,11 @@ def _run(
         stderr=sys.stderr,
     )
     if not ranks.is_first:
-        return f"Process {ranks.rank} has ended"
+        return f"Process {ranks.rank} has finished"
     try:
         draw_curve(rows, head_names(nlp), score_names(nlp), output / CURVE)
     except BertHeadsError as error:
-        msg.info(f"No picture of the training. {error}")
+        msg.info(f"The training is not plotted. {error}")
     return f"{_best(rows)}; pipeline in {output / DIR_MODEL_BEST}"
 
 

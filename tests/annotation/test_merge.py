@@ -331,7 +331,7 @@ def test_a_file_that_is_still_being_written_is_told_from_a_broken_one(tmp_path: 
             merge([], tmp_path / "cut", answers=[cut])
             assert read_folder(tmp_path / "cut") == read_folder(tmp_path / "whole")
         else:
-            with pytest.raises(BertHeadsError, match=rf"cut.jsonl:\d+: \[{code}\] the last line is cut off"):
+            with pytest.raises(BertHeadsError, match=rf"cut.jsonl:\d+: \[{code}\] the last line is incomplete"):
                 merge([], tmp_path / "cut", answers=[cut])
             assert not (tmp_path / "cut").exists()
     # The complete lines now, and the others when they are there

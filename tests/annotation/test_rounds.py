@@ -210,7 +210,7 @@ def test_a_label_that_is_new_has_the_pipeline_trained_anew(
     (folder / "round-01" / "late.jsonl").write_text(json.dumps(late) + "\n")
     said: List[str] = []
     run_loop(folder, replace(material, epochs=1), say=said.append)
-    assert any(text.startswith("CUSTOMER is new to the pipeline") for text in said)
+    assert any(text.startswith("New to the pipeline: CUSTOMER.") for text in said)
     assert any("no entity label 'CUSTOMER', first at" in text for text in said)
     nlp = spacy.load(folder / "round-02" / "model" / "model-best")
     assert "CUSTOMER" in nlp.get_pipe("bert_ner").labels
@@ -245,7 +245,7 @@ def test_rejections_alone_are_not_learned_from(learned: Path, material: LoopSett
     tasks = [json.loads(line) for line in (folder / "round-01" / "tasks.jsonl").read_text("utf8").splitlines()]
     answers = folder / "round-01" / "answers.jsonl"
     answers.write_text("".join(json.dumps({**task, "answer": "reject"}) + "\n" for task in tasks))
-    with pytest.raises(BertHeadsError, match=r"\[H522\] all answers about entities so far are rejections"):
+    with pytest.raises(BertHeadsError, match=r"\[H522\] all answers about entities so far \(\d+\) are rejections"):
         call(folder, settings)
     with pytest.raises(BertHeadsError, match="H522"):
         call(folder, settings)
@@ -264,7 +264,7 @@ def test_without_texts_or_a_beginning_it_says_so(learned: Path, material: LoopSe
     texts = [doc.text for doc in load_docs(material.dev)]
     raw = tmp_path / "raw.txt"
     raw.write_text("\n".join(texts), encoding="utf8")
-    assert "put more texts into" in call(folder, replace(material, raw=raw))
+    assert "add more texts to" in call(folder, replace(material, raw=raw))
 
 
 def test_the_verb_shows_the_table_and_what_to_do(learned: Path, material: LoopSettings) -> None:
@@ -272,7 +272,7 @@ def test_the_verb_shows_the_table_and_what_to_do(learned: Path, material: LoopSe
     done = CliRunner().invoke(app, ["loop", *map(str, [learned, *options, "--base", material.bases[0]])])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[-1].startswith("Round 2 waits for answers: annotate ")
+    assert lines[-1].startswith("Round 2 is waiting for answers: annotate ")
     header = next(number for number, line in enumerate(lines) if line.split()[:3] == ["round", "texts", "tokens"])
     assert [line.split()[:3] for line in lines[header + 2 : header + 4]] == [["0", "8", "48"], ["1", "18", "108"]]
 

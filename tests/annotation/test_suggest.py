@@ -105,7 +105,7 @@ def test_texts_are_given_once_and_not_again(model: str, tmp_path: Path) -> None:
     left = {*TEXTS[:10]} - {TEXTS[1], TEXTS[2], TEXTS[4]}
     assert sorted(task["text"] for task in read_tasks(output)) == sorted(left)
     assert (report.n_read, report.n_blank, report.n_duplicates, report.n_excluded) == (14, 1, 2, 4)
-    assert "left out: 4 annotated before, 2 given twice, 1 blank" in report.to_text()
+    assert "left out: 4 annotated before, 2 duplicates, 1 blank" in report.to_text()
     # All of what was given out, given back: nothing is left, and the file stays as it was
     before = output.read_bytes()
     error = error_of(model, raw, output.with_name("more.jsonl"), exclude=[done, corpus, edited, output])

@@ -106,7 +106,7 @@ def test_what_is_only_worth_a_look_warns(tmp_path: Path) -> None:
     assert report["splits"]["train"]["no_true_category"] == 1
     assert report["same_text"] == {"train and dev": 1}
     for claim in (
-        "1 texts are in train and in dev",
+        "1 texts are in both train and dev",
         "1 texts in train have no annotation",
         "'PLACE' is not in the train",
     ):

@@ -261,7 +261,7 @@ def test_report_warns_of_labels_that_a_split_lacks(tmp_path: Path):
     assert len(lacking) == 2 and len(warnings) == 2
     assert all(f"no text in {name} for category label 'RARE'" in text for name, text in zip(lacking, warnings))
     assert run(tmp_path / "in.jsonl", tmp_path / "out", split=ALL_TRAIN).to_dict()["warnings"] == [
-        "nothing in dev and test. Give more data or another --split."
+        "no texts in dev and test. Add more data, or pass another --split."
     ]
 
 

@@ -370,5 +370,5 @@ def test_what_training_leaves_out_is_said_when_it_begins_with_its_number(bert_fo
         initialize_nlp(nlp, examples=examples)
         nlp.update(examples, sgd=False)
     assert [record.getMessage()[:13] for record in caplog.records] == ["[H340] bert_n"]
-    assert "5 entities do not begin and end on borders of tokens" in caplog.text
+    assert "5 entities do not start and end at token boundaries" in caplog.text
     assert nlp.get_pipe("bert_ner").labels == ("PERSON", "CITY")

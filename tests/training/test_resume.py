@@ -230,7 +230,7 @@ def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     state.write_bytes(content)
     train(config, output, resume=True)
     last = (output / "model-last" / "meta.json").stat().st_mtime_ns
-    assert "ended already" in train(config, output, resume=True)
+    assert "already finished" in train(config, output, resume=True)
     assert (output / "model-last" / "meta.json").stat().st_mtime_ns == last
     with pytest.raises(BertHeadsError, match="H181.*training.dropout"):
         train(config, output, resume=True, **{"training.dropout": 0.5})
@@ -285,7 +285,7 @@ def test_the_command_takes_the_options_of_spacy_train(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "best score" in result.output
     again = CliRunner().invoke(app, [*arguments, "--resume"])
-    assert again.exit_code == 0 and "ended already" in again.output
+    assert again.exit_code == 0 and "already finished" in again.output
     missing = CliRunner().invoke(app, ["train", str(tmp_path / "none.cfg"), "-o", str(tmp_path / "out")])
     assert missing.exit_code == 1 and "H101" in missing.output
 

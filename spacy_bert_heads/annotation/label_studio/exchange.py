@@ -165,9 +165,9 @@ def _read_export(path: Path, url: str) -> Iterator[Dict[str, Any]]:
     try:
         for _, task in read_json_values(path, Findings(skip_bad=False), progress=False):
             if not isinstance(task, dict) or not isinstance(task.get("annotations"), list):
-                raise BertHeadsError("H547", found=f"from {url} an export without tasks", tested=TESTED_VERSION)
+                raise BertHeadsError("H547", found=f"an export without tasks from {url}", tested=TESTED_VERSION)
             yield task
     except BertHeadsError as error:
         if error.code == "H547":
             raise
-        raise BertHeadsError("H547", found=f"from {url} a broken export", tested=TESTED_VERSION) from error
+        raise BertHeadsError("H547", found=f"a broken export from {url}", tested=TESTED_VERSION) from error

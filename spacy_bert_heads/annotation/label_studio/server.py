@@ -153,7 +153,7 @@ def make_app(
     def webhook() -> Tuple[Dict[str, Any], int]:
         body = _body()
         if body.get("action") == "START_TRAINING":
-            logger.warning("Training was asked for, which this server does not do: merge the answers and train")
+            logger.warning("This server was asked to train, which it does not do: merge the answers and train")
         elif answers is not None:
             answers.take(body)
         return {"action": body.get("action")}, 201

@@ -102,7 +102,7 @@ def annotate(
     for where, words, tags in sentences:
         if not all(is_tag(tag, scheme) for tag in set(tags)):
             wrong = next(tag for tag in tags if not is_tag(tag, scheme))
-            findings.bad(where.error("H132", f"{wrong!r} in the scheme {scheme}", column="of the tags"))
+            findings.bad(where.error("H132", f"{wrong!r} in the scheme {scheme}", column="'tags'"))
             continue
         found = read_tags(tags, scheme)
         text, tokens = join_words(words, with_spaces=with_spaces)
@@ -127,7 +127,7 @@ class _BrokenTags:
             self.findings.note("repaired_tags", where, count=found.n_repaired)
         broken = found.broken
         if self.cut_off is not None and found.opens_broken == self.cut_off[1][2]:
-            self.findings.note("split_entity", where, f"{found.opens_broken}, begun at {self.cut_off[0]}")
+            self.findings.note("split_entity", where, f"{found.opens_broken}, which starts at {self.cut_off[0]}")
             # In a sentence that is nothing but the middle of an entity, the end is the same part.
             self.cut_off, broken = None, broken[1:]
         self.end()

@@ -162,7 +162,7 @@ def _read_sentences(
                     shown = f"{len(tokens or ())} words and {len(values or ())} tags"
                     raise where.error("H136", shown, expected="as many tags as words, and at least one")
                 if not all(isinstance(token, str) and token for token in tokens):
-                    raise where.error("H136", show(tokens), expected="words that are strings and not empty")
+                    raise where.error("H136", show(tokens), expected="words that are non-empty strings")
                 labels = [_tag_name(value, classes, names, where, found) for value in values]
             except BertHeadsError as error:
                 found.bad(error)

@@ -44,8 +44,8 @@ class Submitted(NamedTuple):
 
 
 class Questions:
-    """What is asked in a project. An export does not say; all answers of the file together do, if tasks do not carry
-    the labelling interface as what we pull does.
+    """The questions of a project. Tasks that we pull carry the labelling interface. Other exports do not say what was
+    asked, so the questions are collected from all answers of the file.
 
     has_spans (bool): Whether spans are marked.
     classes (Dict[str, Set[str]]): Of each question about the text the labels known, those that were ever chosen.

@@ -215,7 +215,7 @@ def read_json_values(path: Path, findings: Findings, *, progress: bool = True) -
     if is_array and not source.take("]"):
         raise source.where.error("H146", "the end of the file inside an array")
     if source.peek():
-        raise source.where.error("H146", f"{source.peek()!r} behind the last value")
+        raise source.where.error("H146", f"{source.peek()!r} after the last value")
 
 
 def _iter_chunks(path: Path, progress: bool) -> Iterator[bytes]:

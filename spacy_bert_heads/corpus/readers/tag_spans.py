@@ -19,7 +19,7 @@ class TagSpans(NamedTuple):
     n_repaired (int): Entities that begin with an I- of BIO that nothing precedes.
     broken (List[Span]): Those of `unknown` that are entities with a beginning or an end missing.
     opens_broken (str): Label of an entity that begins before the sentence, or "".
-    ends_broken (str): Label of an entity that goes on behind the sentence, or "".
+    ends_broken (str): Label of an entity that continues after the sentence, or "".
     """
 
     ents: List[Span]

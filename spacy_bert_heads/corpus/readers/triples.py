@@ -49,7 +49,7 @@ class TriplesConverter:
         if scheme == AUTO:
             scheme = find_scheme(_decode_tags(folder / TAGS))
             if scheme not in SCHEME_NAMES:
-                raise BertHeadsError("H132", path=folder / TAGS, found=repr(scheme), column="of the tags")
+                raise BertHeadsError("H132", path=folder / TAGS, found=repr(scheme), column="'tags'")
         has_labels = (folder / LABELS).is_file()
         column: Optional[LabelColumn] = None
         if has_labels:
