@@ -80,8 +80,9 @@ REPOSITORY_HEADER = (
     "`spacy bert-heads init` cannot drift apart. To change it here, change the template (or project.py beside",
     "it) and run `python -m spacy_bert_heads.project`; a test compares them.",
 )
-# Between these the README holds what `command_table` makes
-README_MARKERS = ("<!-- project.yml: rendered, do not edit -->\n", "\n<!-- project.yml: end -->")
+# Between these the page holds what `command_table` makes
+PROJECT_PAGE = "docs/reference/project.md"
+PROJECT_MARKERS = ("<!-- project.yml: rendered, do not edit -->\n", "\n<!-- project.yml: end -->")
 INIT_HEADER = ("Made by `python -m spacy bert-heads init`. From here on it is yours to change.",)
 
 
@@ -308,7 +309,7 @@ def repository_files(root: Path) -> Dict[str, str]:
 
 
 def command_table(project: str) -> str:
-    """RETURNS (str): The commands and workflows of a project file as Markdown, for a README."""
+    """RETURNS (str): The commands and workflows of a project file as Markdown."""
     import srsly
 
     parsed = srsly.yaml_loads(project)
@@ -389,11 +390,11 @@ def _read_template(name: str) -> str:
     return (resources.files(__package__) / "templates" / name).read_text(encoding="utf8")
 
 
-def rendered_tables(project: str) -> List[Tuple[Tuple[str, str], str]]:
-    """RETURNS (List[Tuple[Tuple[str, str], str]]): The README's markers, and what belongs between them."""
-    from .text_configs import MARKERS, literature_table
+def rendered_tables(project: str) -> List[Tuple[str, Tuple[str, str], str]]:
+    """RETURNS (List[Tuple[str, Tuple[str, str], str]]): Pages, their markers, and what belongs between these."""
+    from .text_configs import MARKERS, PAGE, literature_table
 
-    return [(README_MARKERS, command_table(project)), (MARKERS, literature_table())]
+    return [(PROJECT_PAGE, PROJECT_MARKERS, command_table(project)), (PAGE, MARKERS, literature_table())]
 
 
 def _write_repository(root: Path) -> None:
@@ -401,11 +402,9 @@ def _write_repository(root: Path) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content, encoding="utf8")
-    readme = (root / "README.md").read_text(encoding="utf8")
-    for (start, end), table in rendered_tables(files["project.yml"]):
-        before, rest = readme.split(start)
-        readme = before + start + table + end + rest.split(end)[1]
-    (root / "README.md").write_text(readme, encoding="utf8")
+    for page, (start, end), table in rendered_tables(files["project.yml"]):
+        before, rest = (root / page).read_text(encoding="utf8").split(start)
+        (root / page).write_text(before + start + table + end + rest.split(end)[1], encoding="utf8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ HEADER = (
     "Rendered by spacy_bert_heads/text_configs.py from templates/config.cfg.jinja. To change it here, change those",
     "and run `python -m spacy_bert_heads.project`; a test compares them.",
 )
-# Between these the README holds what `literature_table` makes
+# Between these the page holds what `literature_table` makes
+PAGE = "docs/text-heads.md"
 MARKERS = ("<!-- text heads: rendered, do not edit -->\n", "\n<!-- text heads: end -->")
 MODEL = "components.bert_textcat.model"
 # Where the encoder's learning rate is in a config; without an encoder it is everyone's
@@ -314,12 +315,12 @@ def render(path: str, config: TextConfig) -> str:
 
 
 def literature_table() -> str:
-    """RETURNS (str): Which name of the literature is which config, as Markdown."""
+    """RETURNS (str): Which name of the literature is which config, as Markdown for `PAGE`."""
     rows = []
     for name, configs, note in LITERATURE:
         links = []
         for config in configs.split(", "):
             path = config if config.endswith(".cfg") else f"{FOLDER}/{config}.cfg"
-            links.append(f"[`{path.split('configs/')[1]}`]({path})")
+            links.append(f"[`{path.split('configs/')[1]}`](../{path})")
         rows.append(f"| {name} | {', '.join(links)} | {note} |")
     return "\n".join(["| in the literature | config | |", "|---|---|---|", *rows])

@@ -17,7 +17,8 @@ from spacy.util import load_config, load_model_from_config
 
 from spacy_bert_heads.project import (
     HEADS,
-    README_MARKERS,
+    PROJECT_MARKERS,
+    PROJECT_PAGE,
     SCRATCH,
     command_table,
     config_name,
@@ -52,10 +53,10 @@ def test_the_repositorys_files_are_what_the_templates_give() -> None:
     assert len(CONFIGS) == 10
 
 
-def test_the_readmes_table_of_commands_is_that_of_the_project() -> None:
-    start, end = README_MARKERS
-    readme = (ROOT / "README.md").read_text(encoding="utf8")
-    shown = readme.split(start)[1].split(end)[0]
+def test_the_docs_table_of_commands_is_that_of_the_project() -> None:
+    start, end = PROJECT_MARKERS
+    page = (ROOT / PROJECT_PAGE).read_text(encoding="utf8")
+    shown = page.split(start)[1].split(end)[0]
     assert shown == command_table((ROOT / "project.yml").read_text(encoding="utf8")), HOW
 
 

@@ -11,7 +11,7 @@ from spacy.language import Language
 from spacy.training import Example
 from spacy.util import load_config, load_model_from_config
 
-from spacy_bert_heads.text_configs import CONFIGS, FOLDER, LITERATURE, MARKERS, literature_table, text_configs
+from spacy_bert_heads.text_configs import CONFIGS, FOLDER, LITERATURE, MARKERS, PAGE, literature_table, text_configs
 from spacy_bert_heads.training.optimizer import build_adamw_v1
 
 from .making import assert_same_predictions, make_bert_folder, make_example, predictions
@@ -28,7 +28,7 @@ def test_files_and_table_are_what_is_rendered() -> None:
     assert PATHS == sorted(Path(path).name for path in rendered)
     for path, content in rendered.items():
         assert (ROOT / path).read_text(encoding="utf8") == content, f"{path} is out of date: {HOW}"
-    shown = (ROOT / "README.md").read_text(encoding="utf8").split(MARKERS[0])[1].split(MARKERS[1])[0]
+    shown = (ROOT / PAGE).read_text(encoding="utf8").split(MARKERS[0])[1].split(MARKERS[1])[0]
     assert shown == literature_table(), HOW
 
 
