@@ -1,11 +1,13 @@
 """The generated pages are those that the code gives now, and leave nothing out."""
 
+import re
 import sys
 from types import ModuleType
 
 import pytest
+from typer.main import get_group
 
-from spacy_bert_heads.cli.app import VERBS
+from spacy_bert_heads.cli.app import VERBS, app
 from spacy_bert_heads.errors import MESSAGES
 
 from .pages import DOCS, ROOT
@@ -35,10 +37,19 @@ def test_commands_are_up_to_date(generator: ModuleType) -> None:
     assert not generator.out_of_date(["commands.md"]), generator.HOW
 
 
+def test_every_command_and_option_is_there_under_any_typer() -> None:
+    page = (DOCS / "reference" / "commands.md").read_text(encoding="utf8")
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", page, flags=re.M | re.S))
+    assert set(sections) == set(VERBS)
+    for verb, command in get_group(app).commands.items():
+        for parameter in command.params:
+            assert parameter.help in sections[verb], f"{verb} {parameter.name}"
+            if parameter.opts[0].startswith("-"):
+                assert all(option in sections[verb] for option in parameter.opts), f"{verb} {parameter.name}"
+
+
 def test_nothing_is_missing() -> None:
     reference = {path.name: path.read_text(encoding="utf8") for path in (DOCS / "reference").glob("*.md")}
-    for verb in VERBS:
-        assert f"\n## {verb}\n" in reference["commands.md"]
     for code in MESSAGES:
         assert f'<a id="{code.lower()}"></a>{code} |' in reference["errors.md"]
     for setting in SETTINGS:
