@@ -191,10 +191,11 @@ def test_a_project_made_by_init_runs_to_a_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs(copy: Path) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/get-started.md"])
+def test_the_readmes_python_runs(copy: Path, page: str) -> None:
     if not (copy / "training" / "en" / "model-best").exists():
         pytest.skip("needs the pipeline that `all` trains")
-    for block in python_blocks((ROOT / "README.md").read_text(encoding="utf8")):
+    for block in python_blocks((ROOT / page).read_text(encoding="utf8")):
         done = subprocess.run(
             [sys.executable, "-c", block], cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf8"
         )

@@ -14,10 +14,11 @@ import json
 import re
 import sys
 import typing
+from functools import lru_cache
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from string import Formatter
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import spacy
 import typer
@@ -128,19 +129,20 @@ def entry_points(group: str) -> List[EntryPoint]:
     return [point for point in distribution("spacy-bert-heads").entry_points if point.group == group]
 
 
-def registered() -> List[Registered]:
-    """RETURNS (List[Registered]): Everything that a config can name beside factories."""
-    return [Registered(point.name, group, point.load()) for group in GROUPS for point in entry_points(group)]
+@lru_cache(maxsize=None)
+def registered() -> Tuple[Registered, ...]:
+    """RETURNS (Tuple[Registered, ...]): Everything that a config can name beside factories."""
+    return tuple(Registered(point.name, group, point.load()) for group in GROUPS for point in entry_points(group))
 
 
 class Renderer:
     """Turns docstrings into Markdown, with links.
 
-    things (List[Registered]): What has a section of its own.
+    things (Sequence[Registered]): What has a section of its own.
     page (str): The page that is written, for links within it.
     """
 
-    def __init__(self, things: List[Registered], page: str) -> None:
+    def __init__(self, things: Sequence[Registered], page: str) -> None:
         self.page = page
         self.targets: Dict[str, str] = {}
         for thing in things:
@@ -242,7 +244,7 @@ def commands_page() -> str:
     return page.strip().replace("\n\n\n", "\n\n") + "\n"
 
 
-def factories_page(things: List[Registered]) -> str:
+def factories_page(things: Sequence[Registered]) -> str:
     """RETURNS (str): Every component: what it is, its settings, its scores, what it writes."""
     renderer = Renderer(things, "factories.md")
     lines = [
@@ -298,7 +300,7 @@ def _component_settings(component: Any, config: Dict[str, Any]) -> Iterator[Tupl
         yield name, described[name]
 
 
-def architectures_page(things: List[Registered]) -> str:
+def architectures_page(things: Sequence[Registered]) -> str:
     """RETURNS (str): Everything else that a config can name."""
     renderer = Renderer(things, "architectures.md")
     lines = ["# Architectures, optimizer, readers", "", NOTE.strip(), ""]
