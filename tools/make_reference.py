@@ -343,7 +343,7 @@ def errors_page() -> str:
         NOTE.strip(),
         "",
         "Every message says where, what was expected, what was found and what to do. Search for its code here, such",
-        "as H105. *⟨value⟩* stands for what was found, and other words in brackets for what else the message names in",
+        "as H105. ⟨value⟩ stands for what was found, and other words in brackets for what else the message names in",
         "your case. Messages about a file begin with `path:line:`.",
         "",
     ]
@@ -364,10 +364,11 @@ def _readable(message: str) -> str:
     for literal, name, _, _ in Formatter().parse(message):
         parts.append(escape(literal).replace("|", "\\|"))
         if name:
-            parts.append(f"*⟨{'value' if name == 'found' else name.replace('_', ' ')}⟩*")
-    return "".join(parts)
+            parts.append(f"⟨{'value' if name == 'found' else name.replace('_', ' ')}⟩")
+    return "".join(parts).replace("\n", " ")
 
 
+@lru_cache(maxsize=None)
 def pages() -> Dict[str, str]:
     """RETURNS (Dict[str, str]): Name of each generated page and what it has to hold."""
     things = registered()

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Dict, List, Set
+from typing import Dict, List, Sequence, Set
 
 import pytest
 from spacy.tokens import Doc, DocBin
@@ -27,10 +27,10 @@ def examples(section: str, language: str) -> str:
     return next(content for found, _, content in BLOCK.findall(SECTIONS[section]) if found == language)
 
 
-def convert(path: Path, *options: str) -> Dict[str, Doc]:
-    """The Docs of a file, by their texts."""
-    output = path.parent / f"{path.name}-corpus"
-    result = CliRunner().invoke(app, ["convert", str(path), str(output), "--split", "1,0,0", *options])
+def convert(*paths: Path, options: Sequence[str] = ()) -> Dict[str, Doc]:
+    """The Docs of files, by their texts."""
+    output = paths[0].parent / f"{paths[0].name}-corpus"
+    result = CliRunner().invoke(app, ["convert", *map(str, paths), str(output), "--split", "1,0,0", *options])
     assert result.exit_code == 0, result.output
     return {doc.text: doc for doc in DocBin(store_user_data=True).from_disk(output / "train.spacy").get_docs(Vocab())}
 
@@ -93,7 +93,7 @@ def test_spacy_jsons_and_clueners_examples_become_what_the_page_says(tmp_path: P
     assert ents(doc) == ["Apple/ORG"] and doc.cats == {"NEWS": 1.0}
     (example,) = re.findall(r"`(\{.*?\})`", SECTIONS["CLUENER"])
     path.write_text(example.replace("…", "彭小军来了") + "\n", encoding="utf8")
-    assert ents(convert(path, "--lang", "zh")["彭小军来了"]) == ["彭小军/name"]
+    assert ents(convert(path, options=["--lang", "zh"])["彭小军来了"]) == ["彭小军/name"]
 
 
 @pytest.mark.parametrize("scheme, tags", [(row[0].strip("`"), row[1]) for row in rows("CoNLL")])
@@ -104,18 +104,19 @@ def test_schemes_are_found_and_read(tmp_path: Path, scheme: str, tags: str) -> N
     lines = [f"a {single}", "b O", *(f"{word} {tag}-Y" for word, tag in zip("cde", longer))]
     (tmp_path / "a.txt").write_text("\n".join(lines) + "\n\n", encoding="utf8")
     assert ents(convert(tmp_path / "a.txt")["a b c d e"]) == ["a/X", "c d e/Y"]
-    assert ents(convert(tmp_path / "a.txt", "--scheme", scheme)["a b c d e"]) == ["a/X", "c d e/Y"]
+    assert ents(convert(tmp_path / "a.txt", options=["--scheme", scheme])["a b c d e"]) == ["a/X", "c d e/Y"]
 
 
 def test_columns_are_found_by_the_names_in_the_table(tmp_path: Path) -> None:
     columns = {row[0]: re.findall(r"`([^`]+)`", row[1]) for row in rows("CSV and TSV")}
-    path = tmp_path / "table.csv"
-    for text in columns["text"]:
-        path.write_text(f"{text},label\none text,A\nanother,B\n", encoding="utf8")
-        assert convert(path)["one text"].cats == {"A": 1.0, "B": 0.0}, text
-    for label in columns["label"]:
-        path.write_text(f"body,{label}\none text,A\nanother,B\n", encoding="utf8")
-        assert convert(path)["one text"].cats == {"A": 1.0, "B": 0.0}, label
+    tables = [(text, "label") for text in columns["text"]] + [("body", label) for label in columns["label"]]
+    paths = [tmp_path / f"{number}.csv" for number in range(len(tables))]
+    for path, (text, label) in zip(paths, tables):
+        path.write_text(f"{text},{label}\nbody of {path.stem},A\nanother,B\n", encoding="utf8")
+    docs = convert(*paths)
+    for path, names_of_columns in zip(paths, tables):
+        assert docs[f"body of {path.stem}"].cats == {"A": 1.0, "B": 0.0}, names_of_columns
+    path = tmp_path / "pairs.csv"
     pairs = [name for name in columns["pair of sentences"] if not name.startswith("_")]
     path.write_text(f"{pairs[-2]},{pairs[-1]},score\nfirst,second,0.5\none,two,1.5\n", encoding="utf8")
     assert convert(path)["first second"].cats == {"score": 0.5}
@@ -132,6 +133,6 @@ def test_spans_off_token_borders_are_settled_as_the_page_says(tmp_path: Path, of
     result = CliRunner().invoke(app, command)
     assert (result.exit_code == 1) == (off_tokens == "error")
     if off_tokens != "error":
-        doc = convert(path, "--off-tokens", off_tokens)["Paris rocks"]
+        doc = convert(path, options=["--off-tokens", off_tokens])["Paris rocks"]
         expected = {"drop": [], "expand": ["Paris/X"], "split": ["Par/X"]}[off_tokens]
         assert ents(doc) == expected and (off_tokens != "drop" or doc[0].ent_iob == 0)
