@@ -1,5 +1,6 @@
 """`configs/text_heads`: valid, complete, and able to learn."""
 
+import re
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -19,6 +20,11 @@ FOLDER = Path(__file__).parents[1] / "configs" / "text_heads"
 PATHS = sorted(path.name for path in (FOLDER).glob("*.cfg"))
 NAMES = "TextCNN TextRNN TextRNNAttention TextRCNN DPCNN BagOfNgrams NgramEmbed TextEnsemble".split()
 NAMES += ["PooledClassifier", "BiLSTMCRF"]
+
+
+def test_the_docs_link_to_every_config() -> None:
+    page = (FOLDER.parents[1] / "docs" / "text-heads.md").read_text(encoding="utf8")
+    assert set(re.findall(r"\(\.\./configs/text_heads/(\w+\.cfg)\)", page)) == set(PATHS)
 
 
 def test_every_architecture_of_a_text_head_is_in_some_config() -> None:

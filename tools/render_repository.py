@@ -16,8 +16,9 @@ REPOSITORY_HEADER = (
     "`spacy bert-heads init` cannot drift apart. To change it, change the template and run",
     "`python tools/render_repository.py`; a test compares them.",
 )
-# Between these the README holds what `command_table` makes
-README_MARKERS = ("<!-- project.yml: rendered, do not edit -->\n", "\n<!-- project.yml: end -->")
+# Between these the page holds what `command_table` makes
+PROJECT_PAGE = "docs/reference/project.md"
+PROJECT_MARKERS = ("<!-- project.yml: rendered, do not edit -->\n", "\n<!-- project.yml: end -->")
 
 
 def repository_files(root: Path) -> Dict[str, str]:
@@ -55,7 +56,7 @@ def repository_files(root: Path) -> Dict[str, str]:
 
 
 def command_table(project: str) -> str:
-    """RETURNS (str): The commands and workflows of a project file as Markdown, for a README."""
+    """RETURNS (str): The commands and workflows of a project file as Markdown."""
     import srsly
 
     parsed = srsly.yaml_loads(project)
@@ -92,10 +93,10 @@ def _write_repository(root: Path) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content, encoding="utf8")
-    readme = (root / "README.md").read_text(encoding="utf8")
-    (before, rest), (start, end) = readme.split(README_MARKERS[0]), README_MARKERS
-    readme = before + start + command_table(files["project.yml"]) + end + rest.split(end)[1]
-    (root / "README.md").write_text(readme, encoding="utf8")
+    start, end = PROJECT_MARKERS
+    before, rest = (root / PROJECT_PAGE).read_text(encoding="utf8").split(start)
+    page = before + start + command_table(files["project.yml"]) + end + rest.split(end)[1]
+    (root / PROJECT_PAGE).write_text(page, encoding="utf8")
 
 
 if __name__ == "__main__":

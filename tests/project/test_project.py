@@ -16,7 +16,7 @@ from spacy.cli.init_config import fill_config
 from spacy.util import load_config, load_model_from_config
 
 from spacy_bert_heads.project.configs import HEADS, SCRATCH, config_name, render_config
-from tools.render_repository import README_MARKERS, command_table, repository_files
+from tools.render_repository import PROJECT_MARKERS, PROJECT_PAGE, command_table, repository_files
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
@@ -45,10 +45,10 @@ def test_the_repositorys_files_are_what_the_templates_give() -> None:
     assert len(CONFIGS) == 10
 
 
-def test_the_readmes_table_of_commands_is_that_of_the_project() -> None:
-    start, end = README_MARKERS
-    readme = (ROOT / "README.md").read_text(encoding="utf8")
-    shown = readme.split(start)[1].split(end)[0]
+def test_the_docs_table_of_commands_is_that_of_the_project() -> None:
+    start, end = PROJECT_MARKERS
+    page = (ROOT / PROJECT_PAGE).read_text(encoding="utf8")
+    shown = page.split(start)[1].split(end)[0]
     assert shown == command_table((ROOT / "project.yml").read_text(encoding="utf8")), HOW
 
 
@@ -183,10 +183,11 @@ def test_a_project_made_by_init_runs_to_a_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs(copy: Path) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/get-started.md"])
+def test_the_readmes_python_runs(copy: Path, page: str) -> None:
     if not (copy / "training" / "en" / "model-best").exists():
         pytest.skip("needs the pipeline that `all` trains")
-    for block in python_blocks((ROOT / "README.md").read_text(encoding="utf8")):
+    for block in python_blocks((ROOT / page).read_text(encoding="utf8")):
         done = subprocess.run(
             [sys.executable, "-c", block], cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf8"
         )

@@ -1,8 +1,8 @@
-"""docs/label_studio.png: the next task of a Label Studio project, as an annotator sees it.
+"""docs/images/label_studio.png: the next task of a Label Studio project, as an annotator sees it.
 
 After `label-studio-push`, with Chromium and the package playwright installed:
 
-    LABEL_STUDIO_PASSWORD=... python docs/make_label_studio_picture.py http://127.0.0.1:8080 me@example.org 1
+    LABEL_STUDIO_PASSWORD=... python tools/make_label_studio_picture.py http://127.0.0.1:8080 me@example.org 1
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("url", help="Address of the server")
     parser.add_argument("user", help="E-mail address of a user, whose password is in LABEL_STUDIO_PASSWORD")
     parser.add_argument("project", type=int, help="Number of the project")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "label_studio.png")
+    parser.add_argument("--output", type=Path, default=Path("docs/images/label_studio.png"))
     args = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
