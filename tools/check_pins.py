@@ -19,7 +19,7 @@ from typing import Annotated, Any, Dict, List, Optional, Set, Tuple
 import typer
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,15 +118,15 @@ def find_problem(
         return f"no answer within {TIMEOUT} s: is the package index within reach?"
     if done.returncode:
         return done.stderr.strip() or f"uv ended with status {done.returncode} and said nothing"
-    resolved = {canonicalize_name(Requirement(line).name) for line in done.stdout.splitlines() if line.strip()}
-    return unused_pins(pins, resolved, version)
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    return unused_pins(pins, {canonicalize_name(Requirement(line).name) for line in lines}, version)
 
 
-def unused_pins(pins: List[Requirement], resolved: Set[str], version: str) -> Optional[str]:
+def unused_pins(pins: List[Requirement], resolved: Set[NormalizedName], version: str) -> Optional[str]:
     """A pin that constrains nothing is a misspelt name, or one that nothing needs any more.
 
     pins (List[Requirement]): The pins.
-    resolved (Set[str]): Normalized names of what would be installed.
+    resolved (Set[NormalizedName]): Normalized names of what would be installed.
     version (str): The Python version.
     RETURNS (Optional[str]): What is wrong, or None.
     """
