@@ -172,7 +172,7 @@ def test_label_studio_leaves_out_what_nobody_submitted(tmp_path: Path):
 
 def test_label_studio_annotators_are_kept_apart_with_their_times(tmp_path: Path):
     task = make_task(make_labels(0, 5, "Apple"), updated_at="2025-11-13T00:00:01Z")
-    task["annotations"].append({"result": [], "updated_at": "2025-11-13T00:00:02.5+00:00"})
+    task["annotations"].append({"result": [], "updated_at": "2025-11-13T00:00:02.500000+00:00"})
     (one, other), _ = read(write_json(tmp_path / "a.json", task))
     assert other.timestamp - one.timestamp == 1.5
 
