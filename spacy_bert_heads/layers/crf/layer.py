@@ -86,6 +86,7 @@ def crf_loss(
     SOURCE: Tsuboi et al. (2008) for missing tags.
     """
     shim = cast(TorchShim, model.shims[0])
+    shim.step_pending()
     complete = isinstance(shim.module, CRF)
     spans = [list(dict.fromkeys(given)) for given in rejected or [[] for _ in targets]]
     d_emissions = [model.ops.alloc2f(*scores.shape) for scores in emissions]
@@ -152,9 +153,16 @@ def learns_from_rejected(model: Optional[Model]) -> bool:
     return model is not None and model.attrs["settings"]["kind"] == CONSTRAINED
 
 
+def decoder(model: Model) -> Union[CRF, ConditionalRandomField]:
+    """RETURNS (Union[CRF, ConditionalRandomField]): The module of a CRF layer, to decode with."""
+    shim = cast(TorchShim, model.shims[0])
+    shim.step_pending()
+    return shim.module
+
+
 def _decode(model: Model, emissions: List[Floats2d], is_train: bool) -> Tuple[List[TagIds], None]:
     """The best path of tags of each Doc (Viterbi)."""
-    return TagPaths(model.shims[0].module, emissions, model.attrs["settings"]["scheme"]).best(), None  # type: ignore
+    return TagPaths(decoder(model), emissions, model.attrs["settings"]["scheme"]).best(), None
 
 
 def _log_likelihood(
