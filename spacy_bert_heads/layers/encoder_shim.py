@@ -109,6 +109,7 @@ class EncoderShim(TorchShim):
         RAISES (BertHeadsError): H233 for training in fp16, H234 for fp16 without a GPU, H235 for training an exported
             encoder; when it runs, H248 for token types that an exported encoder cannot be told.
         """
+        self.step_pending()
         if self.runtime is not None:
             if is_train:
                 raise BertHeadsError("H235", found=self.runtime.backend)
@@ -166,6 +167,7 @@ class EncoderShim(TorchShim):
         self._rounded = None
 
     def to_bytes(self) -> bytes:
+        self.step_pending()
         msg: Dict[str, Any] = {"config": None, "tokenizer": None, "state": None}
         if self.is_ready:
             msg["config"] = self.config.to_dict()
@@ -182,6 +184,7 @@ class EncoderShim(TorchShim):
         return srsly.msgpack_dumps(msg)
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
+        self.step_pending()
         msg = srsly.msgpack_loads(bytes_data)
         if msg.get("runtime"):
             self._model, self._linear_weights, self._rounded = None, [], None

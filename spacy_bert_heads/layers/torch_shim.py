@@ -23,8 +23,31 @@ if hasattr(os, "register_at_fork"):
 ENCODER_ROLE, HEAD_ROLE, CRF_ROLE = "encoder", "head", "crf"
 
 
+class CollectingOptimizer(Optimizer):
+    """An optimizer that takes the gradients of all modules before it steps with them; see training/optimizer.py.
+
+    thinc's optimizers step each parameter as soon as they are given its gradient.
+    """
+
+    def collect(self, shim: "TorchShim") -> None:
+        """Take the gradients of a shim's module, and note that in `shim.pending_in`."""
+        raise NotImplementedError
+
+    def step_pending(self) -> None:
+        """Step with all gradients collected so far."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """RAISES (BertHeadsError): If it will not be able to step."""
+        raise NotImplementedError
+
+
 class TorchShim(PyTorchShim):
     """thinc's PyTorchShim for a module whose size is known only at initialisation.
+
+    An optimizer may hold gradients of the module and not have stepped yet. It steps before the module runs, for
+    training or prediction, and before it is saved, copied, loaded, moved or given other weights for a while. To read
+    an attribute never changes a weight.
 
     build_module (Callable[..., torch.nn.Module]): Makes the module from keyword arguments; those are saved with
         the weights, so that a loaded pipeline can build the module before it fills it.
@@ -40,7 +63,7 @@ class TorchShim(PyTorchShim):
         role: Optional[str] = None,
     ) -> None:
         # The optimizer that has our gradients and has not stepped yet
-        self.stepped_by: Any = None
+        self.pending_in: Optional[CollectingOptimizer] = None
         # Training passes since the last step, and parameters for which the optimizer switched gradients off
         self.n_updates = 0
         self.frozen: Set[str] = set()
@@ -50,24 +73,14 @@ class TorchShim(PyTorchShim):
         self.role = role or (ENCODER_ROLE if build_module is None else HEAD_ROLE)
 
     @property
-    def _model(self) -> Any:
-        """The module after the step that is still due, if one is: see AdamW in training/optimizer.py."""
-        self.settle()
-        return self._module
-
-    @_model.setter
-    def _model(self, module: Any) -> None:
-        self._module = module
-
-    def settle(self) -> None:
-        """Let the optimizer that has our gradients step."""
-        if self.stepped_by is not None:
-            self.stepped_by.apply()
-
-    @property
     def module(self) -> Any:
         """RETURNS (Optional[torch.nn.Module]): The wrapped module, None before it is built."""
         return self._model
+
+    def step_pending(self) -> None:
+        """If an optimizer holds gradients of this module, let it step with all that it holds."""
+        if self.pending_in is not None:
+            self.pending_in.step_pending()
 
     def build(self, **cfg: Any) -> None:
         """Make the module and remember how. cfg: the keyword arguments of `build_module`."""
@@ -77,12 +90,14 @@ class TorchShim(PyTorchShim):
 
     def predict(self, inputs: ArgsKwargs) -> Any:
         """Run the module for prediction and leave it so, for other threads may be predicting too."""
+        self.step_pending()
         self._model.eval()
         with torch.no_grad():
             return self._model(*inputs.args, **inputs.kwargs)
 
     def begin_update(self, inputs: ArgsKwargs) -> Any:
         """Run the module for training; see PyTorchShim."""
+        self.step_pending()
         self.n_updates += 1
         return super().begin_update(inputs)
 
@@ -93,15 +108,15 @@ class TorchShim(PyTorchShim):
             plain callable of three arguments, as in `nlp.rehearse`, is stepped without the module's learning rate
             scale.
         """
-        if self._module is None:
+        if self._model is None:
             return
-        collect = getattr(optimizer, "collect", None)
-        if collect is not None:
-            collect(self)
+        if isinstance(optimizer, CollectingOptimizer):
+            optimizer.collect(self)
             return
+        self.step_pending()
         self.n_updates = 0
         extra = {"lr_scale": self.lr_scale} if isinstance(optimizer, Optimizer) else {}
-        for name, parameter in self._module.named_parameters():
+        for name, parameter in self._model.named_parameters():
             if parameter.grad is None:
                 continue
             weights, _ = optimizer(
@@ -124,6 +139,7 @@ class TorchShim(PyTorchShim):
         params (Dict[Any, Any]): Weights by the keys `finish_update` gives the optimizer. thinc's own shim looks for
             another kind of key, and so never finds its averages.
         """
+        self.step_pending()
         parameters = {} if self._model is None else dict(self._model.named_parameters())
         replaced = {name: p for name, p in parameters.items() if (self.id, name) in params}
         backup = {name: p.data for name, p in replaced.items()}
@@ -137,17 +153,24 @@ class TorchShim(PyTorchShim):
 
     def copy(self) -> "TorchShim":
         """A deep copy under an id of its own: optimizers tell parameters apart by the shim's id."""
-        self.settle()
+        self.step_pending()
         copied = copy.deepcopy(self)
         with Shim.global_id_lock:
             Shim.global_id += 1
             copied.id = Shim.global_id
         return copied
 
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Move the module; see PyTorchShim."""
+        self.step_pending()
+        super().to_device(device_type, device_id)
+
     def to_bytes(self) -> bytes:
+        self.step_pending()
         return srsly.msgpack_dumps({"config": self.cfg, "state": dump_weights(self._model)})
 
     def from_bytes(self, bytes_data: bytes) -> "TorchShim":
+        self.step_pending()
         msg = srsly.msgpack_loads(bytes_data)
         if msg["state"] is not None:
             self.build(**msg["config"])

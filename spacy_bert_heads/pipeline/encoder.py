@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Union, ca
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.util import SimpleFrozenList
 from spacy.vocab import Vocab
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
 from spacy_transformers.layers import TransformerListener
@@ -14,6 +15,7 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from transformers.file_utils import ModelOutput
 
 from ..errors import BertHeadsError
+from ..layers.torch_shim import CollectingOptimizer
 from ..models.encoder import initialize_encoders, is_encoder
 from ..models.outputs import EncoderOutputs, own_memory
 
@@ -138,8 +140,18 @@ class BertEncoder(Transformer):
                 self.find_listeners(component)
 
     def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
-        """Encode Docs without changing them. Empty Docs are encoded too: their [CLS] can be classified."""
-        return self.model.predict(list(docs))
+        """Encode Docs without changing them. Empty Docs are encoded too: their [CLS] can be classified.
+
+        docs (Iterable[Doc]): The Docs. If they are not those of an update still under way, that update ends first:
+            heads that did not take part in it must not meet it later, and the encoder learns from the others.
+        RETURNS (FullTransformerBatch): The outputs.
+        """
+        docs = list(docs)
+        if self._pending is not None:
+            batch = {id(doc) for doc in self._pending.docs}
+            if any(id(doc) not in batch for doc in docs):
+                self._finish_pending()
+        return self.model.predict(docs)
 
     def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
         """Leave the outputs on the Docs, for the heads behind and for whoever reads `doc._.trf_data`.
@@ -148,11 +160,6 @@ class BertEncoder(Transformer):
         predictions (FullTransformerBatch): What `predict` gave for them.
         """
         docs = list(docs)
-        if self._pending is not None:
-            batch = {id(doc) for doc in self._pending.docs}
-            if any(id(doc) not in batch for doc in docs):
-                # Other texts than those of the last update: a head that never took that batch must not meet it later
-                self._release_waiting(self._pending)
         releases = not self.keep_outputs and bool(self._readers) and all(self._readers.values())
         for outputs in predictions.doc_data:
             if releases:
@@ -180,8 +187,8 @@ class BertEncoder(Transformer):
     ) -> Dict[str, float]:
         """Encode a batch for the heads to learn from. The encoder learns when the last of them has answered.
 
-        If one of them never does, being frozen or disabled, the encoder learns from the others in `finish_update` or
-        at its next `update`: so with `nlp.update(..., sgd=optimizer)`, one batch late.
+        If one of them never does, being frozen or disabled, the encoder learns from the others in `finish_update`, or
+        when it is next used: for an update, to predict, or to be saved.
 
         examples (Iterable[Example]): The batch, of which only the predicted Docs are used.
         drop (float): Unused: BERT's dropout is set in its own config.
@@ -200,8 +207,9 @@ class BertEncoder(Transformer):
         set_dropout_rate(self.model, drop)
         batch, backprop = self.model.begin_update(docs)
         pending = PendingBatch(docs, batch.doc_data, cast(Any, backprop), {listener.id for listener in self.listeners})
-        pending.sgd = sgd or None
         self._pending = pending
+        if sgd:
+            self._step_later(pending, sgd)
 
         def receive_from(listener: TransformerListener) -> Callable[[List[TransformerData]], List[Doc]]:
             def receive(d_doc_data: List[TransformerData]) -> List[Doc]:
@@ -224,10 +232,27 @@ class BertEncoder(Transformer):
         `nlp.update` with an optimizer calls this before any head has answered; the step then waits for them.
         """
         if self._pending is not None and not self._pending.has_gradients:
-            self._pending.sgd = sgd
+            self._step_later(self._pending, sgd)
             return
         self._finish_pending()
         super().finish_update(sgd)
+
+    @staticmethod
+    def _step_later(pending: PendingBatch, sgd: Optimizer) -> None:
+        """Step the encoder when the gradients are there. What is wrong with the optimizer shows now."""
+        if isinstance(sgd, CollectingOptimizer):
+            sgd.check()
+        pending.sgd = sgd
+
+    def to_bytes(self, *, exclude: Iterable[str] = SimpleFrozenList()) -> bytes:
+        """See spaCy's `TrainablePipe.to_bytes`. An update still under way ends first."""
+        self._finish_pending()
+        return super().to_bytes(exclude=exclude)
+
+    def to_disk(self, path: Union[str, Path], *, exclude: Iterable[str] = SimpleFrozenList()) -> None:
+        """See spaCy's `TrainablePipe.to_disk`. An update still under way ends first."""
+        self._finish_pending()
+        super().to_disk(path, exclude=exclude)
 
     def _finish_pending(self) -> None:
         """Run the backward pass of the last batch with what the heads have sent, and the step that waits for it."""

@@ -16,7 +16,7 @@ from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
 from ..extensions import forget_confidence, set_confidence
-from ..layers.crf.layer import CrfLoss, crf_loss, learns_from_rejected, softmax_loss
+from ..layers.crf.layer import CrfLoss, crf_loss, decoder, learns_from_rejected, softmax_loss
 from ..layers.crf.paths import NumberedSpan, TagPaths, Uncertainty
 from ..models.bilstm_crf import get_crf
 from ..models.encoder import initialize_encoders
@@ -330,8 +330,8 @@ class BertEntityRecognizer(TrainablePipe):
     def _score(self, docs: List[Doc], keep_preset: bool) -> TagPaths:
         forbidden = [_forbidden_by_preset(doc, self._scheme) for doc in docs] if keep_preset else None
         crf = get_crf(self.model)
-        decoder: Any = None if crf is None else crf.shims[0].module  # type: ignore[attr-defined]
-        return TagPaths(decoder, self.model.predict(docs), self._scheme.scheme, forbidden)
+        emissions = self.model.predict(docs)
+        return TagPaths(None if crf is None else decoder(crf), emissions, self._scheme.scheme, forbidden)
 
     def _read_entities(self, doc: Doc, tags: TagIds) -> List[EntitySpan]:
         """Entities of a path. As in spaCy's own `ner`, none begins or ends on white space."""

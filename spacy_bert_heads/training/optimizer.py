@@ -12,7 +12,7 @@ from thinc.types import FloatsXd
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
-from ..layers.torch_shim import CRF_ROLE, ENCODER_ROLE, HEAD_ROLE, TorchShim
+from ..layers.torch_shim import CRF_ROLE, ENCODER_ROLE, HEAD_ROLE, CollectingOptimizer, TorchShim
 from .distributed import Key, Ranks
 
 logger = logging.getLogger("spacy")
@@ -40,14 +40,19 @@ class Place(NamedTuple):
     decays: bool
 
 
-class AdamW(Optimizer):
+class AdamW(CollectingOptimizer):
     """torch's AdamW behind thinc's interface. Registered as spacy_bert_heads.AdamW.v1.
 
     thinc's optimizers are called for one parameter after another and step at once, which leaves no room for a norm
-    over all gradients. This one collects: it steps in `step_schedules`, which `spacy train` calls after each batch,
-    and otherwise (`nlp.update(..., sgd=optimizer)`) before anybody uses or reads the weights of one of our modules
-    again. Parameters of thinc's own layers cannot tell, so after a loop of `nlp.update` over a pipeline of such
-    layers alone call `step_schedules` once.
+    over all gradients. This one collects gradients, and steps with all of them together
+
+    - in `step_schedules`, which `spacy train` calls after each batch;
+    - in `step_pending`, for training loops of one's own;
+    - before a module of ours whose gradients it holds runs again, in training or prediction, is saved or copied (see
+      TorchShim), and before it takes a second gradient of one parameter.
+
+    So a loop of `nlp.update(..., sgd=optimizer)` always learns. Layers of thinc's own cannot tell that they are about
+    to run: after such a loop over a pipeline of nothing else, call `step_pending` before you use or save it.
 
     Settings: see build_adamw_v1.
 
@@ -116,11 +121,13 @@ class AdamW(Optimizer):
         gradient (FloatsXd): Set to zero.
         lr_scale (float): Multiplies the learning rate, if there is no `head_rate`.
         RETURNS (Tuple[FloatsXd, FloatsXd]): Both arrays.
+        RAISES (BertHeadsError): H271 if the length of the training is needed and unknown.
         """
+        self.check()
         if not gradient.size:
             return weights, gradient
         if key in self._pending:
-            self.apply()
+            self.step_pending()
         device = None if _on_gpu(weights) else torch.device("cpu")
         tensor = xp2torch(weights, device=device)
         known = self._parameters.get(key)
@@ -135,10 +142,12 @@ class AdamW(Optimizer):
         """Take the gradients of a shim's module, without a copy.
 
         shim (TorchShim): Its module's parameters are left without gradients.
+        RAISES (BertHeadsError): H271 if the length of the training is needed and unknown.
         """
-        parameters = dict(shim._module.named_parameters())
+        self.check()
+        parameters = dict(shim.module.named_parameters())
         if any((shim.id, name) in self._pending for name, p in parameters.items() if p.grad is not None):
-            self.apply()
+            self.step_pending()
         is_encoder = shim.role == ENCODER_ROLE
         heights, top = _heights(parameters) if is_encoder else (dict.fromkeys(parameters, 0), 0)
         frozen = {name for name, height in heights.items() if is_encoder and self._is_frozen(height)}
@@ -155,20 +164,18 @@ class AdamW(Optimizer):
         if not is_encoder:
             self._n_batches = max(self._n_batches, shim.n_updates)
         shim.n_updates = 0
-        shim.stepped_by = self
+        shim.pending_in = self
         self._shims.append(shim)
 
-    def apply(self) -> None:
-        """Step with the gradients collected so far.
+    def step_pending(self) -> None:
+        """Step with the gradients collected so far; without any, do nothing.
 
         They are divided by the number of batches they are the sum of (`accumulate_gradient`), since our losses are
         means, and then clipped together. Gradients that are not finite are thrown away.
-
-        RAISES (BertHeadsError): H271 if the length of the training is needed and unknown.
         """
         shims, self._shims = self._shims, []
         for shim in shims:
-            shim.stepped_by = None
+            shim.pending_in = None
         pending, self._pending = self._pending, {}
         n_batches, self._n_batches = self._n_batches, 1
         if self.ranks is not None and self._is_shared:
@@ -190,17 +197,25 @@ class AdamW(Optimizer):
         for parameter in parameters:
             parameter.grad = None
 
+    def check(self) -> None:
+        """Called at every update, not when the optimizer is made: count_steps.v1 fills in `total_steps` later.
+
+        RAISES (BertHeadsError): H271 if the length of the training is needed and unknown.
+        """
+        if self.total_steps is None and (0 < self.warmup < 1 or self.decay != CONSTANT):
+            raise BertHeadsError("H271")
+
     def step_schedules(self) -> None:
         """Step. `spacy train` calls this when all components have handed in their gradients."""
-        self.apply()
+        self.step_pending()
 
     def state_dict(self) -> Dict[str, Any]:
-        """All that is needed to resume later.
+        """All that is needed to resume later, after the step that is due.
 
         RETURNS (Dict[str, Any]): "step"; "parameters", tensors by key and name; "averages", for each key a tensor
             and in how many steps it was made.
         """
-        self.apply()
+        self.step_pending()
         state = {} if self._torch is None else self._torch.state
         parameters = {key: dict(state[p]) for key, p in self._parameters.items() if p in state}
         averages = {key: (xp2torch(array), self.nr_update[key]) for key, array in (self.averages or {}).items()}
@@ -290,13 +305,8 @@ class AdamW(Optimizer):
         return float(self.learn_rate * place.lr_scale if rate is None else rate)
 
     def factor(self, step: int) -> float:
-        """Share of the highest rate for a step, counted from 0; as transformers' schedules have it.
-
-        RAISES (BertHeadsError): H271 if the length of the training is needed and unknown.
-        """
+        """Share of the highest rate for a step, counted from 0; as transformers' schedules have it."""
         total = self.total_steps
-        if total is None and (0 < self.warmup < 1 or self.decay != CONSTANT):
-            raise BertHeadsError("H271")
         warmup = self.warmup if self.warmup >= 1 else math.ceil(self.warmup * (total or 0))
         if step < warmup:
             return step / max(1.0, warmup)

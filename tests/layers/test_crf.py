@@ -336,16 +336,38 @@ def test_everything_allowed_contributes_exactly_nothing():
     assert all(gradient.abs().max() == 0 for gradient in gradients)
 
 
-def test_annotation_that_no_legal_path_fits_names_the_docs():
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("kind", ["tags", "allowed"])
+def test_annotation_that_no_legal_path_fits_has_no_probability_and_no_gradient(kind, scale):
     crf, tags = make_crf("bio")
-    emissions, mask = make_batch(crf.num_tags, (2, 3, 2))
+    emissions, mask = make_batch(crf.num_tags, (2, 3, 2), scale=scale)
+    emissions.requires_grad_()
     paths = torch.tensor([[0, 0, 0], [0, tags.tag_numbers["I-L0"], 0], [tags.tag_numbers["I-L0"], 0, 0]])
-    with pytest.raises(BertHeadsError, match="H330") as error:
-        crf.log_likelihood_of_tags(emissions, paths, mask)
-    assert error.value.found == [1, 2]
-    with pytest.raises(BertHeadsError, match="H330") as error:
-        crf.log_likelihood(emissions, allowed_from_tags(paths, crf.num_tags), mask)
-    assert error.value.found == [1, 2]
+
+    def log_likelihood(rows):
+        if kind == "tags":
+            return crf.log_likelihood_of_tags(emissions[rows], paths[rows], mask[rows])
+        return crf.log_likelihood(emissions[rows], allowed_from_tags(paths[rows], crf.num_tags), mask[rows])
+
+    assert log_likelihood([0, 1, 2]).isneginf().tolist() == [False, True, True]
+    of_all, of_first = (
+        torch.autograd.grad(log_likelihood(rows).sum(), [emissions, *crf.parameters()])
+        for rows in ([0, 1, 2], [0])
+    )
+    assert of_first[0][0].any() and not of_all[0][1:].any()
+    for found, expected in zip(of_all, of_first):
+        assert_close(found, expected)
+
+
+def test_docs_without_any_legal_path_are_named():
+    crf, _ = make_crf("bio")
+    emissions, mask = make_batch(crf.num_tags, (2, 3, 2))
+    emissions[1:, 0] = -torch.inf
+    for sums in (crf.log_partition, crf.marginals):
+        with pytest.raises(BertHeadsError, match="H330") as error:
+            sums(emissions, mask)
+        assert error.value.found == [1, 2]
+    assert crf.log_likelihood(emissions, torch.ones_like(emissions).bool(), mask).tolist() == [0, -math.inf, -math.inf]
 
 
 @pytest.mark.parametrize("call", ["tags", "allowed", "viterbi"])

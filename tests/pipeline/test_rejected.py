@@ -295,6 +295,35 @@ def test_a_span_of_probability_one_is_left_out_and_the_rest_is_learned() -> None
     assert all(bool(gradient.isfinite().all()) for gradient in gradients(module).values())
 
 
+def test_what_is_left_out_of_a_batch_changes_nothing_for_the_rest() -> None:
+    """Of Docs: an illegal one with a rejection, a certain rejection and nothing else, a certain one beside another."""
+    layer, tags, module = make_layer("bio", seed=3)
+    torch.manual_seed(0)
+    free = [torch.randn(n, 5).numpy() for n in (3, 2)]
+    certain = numpy.full((3, 5), -numpy.inf, dtype="float32")
+    certain[0, tags.tag_numbers["B-CITY"]] = certain[1, 0] = certain[2, 0] = certain[2, 1] = 0.0
+    gold, nothing = numpy.array([1, 2, 0]), [numpy.full(n, UNKNOWN) for n in range(4)]
+    illegal = numpy.array([0, 2, 0])
+    rejected: List[Any] = [[], [(0, 1, 0)], [(2, 3, 0)]]
+    alone = crf_loss(layer, [free[0], free[1], certain], [gold, nothing[2], nothing[3]], rejected)
+    expected = gradients(module)
+    module.zero_grad()
+    result = crf_loss(
+        layer,
+        [free[0], free[0], certain, free[1], certain],
+        [illegal, gold, nothing[3], nothing[2], nothing[3]],
+        [[(0, 1, 0)], [], [(0, 1, 1)], [(0, 1, 0)], [(0, 1, 1), (2, 3, 0)]],
+    )
+    assert (result.impossible, result.certain) == ([0], [(2, (0, 1, 1)), (4, (0, 1, 1))])
+    assert result.loss == pytest.approx(alone.loss, abs=1e-6) and result.loss > 0
+    assert not result.d_emissions[0].any() and not result.d_emissions[2].any()
+    for found, same in zip((1, 3, 4), alone.d_emissions):
+        assert_close(result.d_emissions[found], same)
+    for name, gradient in gradients(module).items():
+        assert gradient.abs().sum() > 0
+        assert_close(gradient, expected[name])
+
+
 def test_very_sure_models_still_learn_from_rejections() -> None:
     layer, tags, module = make_layer("bio", seed=0)
     scores = numpy.zeros((3, 5), dtype="float32")

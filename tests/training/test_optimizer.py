@@ -1,6 +1,7 @@
 """AdamW.v1 against torch's AdamW, clip_grad_norm_ and transformers' schedules in a plain loop."""
 
 import re
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
@@ -13,6 +14,7 @@ from thinc.api import Adam, Optimizer
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.layers.torch_shim import TorchShim
 from spacy_bert_heads.training.optimizer import AdamW, build_adamw_v1
 
 from ..making import crf_module, encoder_module, head_module, make_bert_folder, make_config, make_examples, make_nlp
@@ -109,6 +111,7 @@ def test_weights_are_those_of_a_plain_torch_loop(bert_folder: str, update: Calla
     optimizer = make_optimizer(decay=decay)
     for batch in batches(ours):
         update(ours, batch, optimizer)
+    optimizer.step_pending()
     schedule = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}[decay]
     train_with_torch(theirs, head_or_encoder, schedule=schedule)
     assert_same(ours, theirs)
@@ -140,6 +143,7 @@ def test_frozen_parts_stay_and_count_for_nothing(bert_folder: str, update: Calla
     optimizer = make_optimizer(freeze_embeddings=True, freeze_layers=1)
     for batch in batches(ours):
         update(ours, batch, optimizer)
+    optimizer.step_pending()
     train_with_torch(theirs, head_or_encoder, frozen=("embeddings", "layer.0"))
     assert_same(ours, theirs)
     for name, value in values(ours).items():
@@ -183,17 +187,88 @@ def test_a_batch_in_parts_gives_the_step_of_the_batch_in_one(bert_folder: str) -
     assert_same(whole, parts)
 
 
-def test_weights_are_up_to_date_for_whoever_looks(bert_folder: str) -> None:
+def shims(nlp: Language) -> List[TorchShim]:
+    found = [shim for _, component in nlp.pipeline for node in component.model.walk() for shim in node.shims]  # type: ignore
+    assert len(found) == 4
+    return found
+
+
+def updated_and_stepped(folder: str, heads: Tuple[str, ...] = ("bert_textcat", "bert_ner")) -> Tuple[Language, ...]:
+    """A pipeline after an update, whose step is still due; and the same one after the step."""
+    pair = make_nlp(folder, heads), make_nlp(folder, heads)
+    optimizers = [make_optimizer(warmup=0.0) for _ in pair]
+    for nlp, optimizer in zip(pair, optimizers):
+        nlp.update(make_examples(nlp), sgd=optimizer)
+    before = values(pair[0]) if len(heads) == 2 else {}
+    optimizers[1].step_pending()
+    assert [optimizer.step for optimizer in optimizers] == [0, 1]
+    assert all(not torch.equal(value, before[name]) for name, value in values(pair[1]).items() if before)
+    return pair
+
+
+def test_reading_attributes_leaves_weights_alone(bert_folder: str) -> None:
     nlp = make_nlp(bert_folder)
     optimizer = make_optimizer(warmup=0.0)
-    before = nlp("cancel my order").cats
+    before = values(nlp)
     nlp.update(make_examples(nlp), sgd=optimizer)
+    for _ in range(2):
+        for shim in shims(nlp):
+            assert shim.module is shim._model
+            assert shim.device and shim.pending_in is optimizer
+        assert all(torch.equal(value, before[name]) for name, value in values(nlp).items())
     assert optimizer.step == 0
-    copied = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    optimizer.step_pending()
+    assert optimizer.step == 1 and all(shim.pending_in is None for shim in shims(nlp))
+    assert all(not torch.equal(value, before[name]) for name, value in values(nlp).items())
+    optimizer.step_pending()
     assert optimizer.step == 1
-    after = nlp("cancel my order").cats
-    assert after != before
-    assert copied("cancel my order").cats == after
+
+
+def test_a_prediction_steps_first(bert_folder: str) -> None:
+    pending, stepped = updated_and_stepped(bert_folder)
+    before = make_nlp(bert_folder)("cancel my order").cats
+    assert pending("cancel my order").cats == stepped("cancel my order").cats != before
+    assert_same(pending, stepped)
+
+
+@pytest.mark.parametrize("save", [Language.to_bytes, Language.to_disk])
+def test_a_saved_pipeline_has_stepped(bert_folder: str, tmp_path: Path, save: Callable) -> None:
+    pending, stepped = updated_and_stepped(bert_folder)
+    if save is Language.to_bytes:
+        loaded = [spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes()) for nlp in (pending, stepped)]
+    else:
+        for name, nlp in (("pending", pending), ("stepped", stepped)):
+            nlp.to_disk(tmp_path / name)
+        loaded = [spacy.load(tmp_path / name) for name in ("pending", "stepped")]
+    expected = values(loaded[1])
+    assert all(torch.equal(value, expected[name]) for name, value in values(loaded[0]).items())
+
+
+def test_copies_and_averages_have_stepped(bert_folder: str) -> None:
+    pending, stepped = updated_and_stepped(bert_folder)
+    for copy, expected in zip(*([shim.copy() for shim in shims(nlp)] for nlp in (pending, stepped))):
+        assert copy.pending_in is None
+        for one, other in zip(copy.module.parameters(), expected.module.parameters()):
+            assert torch.equal(one, other)
+    pending, stepped = updated_and_stepped(bert_folder)
+    with pending.use_params({(0, "of no parameter"): 0.0}):
+        assert_same(pending, stepped)
+
+
+def test_an_encoder_that_waits_for_a_disabled_head_learns_before_it_is_used(bert_folder: str) -> None:
+    before = values_of(encoder_module(make_nlp(bert_folder)))
+    for use in (lambda nlp: nlp("cancel my order"), lambda nlp: nlp.to_bytes()):
+        nlp, optimizer = make_nlp(bert_folder), make_optimizer(warmup=0.0)
+        nlp.update(make_examples(nlp), sgd=optimizer, exclude=["bert_ner"])
+        other, theirs = make_nlp(bert_folder), make_optimizer(warmup=0.0)
+        other.update(make_examples(other), sgd=False, exclude=["bert_ner"])
+        for name in ("transformer", "bert_textcat"):
+            other.get_pipe(name).finish_update(theirs)  # type: ignore[attr-defined]
+        theirs.step_schedules()
+        use(nlp)
+        assert optimizer.step == 1
+        assert_same(nlp, other)
+        assert any(not torch.equal(value, before[n]) for n, value in values_of(encoder_module(nlp)).items())
 
 
 def test_spacys_own_heads_learn_too(bert_folder: str) -> None:
@@ -220,7 +295,7 @@ def test_state_goes_on_where_it_was(bert_folder: str, update: Callable) -> None:
     second.load_state_dict(state)
     for batch in batches(broken)[3:]:
         update(broken, batch, second)
-    optimizer.apply(), second.apply()
+    optimizer.step_pending(), second.step_pending()
     for name, value in values(unbroken).items():
         assert torch.equal(value, values(broken)[name])
     assert unbroken.get_pipe("tagger").model.to_bytes() == broken.get_pipe("tagger").model.to_bytes()  # type: ignore
@@ -286,6 +361,15 @@ def test_a_schedule_without_an_end_is_named(bert_folder: str) -> None:
     nlp = make_nlp(bert_folder)
     with pytest.raises(BertHeadsError, match="H271"):
         as_spacy_train(nlp, make_examples(nlp), make_optimizer(total_steps=None))
+    # At the update, and never again
+    for heads, listeners in ((["bert_textcat", "bert_ner"], 2), (["tagger"], 1)):
+        fresh = make_nlp(bert_folder, heads)
+        before = [component.model.to_bytes() for _, component in fresh.pipeline]  # type: ignore[attr-defined]
+        with pytest.raises(BertHeadsError, match="H271"):
+            fresh.update(make_examples(fresh), sgd=make_optimizer(total_steps=None))
+        assert len(list(fresh.pipe(["hello", "cancel my order"]))) == 2
+        assert [component.model.to_bytes() for _, component in fresh.pipeline] == before  # type: ignore[attr-defined]
+        assert len(fresh.get_pipe("transformer").listeners) == listeners  # type: ignore[attr-defined]
     as_spacy_train(nlp, make_examples(nlp), make_optimizer(total_steps=None, warmup=2, decay="constant"))
 
 

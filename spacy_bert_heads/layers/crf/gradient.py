@@ -39,8 +39,8 @@ def solve_possible(log_e: Tensor, log_m: Tensor, *, both: bool) -> Lattice:
 class PathSum(torch.autograd.Function):
     """Log of the sum over some paths: the path `tags`, the paths within `allowed`, or all legal ones.
 
-    With `relative`, less the log of the sum over all legal paths. Docs that have no path raise H330; only
-    paths within `allowed` without `relative` may be none: minus infinity.
+    With `relative`, less the log of the sum over all legal paths. Where there are no such paths the result is
+    minus infinity, and its gradient 0 whatever arrives; only a sum over all legal paths that has none raises H330.
     """
 
     @staticmethod
@@ -60,7 +60,7 @@ class PathSum(torch.autograd.Function):
         """Compute the sums, and what the gradient needs if `learns`; shapes as in ConditionalRandomField.
 
         RETURNS (Tensor): Nats. Float of sum_dtype, (n_docs,).
-        RAISES (BertHeadsError): H330.
+        RAISES (BertHeadsError): H330 for all legal paths without `relative`.
         """
         dtype = torch.float64 if emissions.dtype == torch.float64 else torch.float32
         n_docs, n_tags = len(emissions), emissions.shape[2]
@@ -82,12 +82,13 @@ class PathSum(torch.autograd.Function):
                 return torch.isneginf(torch.stack(sums.log_z.split(n_docs)).amin(0) + path)
 
             lattice, missing = solve(log_e, log_m, both=learns, impossible=impossible)
-        if relative or allowed is None:
+        if not relative and allowed is None:
             _raise_impossible(missing)
+        none = impossible(lattice)
         if learns:
-            ctx.lattice, ctx.states, ctx.signs = lattice, states, signs
+            ctx.lattice, ctx.states, ctx.signs, ctx.none = lattice, states, signs, none
             ctx.dtypes = [given.dtype for given in (emissions, start, end, transitions)]
-        return result(lattice).clamp_max(0.0) if relative else result(lattice)
+        return result(lattice).clamp_max(0.0).masked_fill(none, -torch.inf) if relative else result(lattice)
 
     @staticmethod
     @once_differentiable
@@ -98,6 +99,7 @@ class PathSum(torch.autograd.Function):
         RETURNS (Tuple[Optional[Tensor], ...]): Gradients of forward's arguments; None for those without.
         """
         lattice, states = ctx.lattice, ctx.states
+        grad = grad.masked_fill(ctx.none, 0.0)
         with full_precision(grad.device):
             weights = torch.cat([sign * grad for sign in ctx.signs]).to(lattice.prefix.dtype)
             d_m = lattice.transition_counts(weights)

@@ -10,7 +10,6 @@ from thinc.util import torch2xp, xp2torch
 from torch import Tensor
 from torchcrf import CRF
 
-from ...errors import BertHeadsError
 from ...tags import UNKNOWN
 from ...types import TagIds
 from ..head_layers import unpad
@@ -86,44 +85,42 @@ def crf_loss(
     SOURCE: Tsuboi et al. (2008) for missing tags.
     """
     shim = cast(TorchShim, model.shims[0])
+    shim.step_pending()
     complete = isinstance(shim.module, CRF)
     spans = [list(dict.fromkeys(given)) for given in rejected or [[] for _ in targets]]
     d_emissions = [model.ops.alloc2f(*scores.shape) for scores in emissions]
-    impossible: List[int] = []
-    certain: List[Tuple[int, NumberedSpan]] = []
-    while True:
-        used = [
-            i
-            for i, tags in enumerate(targets)
-            if i not in impossible and len(tags) and (spans[i] or _is_usable(tags, complete))
-        ]
-        if not used:
-            return CrfLoss(0.0, d_emissions, impossible, certain)
-        scores, mask = pad_scores([emissions[i] for i in used], shim.device)
-        scores.requires_grad_(True)
-        try:
-            loss = -_log_likelihood(shim.module, scores, _pad_tags([targets[i] for i in used], shim), mask).sum()
-        except BertHeadsError as error:
-            if error.code != "H330":
-                raise
-            impossible += [used[row] for row in error.found]
-            continue
-        pairs = [(row, span) for row, i in enumerate(used) for span in spans[i]]
-        if pairs:
-            losses = _rejected_loss(model, scores, mask, pairs)
-            infinite = [pair for pair, is_finite in zip(pairs, losses.isfinite().tolist()) if not is_finite]
-            if infinite:
-                for row, span in infinite:
-                    certain.append((used[row], span))
-                    spans[used[row]].remove(span)
-                continue
-            loss = loss + losses.sum()
-        break
-    loss = loss / len(used)
-    (loss * weight).backward()
-    for i, gradient in zip(used, unpad(cast(Tensor, scores.grad), [len(targets[i]) for i in used])):
-        d_emissions[i] = gradient
-    return CrfLoss(float(loss.detach()), d_emissions, impossible, certain)
+    used = [i for i, tags in enumerate(targets) if len(tags) and (spans[i] or _is_usable(tags, complete))]
+    if not used:
+        return CrfLoss(0.0, d_emissions, [], [])
+    scores, mask = pad_scores([emissions[i] for i in used], shim.device)
+    scores.requires_grad_(True)
+    log_likelihood = _log_likelihood(shim.module, scores, _pad_tags([targets[i] for i in used], shim), mask)
+    is_impossible = log_likelihood.isneginf()
+    loss = -log_likelihood.masked_fill(is_impossible, 0.0).sum()
+    pairs = [(row, span) for row, i in enumerate(used) for span in spans[i]]
+    flags = [is_impossible]
+    if pairs:
+        losses = _rejected_loss(model, scores, mask, pairs)
+        of_impossible = is_impossible[torch.tensor([row for row, _ in pairs], device=losses.device)]
+        flags.append(losses.isposinf() & ~of_impossible)
+        loss = loss + losses.masked_fill(flags[1] | of_impossible, 0.0).sum()
+    answers = torch.cat(flags).tolist()
+    without_path = [row for row in range(len(used)) if answers[row]]
+    certain = [pair for pair, is_certain in zip(pairs, answers[len(used) :]) if is_certain]
+    taught = {row for row, span in pairs if (row, span) not in certain}
+    taught.update(row for row, i in enumerate(used) if _is_usable(targets[i], complete))
+    taught.difference_update(without_path)
+    if taught:
+        loss = loss / len(taught)
+        (loss * weight).backward()
+        for i, gradient in zip(used, unpad(cast(Tensor, scores.grad), [len(targets[i]) for i in used])):
+            d_emissions[i] = gradient
+    return CrfLoss(
+        float(loss.detach()),
+        d_emissions,
+        [used[row] for row in without_path],
+        [(used[row], span) for row, span in certain],
+    )
 
 
 def softmax_loss(
@@ -152,9 +149,16 @@ def learns_from_rejected(model: Optional[Model]) -> bool:
     return model is not None and model.attrs["settings"]["kind"] == CONSTRAINED
 
 
+def decoder(model: Model) -> Union[CRF, ConditionalRandomField]:
+    """RETURNS (Union[CRF, ConditionalRandomField]): The module of a CRF layer, to decode with."""
+    shim = cast(TorchShim, model.shims[0])
+    shim.step_pending()
+    return shim.module
+
+
 def _decode(model: Model, emissions: List[Floats2d], is_train: bool) -> Tuple[List[TagIds], None]:
     """The best path of tags of each Doc (Viterbi)."""
-    return TagPaths(model.shims[0].module, emissions, model.attrs["settings"]["scheme"]).best(), None  # type: ignore
+    return TagPaths(decoder(model), emissions, model.attrs["settings"]["scheme"]).best(), None
 
 
 def _log_likelihood(

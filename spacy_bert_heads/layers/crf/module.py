@@ -81,8 +81,9 @@ class ConditionalRandomField(nn.Module):
 
         allowed (Tensor): True where a tag fits the annotation. Bool, (n_docs, n_tokens, n_tags).
         RETURNS (Tensor): Nats, at most 0. Float, (n_docs,). Exactly 0, with a gradient of exactly 0, for a
-            Doc in which everything is allowed or that has no tokens.
-        RAISES (BertHeadsError): H230 if shapes or types differ; H330 if no legal path fits the annotation.
+            Doc in which everything is allowed or that has no tokens. Minus infinity, with a gradient of 0, if no
+            legal path fits the annotation.
+        RAISES (BertHeadsError): H230 if shapes or types differ.
 
         SOURCE: Tsuboi et al. (2008), Training Conditional Random Fields Using Incomplete Annotations.
         """
@@ -90,14 +91,15 @@ class ConditionalRandomField(nn.Module):
         self._check("allowed", allowed, emissions.shape, torch.bool)
         log_likelihood = self._sum(emissions, mask, allowed, relative=True).to(_dtype(emissions))
         everything = (allowed | ~mask[:, :, None]).flatten(1).all(1)
-        return log_likelihood.masked_fill(everything, 0.0)
+        return log_likelihood.masked_fill(everything & ~log_likelihood.isneginf(), 0.0)
 
     def log_likelihood_of_tags(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Log-probability of one path per Doc: log_likelihood for complete annotation, at half the cost.
 
         tags (Tensor): Tag of each token, anything on padding. Long, (n_docs, n_tokens).
-        RETURNS (Tensor): Nats, at most 0. Float, (n_docs,).
-        RAISES (BertHeadsError): H230 if shapes or types differ; H330 if a Doc's path is illegal.
+        RETURNS (Tensor): Nats, at most 0. Float, (n_docs,). Minus infinity, with a gradient of 0, for an
+            illegal path.
+        RAISES (BertHeadsError): H230 if shapes or types differ.
         """
         self._check_emissions(emissions, mask)
         self._check("tags", tags, emissions.shape[:2], torch.long)
@@ -108,8 +110,8 @@ class ConditionalRandomField(nn.Module):
         """Log-probability of a decoded path, without gradient. Divide by the number of tokens to compare.
 
         paths (Tensor): Tag of each token, anything on padding. Long, (n_docs, n_tokens).
-        RETURNS (Tensor): Nats, at most 0. Float, (n_docs,).
-        RAISES (BertHeadsError): H230 if shapes or types differ; H330 if a Doc's path is illegal.
+        RETURNS (Tensor): Nats, at most 0. Float, (n_docs,). Minus infinity for an illegal path.
+        RAISES (BertHeadsError): H230 if shapes or types differ.
         """
         return self.log_likelihood_of_tags(emissions, paths, mask)
 
@@ -185,8 +187,9 @@ class ConditionalRandomField(nn.Module):
 
         spans (Tensor): Doc, first token, token after the last, label. Long, (n_spans, 4). Best on the CPU.
         patterns (SpanPatterns): How the scheme writes an entity.
-        RETURNS (Tensor): Nats, at least 0. Float, (n_spans,). Infinity if every legal path has the entity.
-        RAISES (BertHeadsError): H230 if shapes or types differ; H330 if a Doc has no legal path.
+        RETURNS (Tensor): Nats, at least 0. Float, (n_spans,). Infinity, with a gradient of 0, if every legal path
+            has the entity; not a number if the Doc has no legal path.
+        RAISES (BertHeadsError): H230 if shapes or types differ.
         """
         self._check_emissions(emissions, mask)
         self._check("spans", spans, (len(spans), 4), torch.long)
