@@ -148,6 +148,7 @@ MESSAGES: Dict[str, str] = {
     "H248": "an exported encoder knows no token types, which this one needs for pairs of sentences. Use the pipeline as it was trained, with its pair_separator.",
     "H250": "transformer_config has settings that the config of '{name}' does not know: {found}. Correct or remove them.",
     "H251": "bert_encoder cannot run the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
+    "H252": "the saved tokenizer has a file called {found}, which is not a plain file name. No file was written. The pipeline was tampered with or is damaged: get it again from a source that you trust.",
     "H260": "a layer mix needs the output of every layer. Set hidden_states = true on the model of the encoder.",
     "H261": "{name} = {found} is too small. Give 1 or more (of a DPCNN's depth 0 or more), and at least one kernel.",
     "H262": "the layer mix was made for {expected} layers, embeddings counted, and the encoder gives {found}. Use the encoder it was trained with, or initialise the head anew.",

@@ -5,11 +5,14 @@ import re
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, Iterable, List, Optional, Type
+from typing import Any, Dict, Iterable, List, Optional, Type
 
 from .errors import BertHeadsError
 
 SHARD_NAME = re.compile(r"\d{3,}\.spacy")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,198}[A-Za-z0-9_+-]|[A-Za-z0-9_]")
+# Windows takes these for devices, whatever the ending
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<ending>tmp|old)")
 
 
@@ -105,6 +108,17 @@ def is_shards(folder: Path) -> bool:
     """RETURNS (bool): Whether a folder is one that a DocWriter made: numbered `.spacy` files and nothing else."""
     names = [entry.name for entry in folder.iterdir()]
     return folder.suffix == ".spacy" and bool(names) and all(SHARD_NAME.fullmatch(name) for name in names)
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether a name that comes with data may become the name of a file.
+
+    name (Any): What is to be a name.
+    RETURNS (bool): Whether it is a string of ASCII letters, digits and `_.+-` that neither begins with a dot or a dash
+        nor ends with a dot, of at most 200 characters, and no device of Windows: on every system it is then the name
+        of a file in the folder that it is joined to, and of nothing else.
+    """
+    return isinstance(name, str) and bool(PLAIN_NAME.fullmatch(name)) and not DEVICES.fullmatch(name)
 
 
 def check_writable(folder: Path) -> None:

@@ -20,6 +20,7 @@ from ..files import write_files
 DISTRIBUTION = "spacy-bert-heads"
 # Neither a hub nor what it has left on this machine
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+MAX_METADATA_BYTES = 10 << 20
 SHOWN_VERSIONS = ("spacy", "spacy-bert-heads", "spacy-transformers", "thinc", "torch", "transformers")
 
 # Runs in the fresh environment, in isolated mode, so it sees neither this project's folder nor its packages
@@ -158,8 +159,10 @@ def read_wheel(path: Path) -> ModelWheel:
             names = archive.namelist()
             packages = [name.split("/")[0] for name in names if name.count("/") == 1 and name.endswith("/meta.json")]
             infos = [name for name in names if name.endswith(".dist-info/METADATA")]
-            if len(packages) != 1 or len(infos) != 1:
+            if len(packages) != 1 or len(infos) != 1 or not packages[0].isidentifier():
                 raise BertHeadsError("H224", path=path, found="another package")
+            if archive.getinfo(infos[0]).file_size > MAX_METADATA_BYTES:
+                raise BertHeadsError("H224", path=path, found="more metadata than any package has")
             info = Parser().parsestr(archive.read(infos[0]).decode("utf8"))
     except BadZipFile as error:
         raise BertHeadsError("H224", path=path, found="no zip file") from error
