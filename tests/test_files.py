@@ -13,8 +13,8 @@ from spacy_bert_heads.files import is_plain_name
 PLAIN = ["vocab.txt", "tokenizer.json", "sentencepiece.bpe.model", "config.json", "a", "data-00000-of-00001.arrow"]
 STRANGE = [
     *("", ".", "..", "/etc/passwd", "../x", "a/b", "a\\b", "..\\x", "C:x", "C:\\x", "//host/x", "\\\\host\\x"),
-    *(".bashrc", "a\0b", "a\n", "a:stream", "con", "NUL", "aux.txt", "com1.json", "a.", "a ", " a", "~", "-e", "x" * 201),
-    *("a\u202eb", "\u2025", "\uff0fa", b"vocab.txt", None, 5),
+    *(".bashrc", "a\0b", "a\n", "a:stream", "con", "NUL", "aux.txt", "com1.json", "a.", "a ", " a", "~", "-e"),
+    *("a\u202eb", "\u2025", "\uff0fa", b"vocab.txt", None, 5, "x" * 201),
 ]
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 import pytest
-import spacy
 import srsly
 from spacy.language import Language
 

@@ -197,13 +197,9 @@ class LabelStudio:
         token (str): The personal access token.
         RETURNS (str): What requests are sent with.
         """
-        # Its own way: what is sent with the session's token waits for this one.
-        path = "/api/token/refresh/"
-        try:
-            response = requests.post(self.url + path, json={"refresh": token}, timeout=self._timeout, auth=_NoToken())
-        except requests.RequestException as error:
-            self._fail(error)
-        return str(self._get(self._read(self._check(response, path, "")), "access", str))
+        # Unsigned: what is sent with the session's token waits for this answer.
+        answer = self._call("POST", "/api/token/refresh/", json={"refresh": token}, auth=_NoToken())
+        return str(self._get(answer, "access", str))
 
     def _project(self, answer: Any) -> Project:
         xml = self._get(answer, "label_config", str)
