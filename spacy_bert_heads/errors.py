@@ -246,6 +246,8 @@ MESSAGES: Dict[str, str] = {
     "H561": "unknown view {found}, expected one of: {expected}.",
     "H562": "the view '{view}' needs a component of one of the kinds {expected}; the pipeline has: {found}. Choose another view or another pipeline.",
     "H563": "the labels {found} are not among those that the pipeline knows: {expected}. Train it on examples of new labels first.",
+    # H580 to H589 secrets
+    "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
 }
 
 
