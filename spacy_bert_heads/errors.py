@@ -4,10 +4,15 @@ H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels a
 H5xx: the annotation loop.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
 from confection import ConfigValidationError
+
+# What a terminal obeys instead of showing it: control characters, marks that turn the direction of writing, other line
+# ends, and halves of surrogate pairs, which cannot be printed at all
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 MESSAGES: Dict[str, str] = {
     # H1xx files and records
@@ -276,9 +281,10 @@ class BertHeadsError(ConfigValidationError):
         found: Any = None,
         **fields: Any,
     ) -> None:
-        place = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
+        shown = printable(path)
+        place = "" if path is None else f"{shown}:{line}: " if line else f"{shown}: "
         which = f"record {record}: " if record else ""
-        message = f"{place}[{code}] {which}{MESSAGES[code].format(found=found, **fields)}"
+        message = place + printable(f"[{code}] {which}{MESSAGES[code].format(found=found, **fields)}", lines=True)
         super().__init__(title=message)
         self.code = code
         self.path = path
@@ -296,6 +302,19 @@ class BertHeadsError(ConfigValidationError):
     def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:
         """What spaCy's commands make of the error to show it."""
         return ConfigValidationError.from_error(err, *args, **kwargs)
+
+
+def printable(value: Any, *, lines: bool = False) -> str:
+    """Make what came with data fit to be shown on a terminal: labels, texts and file names must not steer it.
+
+    value (Any): What is to be shown.
+    lines (bool): Whether it may have several lines; otherwise line ends are escaped too.
+    RETURNS (str): Its text, with control characters as escapes such as `\\x1b`.
+    """
+    return CONTROLS.sub(
+        lambda match: match[0] if lines and match[0] == "\n" else match[0].encode("unicode_escape").decode("ascii"),
+        str(value),
+    )
 
 
 def _restore(state: Dict[str, Any]) -> BertHeadsError:

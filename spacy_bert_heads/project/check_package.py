@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 from urllib.request import url2pathname
 from zipfile import BadZipFile, ZipFile
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 from ..files import write_files
 
 DISTRIBUTION = "spacy-bert-heads"
@@ -144,7 +144,7 @@ def to_text(result: Dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
     seconds = result["seconds"]
     lines += ["", f"With {versions}; loaded in {seconds['load']} s with no model hub in reach."]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def read_wheel(path: Path) -> ModelWheel:
