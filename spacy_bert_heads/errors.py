@@ -4,10 +4,15 @@ H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels a
 H5xx: the annotation loop.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
 from confection import ConfigValidationError
+
+# What a terminal obeys instead of showing it: control characters, marks that turn the direction of writing, other line
+# ends, and halves of surrogate pairs, which cannot be printed at all
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 MESSAGES: Dict[str, str] = {
     # H1xx files and records
@@ -148,6 +153,7 @@ MESSAGES: Dict[str, str] = {
     "H248": "an exported encoder has no token types, which this one needs for pairs of sentences. Use the original pipeline with its pair_separator.",
     "H250": "transformer_config has settings that the config of '{name}' does not have: {found}. Correct or remove them.",
     "H251": "bert_encoder does not support the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
+    "H252": "the saved tokenizer has a file called {found}, which is not a plain file name. No file was written. The pipeline was tampered with or is damaged: get it again from a source that you trust.",
     "H260": "a layer mix needs the outputs of all layers. Set hidden_states = true in the model of the encoder.",
     "H261": "{name} = {found} is too small. Use at least 1 (at least 0 for the depth of a DPCNN), and at least one "
     "kernel.",
@@ -249,6 +255,8 @@ MESSAGES: Dict[str, str] = {
     "H561": "unknown view {found}, expected one of: {expected}.",
     "H562": "the view '{view}' needs a component of one of the kinds {expected}; the pipeline has: {found}. Choose another view or another pipeline.",
     "H563": "the pipeline does not know the labels {found}, only: {expected}. Train it on examples of new labels first.",
+    # H580 to H589 secrets
+    "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
 }
 
 
@@ -277,9 +285,10 @@ class BertHeadsError(ConfigValidationError):
         found: Any = None,
         **fields: Any,
     ) -> None:
-        place = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
+        shown = printable(path)
+        place = "" if path is None else f"{shown}:{line}: " if line else f"{shown}: "
         which = f"record {record}: " if record else ""
-        message = f"{place}[{code}] {which}{MESSAGES[code].format(found=found, **fields)}"
+        message = place + printable(f"[{code}] {which}{MESSAGES[code].format(found=found, **fields)}", lines=True)
         super().__init__(title=message)
         self.code = code
         self.path = path
@@ -297,6 +306,19 @@ class BertHeadsError(ConfigValidationError):
     def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:
         """spaCy's commands call this to show the error."""
         return ConfigValidationError.from_error(err, *args, **kwargs)
+
+
+def printable(value: Any, *, lines: bool = False) -> str:
+    """Make what came with data fit to be shown on a terminal: labels, texts and file names must not steer it.
+
+    value (Any): What is to be shown.
+    lines (bool): Whether it may have several lines; otherwise line ends are escaped too.
+    RETURNS (str): Its text, with control characters as escapes such as `\\x1b`.
+    """
+    return CONTROLS.sub(
+        lambda match: match[0] if lines and match[0] == "\n" else match[0].encode("unicode_escape").decode("ascii"),
+        str(value),
+    )
 
 
 def _restore(state: Dict[str, Any]) -> BertHeadsError:

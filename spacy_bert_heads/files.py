@@ -2,26 +2,36 @@
 
 import os
 import re
+import secrets
 import shutil
+import stat
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, Iterable, List, Optional, Type
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Type
 
 from .errors import BertHeadsError
 
 SHARD_NAME = re.compile(r"\d{3,}\.spacy")
-UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<ending>tmp|old)")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,198}[A-Za-z0-9_+-]|[A-Za-z0-9_]")
+# Windows takes these for devices, whatever the ending
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]{12}\.(?P<ending>tmp|old)")
 
 
 class Staging:
-    """Files under temporary names beside their own, put into place one after the other when all are complete.
+    """Files and folders under temporary names beside their own, put into place one after the other when all are
+    complete.
 
     Leaving the `with` block before `commit` removes them and the folders made for them. A killed process leaves
-    `.NAME.PID.tmp` behind, which the next one to write into the folder removes.
+    `.NAME.PID.RANDOM.tmp` behind, which the next one to write into the folder removes. What is replaced passes its
+    permissions on, and a symbolic link stays: what it leads to is replaced.
     """
 
     def __init__(self) -> None:
         self._staged: Dict[Path, Path] = {}
+        self._replaced: Dict[Path, Path] = {}
         self._made: List[Path] = []
 
     def __enter__(self) -> "Staging":
@@ -30,31 +40,32 @@ class Staging:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        for path, temporary in self._staged.items():
+        for temporary in self._staged.values():
             _remove(temporary)
-            _settle_old(_temporary_name(path, "old"), path)
+        for path, old in self._replaced.items():
+            _settle_old(old, path)
         for folder in reversed(self._made):
             try:
                 folder.rmdir()
             except OSError:
                 break
 
-    def reserve(self, path: Path) -> Path:
+    def reserve(self, path: Path, *, folder: bool = False) -> Path:
         """Choose the temporary name of a file, or of a folder of `.spacy` files.
 
         path (Path): Where it is to be in the end. Folders that are missing are made.
-        RETURNS (Path): Where to write it. Nothing is there yet.
+        folder (bool): Whether it is to be a folder, which may replace any other.
+        RETURNS (Path): Where to write it, with `create` or `make_folder`. Nothing is there yet.
         RAISES (BertHeadsError): H123 if its folder cannot be made or it would replace a folder of something else.
         """
-        try:
-            self._make_folder(path.parent)
-            clean_up(path.parent)
-            if path.is_dir() and not is_shards(path):
+        with write_errors(path):
+            target = Path(os.path.realpath(path)) if path.is_symlink() else path
+            self._make_folder(target.parent)
+            clean_up(target.parent)
+            if not folder and target.is_dir() and not is_shards(target):
                 raise BertHeadsError("H123", path=path, found="there is a folder of this name")
-        except OSError as error:
-            raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
-        self._staged[path] = _temporary_name(path, "tmp")
-        return self._staged[path]
+        self._staged[target] = temporary_name(target, "tmp")
+        return self._staged[target]
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file under a temporary name.
@@ -63,7 +74,37 @@ class Staging:
         content (bytes): What is to be in it.
         RAISES (BertHeadsError): H123 if it cannot be written.
         """
-        write_bytes(self.reserve(path), content, path)
+        write_new(self.reserve(path), content, path)
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[IO[str]]:
+        """Write a text file under a temporary name, line by line.
+
+        path (Path): Where it is to be in the end.
+        YIELDS (IO[str]): Takes what is to be in it.
+        RAISES (BertHeadsError): H123 if it cannot be written.
+        """
+        temporary = self.reserve(path)
+        with write_errors(path), create(temporary, path) as raw:
+            with TextIOWrapper(raw, encoding="utf8", newline="\n", write_through=False) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(raw.fileno())
+
+    def write_folder(self, path: Path, write: Callable[[Path], Any]) -> None:
+        """Write a folder under a temporary name.
+
+        path (Path): Where it is to be in the end. A folder that is there is replaced as a whole.
+        write (Callable[[Path], Any]): Writes into a folder of another name, which is there and empty.
+        RAISES (BertHeadsError): H123 if it cannot be written.
+        """
+        temporary = self.reserve(path, folder=True)
+        with write_errors(path):
+            make_folder(temporary, path)
+            write(temporary)
+            for file in temporary.rglob("*"):
+                if file.is_file() and not file.is_symlink():
+                    _sync(file)
 
     def commit(self) -> None:
         """Put all files into place.
@@ -73,14 +114,16 @@ class Staging:
 
         RAISES (BertHeadsError): H123 if one cannot be moved.
         """
-        path = Path()
-        try:
-            for path, temporary in self._staged.items():
+        for path, temporary in self._staged.items():
+            with write_errors(path):
+                mode = _mode(path)
+                if temporary.is_dir() and mode is not None:
+                    # Who may read a file may enter the folder in its place
+                    temporary.chmod(mode | (mode & 0o444) >> 2)
                 if path.exists() and (path.is_dir() or temporary.is_dir()):
-                    os.replace(path, _temporary_name(path, "old"))
+                    self._replaced[path] = temporary_name(path, "old")
+                    os.replace(path, self._replaced[path])
                 os.replace(temporary, path)
-        except OSError as error:
-            raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
         self._made.clear()
 
     def _make_folder(self, folder: Path) -> None:
@@ -107,6 +150,17 @@ def is_shards(folder: Path) -> bool:
     return folder.suffix == ".spacy" and bool(names) and all(SHARD_NAME.fullmatch(name) for name in names)
 
 
+def is_plain_name(name: Any) -> bool:
+    """Whether a name that comes with data may become the name of a file.
+
+    name (Any): What is to be a name.
+    RETURNS (bool): Whether it is a string of ASCII letters, digits and `_.+-` that neither begins with a dot or a dash
+        nor ends with a dot, of at most 200 characters, and no device of Windows: on every system it is then the name
+        of a file in the folder that it is joined to, and of nothing else.
+    """
+    return isinstance(name, str) and bool(PLAIN_NAME.fullmatch(name)) and not DEVICES.fullmatch(name)
+
+
 def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be written into, before time is spent on what is to be written.
 
@@ -131,23 +185,76 @@ def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
         raise BertHeadsError("H123", path=path, found="it is one of the files to be read")
 
 
-def write_bytes(temporary: Path, content: bytes, path: Path) -> None:
+def create(temporary: Path, path: Path) -> IO[bytes]:
+    """Open a file under its temporary name, which nothing has yet, not even a link.
+
+    temporary (Path): Where to write, as Staging chose it.
+    path (Path): Its name in the end: who may read what is there may read this.
+    RETURNS (IO[bytes]): The file.
+    """
+    mode = _mode(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o666 if mode is None else 0o600)
+    if mode is not None and os.name == "posix":
+        os.fchmod(descriptor, mode & 0o666 if path.is_dir() else mode)
+    return open(descriptor, "wb")
+
+
+def make_folder(temporary: Path, path: Path) -> None:
+    """Make a folder under its temporary name, closed to others as long as it is not known who may enter it.
+
+    temporary (Path): Where, as Staging chose it. It may be there already.
+    path (Path): Its name in the end.
+    """
+    temporary.mkdir(mode=0o777 if _mode(path) is None else 0o700, exist_ok=True)
+
+
+def write_new(temporary: Path, content: bytes, path: Path) -> None:
     """Write a file under its temporary name.
 
-    temporary (Path): Where to write. Its folder is made.
+    temporary (Path): Where to write: a name that Staging chose, or one in a folder of such a name.
     content (bytes): What to write.
-    path (Path): Its name in the end, for messages.
+    path (Path): The name in the end, for messages and permissions.
     RAISES (BertHeadsError): H123 if it cannot be written.
     """
+    with write_errors(path):
+        with create(temporary, path) as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a folder that is there as a whole or not at all.
+
+    path (Path): Where to. What is there is replaced; killed while the two are swapped, `clean_up` puts it back.
+    write (Callable[[Path], Any]): Writes into a folder of another name, which is there and empty.
+    RAISES (BertHeadsError): H123 if it cannot be written.
+    """
+    with Staging() as staging:
+        staging.write_folder(path, write)
+        staging.commit()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, which is gone at once: half of it is never seen under its name."""
+    leftover = temporary_name(path, "tmp")
+    os.replace(path, leftover)
+    _remove(leftover)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """RAISES (BertHeadsError): H123 for this path, in place of what the system says."""
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+        yield
     except OSError as error:
         raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
 
 
-def _temporary_name(path: Path, ending: str) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+def temporary_name(path: Path, ending: str) -> Path:
+    """RETURNS (Path): A name beside a path that nobody can guess, by which `clean_up` knows what it was for."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(6)}.{ending}")
 
 
 def clean_up(folder: Path) -> None:
@@ -166,13 +273,32 @@ def clean_up(folder: Path) -> None:
                 _remove(entry)
 
 
+def _mode(path: Path) -> Optional[int]:
+    """RETURNS (Optional[int]): Permissions of what is there. None: nothing is."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode) & 0o777
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _settle_old(old: Path, path: Path) -> None:
     """Remove what was replaced, or put it back if nothing came in its place."""
     if os.path.lexists(old):
-        if path.exists():
-            _remove(old)
-        else:
+        if not os.path.lexists(path):
             os.replace(old, path)
+        elif old.is_dir() and not old.is_symlink():
+            # Killed meanwhile, half of it is not put back
+            remove_folder(old)
+        else:
+            _remove(old)
 
 
 def _is_alive(pid: int) -> bool:

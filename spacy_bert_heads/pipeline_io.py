@@ -1,7 +1,5 @@
 """Trained pipelines, loaded and written; every command that takes or makes one does it here."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import spacy
 from spacy.language import Language
 
 from .errors import BertHeadsError
+from .files import replace_folder
 
 
 def load_pipeline(model: str) -> Language:
@@ -37,21 +36,7 @@ def write_pipeline(nlp: Language, output: Path) -> None:
 
     RAISES (BertHeadsError): H123 if it cannot be written.
     """
-    output = output.absolute()
-    temporary, old = (output.with_name(f".{output.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        nlp.to_disk(temporary)
-        if output.exists():
-            os.replace(output, old)
-        os.replace(temporary, output)
-    except OSError as error:
-        if old.exists():
-            os.replace(old, output)
-        raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
-    finally:
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+    replace_folder(output.absolute(), nlp.to_disk)
 
 
 def check_output(source: Any, output: Path) -> None:

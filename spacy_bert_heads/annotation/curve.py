@@ -1,9 +1,11 @@
 """A table and a picture of the rounds: scores against what was annotated for them."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
+from ..files import write_files
 
 
 def render_rounds(rows: Sequence[Dict[str, Any]]) -> str:
@@ -22,7 +24,7 @@ def render_rounds(rows: Sequence[Dict[str, Any]]) -> str:
         + [f"{100 * row['score']:.1f}"]
         for row in rows
     ]
-    header = ("round", "texts", "tokens", *names, "score")
+    header = ("round", "texts", "tokens", *map(printable, names), "score")
     aligns: Any = ["r"] * len(header)
     return str(table(cells, header=header, divider=True, aligns=aligns))
 
@@ -32,7 +34,7 @@ def draw_rounds(rows: Sequence[Dict[str, Any]], path: Path) -> None:
 
     rows (Sequence[Dict[str, Any]]): As for `render_rounds`.
     path (Path): Where to write it, as PNG.
-    RAISES (BertHeadsError): H410 if matplotlib is not installed.
+    RAISES (BertHeadsError): H123 if it cannot be written, H410 if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -52,9 +54,9 @@ def draw_rounds(rows: Sequence[Dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("score, %")
     figure.axes[0].legend()
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(path)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_files({path: picture.getvalue()})
 
 
 def _score_names(rows: Sequence[Dict[str, Any]]) -> List[str]:

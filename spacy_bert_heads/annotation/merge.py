@@ -24,7 +24,7 @@ from ..corpus.reading import in_memory_zones, read_files
 from ..corpus.report import ConvertReport
 from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
 from ..corpus.store import StoredText, TextStore
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 from ..files import Staging, check_writable, clean_up
 from .hashes import input_hash
 
@@ -96,11 +96,12 @@ class MergeReport(ConvertReport):
         lines += [f"Conflicts ({len(self.conflicts)}):"] if self.conflicts else []
         for where, kind, detail, text in self.conflicts[:MAX_SHOWN]:
             excerpt = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
-            lines.append(f"  {where}: {KINDS[kind].split(',')[0]}: {detail}: {excerpt!r}")
+            lines.append(printable(f"  {where}: {KINDS[kind].split(',')[0]}: {detail}: {excerpt!r}"))
         if len(self.conflicts) > MAX_SHOWN:
             lines.append(f"  and {len(self.conflicts) - MAX_SHOWN} more, which --report lists")
         for (kind, label), where in sorted(self.new_labels.items())[:MAX_SHOWN]:
-            lines.append(f"Warning: the corpus had no {kind} label {label!r}, first at {where}. Is it new, or a typo?")
+            at = printable(where)
+            lines.append(f"Warning: the corpus had no {kind} label {label!r}, first at {at}. Is it new, or a typo?")
         counts = ", ".join(f"{self.texts[name]} {name}" for name in ("new", "changed", "unchanged", "left out"))
         lines.append(f"Answered texts: {counts}")
         return "\n".join([*lines, written])

@@ -13,7 +13,7 @@ from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST
 from thinc.api import Config
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 from ..evaluation.evaluate import evaluate
 from ..files import write_files
 from ..pipeline_io import load_pipeline
@@ -248,7 +248,8 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
         nlp = load_pipeline(model)
         new = _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
         if new:
-            say(f"New to the pipeline: {', '.join(sorted(new))}. It is therefore trained from the start.")
+            named = printable(", ".join(sorted(new)))
+            say(f"New to the pipeline: {named}. It is therefore trained from the start.")
         else:
             source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
     say(f"Round {now.number}: training on {fit.docs} texts, {fit.steps} steps")

@@ -137,11 +137,10 @@ def suggest(
     report = SuggestReport(scorer.strategy, Findings(skip_bad=skip_bad))
     edited = _note_excluded(selection, exclude)
     with Staging() as staging:
-        temporary = staging.reserve(output)
         texts = _new_texts(source, nlp, selection, edited, report)
         _score_all(texts, scorer, maker, selection, report)
         try:
-            with temporary.open("w", encoding="utf8", newline="\n") as stream:
+            with staging.open(output) as stream:
                 for chosen in selection.chosen():
                     report.n_texts += 1
                     report.n_random += chosen.is_random
@@ -151,8 +150,6 @@ def suggest(
                         report.n_tasks += 1
                         task["meta"]["strategy"] = RANDOM if chosen.is_random else scorer.strategy
                         stream.write(json.dumps(task, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
         finally:
             selection.close()
         if not report.n_texts:

@@ -7,7 +7,7 @@ from spacy.tokens import Doc, DocBin
 from srsly.msgpack import Packer
 
 from ..errors import BertHeadsError
-from ..files import Staging, write_bytes
+from ..files import Staging, make_folder, write_errors, write_new
 
 # A `.spacy` file holds at most this many Docs and about as many tokens; beyond, it is a folder of such files.
 # spaCy reads one file at a time, so this is also what training has in memory of a streamed corpus.
@@ -59,13 +59,15 @@ class DocWriter:
             self._write_to(self._temporary)
 
     def _write_shard(self) -> None:
+        with write_errors(self.path):
+            make_folder(self._temporary, self.path)
         self._write_to(self._temporary / f"{self.n_shards:03}.spacy")
         self.n_shards += 1
         self._start_shard()
 
     def _write_to(self, temporary: Path) -> None:
         self._shard.store_user_data = True
-        write_bytes(temporary, self._shard.to_bytes(), self.path)
+        write_new(temporary, self._shard.to_bytes(), self.path)
 
     def _start_shard(self) -> None:
         self._shard = DocBin(attrs=ATTRIBUTES)

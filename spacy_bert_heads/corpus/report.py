@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Set
 
 from wasabi import table
 
+from ..errors import printable
 from .counts import DEFAULT_LIMIT, SplitCounts, count_over, middle_and_longest
 from .findings import KINDS, Findings
 from .splits import SPLITS
@@ -58,7 +59,7 @@ class ConvertReport:
             + (f" for {entry['role']} only" if entry["role"] != "main" else "")
             for entry in self.inputs
         ]
-        lines.append(render_counts(self.splits, self.limit))
+        table_at = len(lines)
         lines += render_findings(self.findings)
         lines += [f"Warning: {warning}" for warning in self._list_warnings()]
         for name, count in self.shards.items():
@@ -66,6 +67,8 @@ class ConvertReport:
             lines.append(f"{path} is a folder of {count} files; pass the folder itself, as in --paths.{name} {path}")
         written = ", ".join(f"{name}.spacy ({counts.docs} docs)" for name, counts in self.splits.items())
         lines.append(f"Wrote {written} in {self.files[0].parent}" if self.files else "Wrote nothing")
+        lines = [printable(line) for line in lines]
+        lines.insert(table_at, render_counts(self.splits, self.limit))
         return "\n".join(lines)
 
     def _list_warnings(self) -> List[str]:
@@ -115,7 +118,7 @@ def render_findings(findings: Findings) -> List[str]:
         lines += [f"{title}:"] if entries else []
         for entry in entries:
             lines += _render_cases(entry, findings)
-    return lines
+    return [printable(line) for line in lines]
 
 
 def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT) -> str:
@@ -140,9 +143,9 @@ def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT)
     for label in sorted(scored):
         cells = [counts.values.get(label) for counts in columns]
         shown = [f"{one.total / one.n:.3g} ({one.low:.3g} to {one.high:.3g})" if one else "" for one in cells]
-        rows.append((f"score {label}, mean (range)", *shown))
+        rows.append((f"score {printable(label)}, mean (range)", *shown))
     aligns: Any = ("l", *("r" for _ in splits))
-    return str(table(rows, header=("", *splits), divider=True, aligns=aligns, max_col=80))
+    return str(table(rows, header=("", *map(printable, splits)), divider=True, aligns=aligns, max_col=80))
 
 
 def _label_rows(title: str, pairs: List[Any], scored: Set[str]) -> List[Any]:
@@ -153,7 +156,7 @@ def _label_rows(title: str, pairs: List[Any], scored: Set[str]) -> List[Any]:
     labels = sorted({*yeses, *noes} - leave_out, key=lambda label: (-yeses[label], -noes[label], label))
     for label in labels[:MAX_LABELS]:
         cells = [f"{one[label]} / {other[label]}" if noes else one[label] for one, other in pairs]
-        rows.append((f"{title} {label}" + (" yes / no" if noes else ""), *cells))
+        rows.append((f"{title} {printable(label)}" + (" yes / no" if noes else ""), *cells))
     if len(labels) > MAX_LABELS:
         rows.append((f"and {len(labels) - MAX_LABELS} more labels", *[""] * len(pairs)))
     return rows

@@ -20,7 +20,7 @@ from wasabi import table
 from ..corpus.doc_bins import read_doc_bins
 from ..corpus.report import SplitCounts
 from ..corpus.splits import split_key
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 from ..files import write_files
 from ..training.fit_config import HEAD_FACTORIES, read_config
 
@@ -114,10 +114,10 @@ class DataReport:
         rows.append(("entities not at token boundaries", *(len(split.misaligned) for split in columns)))
         for head in self.heads:
             for label in sorted(set().union(*(split.labels(head.kind) for split in columns))):
-                rows.append((f"{head.name} {label}", *(_examples(split, head, label) for split in columns)))
+                rows.append((f"{head.name} {printable(label)}", *(_examples(split, head, label) for split in columns)))
         aligns: Any = ("l", *("r" for _ in names))
         lines = [str(table(rows, header=("", *names), divider=True, aligns=aligns, max_col=60))]
-        lines += [f"Warning: {warning}" for warning in self.warnings]
+        lines += [printable(f"Warning: {warning}") for warning in self.warnings]
         return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from spacy.training import Corpus
 from spacy.util import fix_random_seed
 
 from ..corpus.doc_bins import read_doc_bins
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 from ..files import write_files
 from ..pipeline_io import load_pipeline
 
@@ -60,9 +60,9 @@ def to_text(scores: Dict[str, Any]) -> str:
     for kind, key in (("category", "cats_f_per_type"), ("entity", "ents_per_type")):
         for label, score in sorted((scores.get(key) or {}).items()):
             texts = f" ({support[label]} texts)" if key == "cats_f_per_type" and label in support else ""
-            rows.append((f"{kind} {label}, F{texts}", f"{100 * score['f']:.1f}"))
+            rows.append((f"{kind} {printable(label)}, F{texts}", f"{100 * score['f']:.1f}"))
     for label, score in sorted((scores.get("cats_per_target") or {}).items()):
         pearson = "-" if score["pearson"] is None else f"{100 * score['pearson']:.1f}"
-        rows.append((f"number {label}, Pearson ({score['support']} texts)", pearson))
+        rows.append((f"number {printable(label)}, Pearson ({score['support']} texts)", pearson))
     return str(table([*rows, ("words/s", f"{scores['speed']:.0f}")], aligns=("l", "r")))
 

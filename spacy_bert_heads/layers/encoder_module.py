@@ -1,6 +1,7 @@
 """The torch side of the encoder: any Hugging Face `AutoModel` encoder, with a pooler in every case."""
 
 import importlib.util
+import json
 import logging
 import tempfile
 from contextlib import contextmanager
@@ -14,11 +15,15 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, Be
 from transformers import logging as transformers_logging
 
 from ..errors import BertHeadsError
+from ..files import is_plain_name
 from .wordpiece import bert_tokenizer
 
 logger = logging.getLogger("spacy")
 
 PACKAGE_PREFIX = "package:"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# Settings by which transformers would import code from the hub
+NAMES_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 
 @dataclass
@@ -164,22 +169,39 @@ def build_transformer(hf_config: Any) -> Any:
     """
     architecture = MODEL_MAPPING.get(type(hf_config), None)
     # A few configs, such as Funnel's, have several
-    return architecture(hf_config) if isinstance(architecture, type) else AutoModel.from_config(hf_config)
+    if isinstance(architecture, type):
+        return architecture(hf_config)
+    return AutoModel.from_config(hf_config, trust_remote_code=False)
 
 
 def rebuild_config(config: Dict[str, Any]) -> Any:
-    """RETURNS (PretrainedConfig): From what its `to_dict` gave."""
-    config = dict(config)
+    """RETURNS (PretrainedConfig): From what its `to_dict` gave, without settings that name code to be downloaded."""
+    config = {name: value for name, value in config.items() if name not in NAMES_CODE}
     return AutoConfig.for_model(config.pop("model_type"), **config)
 
 
 def rebuild_tokenizer(hf_config: Any, tokenizer_files: Dict[str, bytes]) -> Any:
-    """The tokenizer as it was saved; see rebuild."""
+    """The tokenizer as it was saved; see rebuild.
+
+    RAISES (BertHeadsError): H252 for a file whose name could lead out of the folder that the files are put into.
+    """
+    for name in tokenizer_files:
+        if not is_plain_name(name):
+            raise BertHeadsError("H252", found=repr(name)[:200])
     with tempfile.TemporaryDirectory() as folder:
         for name, content in tokenizer_files.items():
+            if name.lower() == TOKENIZER_CONFIG:
+                content = _without_paths(content)
             (Path(folder) / name).write_bytes(content)
         hf_config.save_pretrained(folder)
-        return AutoTokenizer.from_pretrained(folder, use_fast=True)
+        return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+
+
+def _without_paths(tokenizer_config: bytes) -> bytes:
+    """Leave out settings such as `vocab_file`, which name files elsewhere; transformers itself does not save them."""
+    settings = json.loads(tokenizer_config)
+    kept = {name: value for name, value in settings.items() if not name.endswith("_file") and name not in NAMES_CODE}
+    return json.dumps(kept).encode("utf8")
 
 
 def dump_tokenizer(tokenizer: Any) -> Dict[str, bytes]:

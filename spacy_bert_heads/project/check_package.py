@@ -14,12 +14,13 @@ from urllib.parse import unquote, urlparse
 from urllib.request import url2pathname
 from zipfile import BadZipFile, ZipFile
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 from ..files import write_files
 
 DISTRIBUTION = "spacy-bert-heads"
 # Neither a hub nor what it has left on this machine
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+MAX_METADATA_BYTES = 10 << 20
 SHOWN_VERSIONS = ("spacy", "spacy-bert-heads", "spacy-transformers", "thinc", "torch", "transformers")
 
 # Runs in the fresh environment, in isolated mode, so it sees neither this project's folder nor its packages
@@ -143,7 +144,7 @@ def to_text(result: Dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
     seconds = result["seconds"]
     lines += ["", f"With {versions}; loaded in {seconds['load']} s without access to a model hub."]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def read_wheel(path: Path) -> ModelWheel:
@@ -158,8 +159,10 @@ def read_wheel(path: Path) -> ModelWheel:
             names = archive.namelist()
             packages = [name.split("/")[0] for name in names if name.count("/") == 1 and name.endswith("/meta.json")]
             infos = [name for name in names if name.endswith(".dist-info/METADATA")]
-            if len(packages) != 1 or len(infos) != 1:
+            if len(packages) != 1 or len(infos) != 1 or not packages[0].isidentifier():
                 raise BertHeadsError("H224", path=path, found="another package")
+            if archive.getinfo(infos[0]).file_size > MAX_METADATA_BYTES:
+                raise BertHeadsError("H224", path=path, found="more metadata than any package has")
             info = Parser().parsestr(archive.read(infos[0]).decode("utf8"))
     except BadZipFile as error:
         raise BertHeadsError("H224", path=path, found="a file that is not a zip archive") from error

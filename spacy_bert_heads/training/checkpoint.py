@@ -1,13 +1,11 @@
 """Checkpoints: all that a training needs to resume as if it had never been interrupted."""
 
 import json
-import os
 import random
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, cast
+from typing import Any, Dict, List, Optional, Tuple, cast
 
 import numpy
 import torch
@@ -15,7 +13,9 @@ from spacy.language import Language
 from thinc.api import Model, Optimizer, get_current_ops
 from thinc.util import has_cupy_gpu, xp2torch
 
+from .. import files
 from ..errors import BertHeadsError
+from ..files import remove_folder, replace_folder
 from .distributed import Key
 from .optimizer import AdamW
 
@@ -58,7 +58,6 @@ def save_checkpoint(nlp: Language, checkpoint: Checkpoint, output: Path) -> None
     state = dict(vars(checkpoint), history=json.dumps(checkpoint.history, default=float))
 
     def write(folder: Path) -> None:
-        folder.mkdir()
         nlp.to_disk(folder / PIPELINE)
         torch.save(state, folder / STATE)
 
@@ -87,47 +86,11 @@ def find_checkpoints(output: Path) -> List[Path]:
     return [path for _, path in sorted((int(match.group(1)), path) for match, path in found if match)]
 
 
-def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a folder that is there as a whole or not at all.
-
-    path (Path): Where to. What is there is replaced; only while the two are swapped, `recover_folder` is needed.
-    write (Callable[[Path], Any]): Writes a folder of another name.
-    """
-    temporary, old = _hidden(path, "tmp"), _hidden(path, "old")
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    write(temporary)
-    if path.exists():
-        os.replace(path, old)
-    os.replace(temporary, path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_folder(path: Path) -> None:
-    """Put back what `replace_folder` was about to replace when it was killed."""
-    if not path.exists() and _hidden(path, "old").exists():
-        os.replace(_hidden(path, "old"), path)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder, which is gone at once: half of it is never seen under its name."""
-    old = _hidden(path, "old")
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(path, old)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def clean_up(output: Path) -> None:
     """Remove all checkpoints of a training that has ended, and what killed ones have left behind."""
     for path in find_checkpoints(output):
         remove_folder(path)
-    for pattern in (".checkpoint-*", ".model-*"):
-        for path in output.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _hidden(path: Path, ending: str) -> Path:
-    return path.with_name(f".{path.name}.{ending}")
+    files.clean_up(output)
 
 
 def get_data_state() -> DataState:

@@ -10,7 +10,7 @@ from spacy.language import Language
 from tqdm import tqdm
 from wasabi import Printer
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 
 LogStep = Callable[[Optional[Dict[str, Any]]], None]
 Logger = Tuple[LogStep, Callable[[], None]]
@@ -116,13 +116,14 @@ class TrainingLog:
 
     @property
     def _widths(self) -> List[int]:
-        heads = [max(WIDTH, len(f"loss {_short(name)}")) for name in self.heads]
+        heads = [max(WIDTH, len(printable(f"loss {_short(name)}"))) for name in self.heads]
         return [5, 6, *heads, *(max(WIDTH, len(name)) for name in self.scores), WIDTH, WIDTH]
 
     def _write_row(self, cells: List[str]) -> None:
         aligns = ["r"] * len(cells)
         # Through tqdm, which moves its bar out of the way
-        tqdm.write(Printer(no_print=True).row(cells, widths=self._widths, aligns=aligns, spacing=2), file=self.stdout)
+        shown = [printable(cell) for cell in cells]
+        tqdm.write(Printer(no_print=True).row(shown, widths=self._widths, aligns=aligns, spacing=2), file=self.stdout)
         self.stdout.flush()
 
     def _time_left(self, row: Dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """A picture of a training: losses and scores over the steps."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, List
 
 from ..errors import BertHeadsError
+from ..files import write_files
 
 
 def draw_curve(rows: List[Dict[str, Any]], loss_names: List[str], score_names: List[str], path: Path) -> None:
@@ -13,7 +15,7 @@ def draw_curve(rows: List[Dict[str, Any]], loss_names: List[str], score_names: L
     loss_names (List[str]): Which losses to draw.
     score_names (List[str]): Which scores to draw beside the weighted one.
     path (Path): Where to write it, as PNG.
-    RAISES (BertHeadsError): H410 if matplotlib is not installed.
+    RAISES (BertHeadsError): H123 if it cannot be written, H410 if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -37,6 +39,6 @@ def draw_curve(rows: List[Dict[str, Any]], loss_names: List[str], score_names: L
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
         axes.legend()
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(path)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_files({path: picture.getvalue()})

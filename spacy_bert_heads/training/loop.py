@@ -28,7 +28,7 @@ from spacy.util import registry, resolve_dot_names
 from thinc.api import fix_random_seed, set_gpu_allocator
 
 from ..errors import BertHeadsError
-from ..files import write_files
+from ..files import replace_folder, write_files
 from .checkpoint import (
     Checkpoint,
     DataState,
@@ -37,8 +37,6 @@ from .checkpoint import (
     get_data_state,
     get_random_state,
     load_optimizer,
-    recover_folder,
-    replace_folder,
     save_checkpoint,
     seed_cupy,
     set_data_state,
@@ -137,7 +135,7 @@ def train(
                         if is_best:
                             replace_folder(
                                 output / DIR_MODEL_BEST,
-                                lambda folder: shutil.copytree(output / DIR_MODEL_LAST, folder),
+                                lambda folder: shutil.copytree(output / DIR_MODEL_LAST, folder, dirs_exist_ok=True),
                             )
                     random_states = ranks.gather(get_random_state())
                     if ranks.is_first:
@@ -173,12 +171,6 @@ def train(
     write_files({output / RESULT: json.dumps(result, indent=1).encode("utf8")})
     clean_up(output)
     return rows
-
-
-def recover_models(output: Path) -> None:
-    """Put back a model that was about to be replaced when the training was killed."""
-    for name in (DIR_MODEL_BEST, DIR_MODEL_LAST):
-        recover_folder(output / name)
 
 
 def _log_nothing(info: Optional[Dict[str, Any]] = None) -> None:

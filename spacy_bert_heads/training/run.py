@@ -13,12 +13,13 @@ from spacy.util import load_config, load_model, logger
 from thinc.api import Config
 from wasabi import msg
 
+from .. import files
 from ..errors import BertHeadsError
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
 from .curve import draw_curve
 from .distributed import Ranks
-from .loop import RESULT, recover_models, train
+from .loop import RESULT, train
 
 CURVE = "training.png"
 # Of a folder that holds another training
@@ -97,7 +98,7 @@ def _run(
         if len(resumed.random) != ranks.size:
             raise BertHeadsError("H186", path=checkpoints[-1], found=len(resumed.random), expected=ranks.size)
         if ranks.is_first:
-            recover_models(output)
+            files.clean_up(output)
         nlp = load_model(checkpoints[-1] / PIPELINE)
         if ranks.is_first:
             msg.info(f"Resuming after step {resumed.step}")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import srsly
 
 from spacy_bert_heads.errors import BertHeadsError
 
@@ -118,4 +119,14 @@ def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = save(tmp_path, "parquet", {"text": ["a"], "label": ["x"]})
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(BertHeadsError, match=r"spacy-bert-heads\[datasets\]"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["../secret.arrow", "/etc/passwd", "..\\a.arrow", "C:a.arrow", "", "nul", 5])
+def test_no_file_outside_the_folder_is_read(tmp_path: Path, name: object):
+    path = save(tmp_path, "folder", {"text": ["a"], "label": ["x"]})
+    next(path.glob("*.arrow")).rename(tmp_path / "secret.arrow")
+    state = srsly.read_json(path / "state.json")
+    srsly.write_json(path / "state.json", {**state, "_data_files": [{"filename": name}]})
+    with pytest.raises(BertHeadsError, match="H103.*which is no file in it"):
         read(path)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus
 
-from spacy_bert_heads import files as writing
+from spacy_bert_heads.corpus import doc_bins as writing
 from spacy_bert_heads.corpus import reading, store
 from spacy_bert_heads.corpus.annotations import Annotation, CharSpan
 from spacy_bert_heads.corpus.doc_bins import DocWriter
@@ -160,10 +160,10 @@ def test_what_was_moved_aside_comes_back_when_the_move_fails(tmp_path: Path, mon
 def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_stay(tmp_path: Path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".train.spacy.{dead.pid}.tmp").mkdir()
-    (tmp_path / f".dev.spacy.{dead.pid}.tmp").write_bytes(b"half")
-    (tmp_path / f".only.spacy.{dead.pid}.old").write_bytes(b"whole")
-    living = tmp_path / f".test.spacy.{os.getppid()}.tmp"
+    (tmp_path / f".train.spacy.{dead.pid}.0123456789ab.tmp").mkdir()
+    (tmp_path / f".dev.spacy.{dead.pid}.0123456789ab.tmp").write_bytes(b"half")
+    (tmp_path / f".only.spacy.{dead.pid}.0123456789ab.old").write_bytes(b"whole")
+    living = tmp_path / f".test.spacy.{os.getppid()}.0123456789ab.tmp"
     living.write_bytes(b"half")
     write_files({tmp_path / "new.json": b"{}"})
     assert sorted(os.listdir(tmp_path)) == sorted([living.name, "new.json", "only.spacy"])
@@ -173,7 +173,7 @@ KILLED = """
 import signal, sys, time
 from pathlib import Path
 from spacy_bert_heads.corpus import convert as module
-from spacy_bert_heads.files import DocWriter
+from spacy_bert_heads.corpus.doc_bins import DocWriter
 # A test run in the background of a shell ignores the signal, and so would this process
 signal.signal(signal.SIGINT, signal.default_int_handler)
 close = DocWriter.close

@@ -5,7 +5,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
@@ -172,3 +172,22 @@ def test_a_source_folder_in_the_path_will_do(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.setattr(metadata, "distributions", lambda name: [FakeDistribution(None, tmp_path)])
     assert find_source() == str(tmp_path)
+
+
+@pytest.mark.parametrize("package", ["..", "a b", "-e", "en-support"])
+def test_a_package_that_cannot_be_imported_is_none(tmp_path: Path, package: str) -> None:
+    path = tmp_path / "en_support-0.1.0-py3-none-any.whl"
+    with ZipFile(path, "w") as archive:
+        archive.writestr(f"{package}/meta.json", "{}")
+        archive.writestr("en_support-0.1.0.dist-info/METADATA", "Name: en_support\n\n")
+    with pytest.raises(BertHeadsError, match="H224"):
+        read_wheel(path)
+
+
+def test_metadata_is_not_unpacked_without_limit(tmp_path: Path) -> None:
+    path = tmp_path / "en_support-0.1.0-py3-none-any.whl"
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("en_support/meta.json", "{}")
+        archive.writestr("en_support-0.1.0.dist-info/METADATA", "a" * (packaging.MAX_METADATA_BYTES + 1))
+    with pytest.raises(BertHeadsError, match="H224"):
+        read_wheel(path)

@@ -27,6 +27,7 @@ ACCESS_SECONDS = 120.0
 # Tasks that go into one request, and that come back on one page.
 IMPORT_SIZE = 500
 PAGE_SIZE = 1000
+MAX_SECRET_BYTES = 1 << 16
 # Titles that the server takes.
 TITLE_LENGTHS = range(3, 51)
 RETRIED = Retry(
@@ -197,13 +198,9 @@ class LabelStudio:
         token (str): The personal access token.
         RETURNS (str): What requests are sent with.
         """
-        # Its own way: what is sent with the session's token waits for this one.
-        path = "/api/token/refresh/"
-        try:
-            response = requests.post(self.url + path, json={"refresh": token}, timeout=self._timeout, auth=_NoToken())
-        except requests.RequestException as error:
-            self._fail(error)
-        return str(self._get(self._read(self._check(response, path, "")), "access", str))
+        # Unsigned: what is sent with the session's token waits for this answer.
+        answer = self._call("POST", "/api/token/refresh/", json={"refresh": token}, auth=_NoToken())
+        return str(self._get(answer, "access", str))
 
     def _project(self, answer: Any) -> Project:
         xml = self._get(answer, "label_config", str)
@@ -287,15 +284,22 @@ def read_token(path: Optional[Path], variable: str) -> str:
     path (Optional[Path]): A file with nothing else in it.
     variable (str): Name of the environment variable that is used without a file.
     RETURNS (str): What is there, "" if there is neither.
-    RAISES (BertHeadsError): H101 to H103 if the file cannot be read.
+    RAISES (BertHeadsError): H101 to H103 if the file cannot be read; H580 if the file or the variable is there and
+        holds nothing: whoever gives an empty secret did not mean to give none.
     """
     if path is None:
-        return os.environ.get(variable, "").strip()
-    with open_file(path) as stream:
-        try:
-            return stream.read().decode("utf8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BertHeadsError("H103", path=path, found=type(error).__name__) from None
+        if variable not in os.environ:
+            return ""
+        secret = os.environ[variable].strip()
+    else:
+        with open_file(path) as stream:
+            try:
+                secret = stream.read(MAX_SECRET_BYTES).decode("utf8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise BertHeadsError("H103", path=path, found=type(error).__name__) from None
+    if not secret:
+        raise BertHeadsError("H580", path=path, found="an empty file" if path else f"the empty variable {variable}")
+    return secret
 
 
 def _detail(response: requests.Response) -> str:

@@ -12,7 +12,7 @@ from ...corpus.findings import Findings
 from ...corpus.readers.labelling_config import LabellingConfig
 from ...corpus.readers.lines import read_json_values
 from ...errors import BertHeadsError
-from ...files import Staging, check_writable
+from ...files import Staging, check_writable, write_errors
 from ...pipeline_io import load_pipeline
 from .client import IMPORT_SIZE, TESTED_VERSION, LabelStudio, Project, StoredTask
 from .tasks import KINDS, Suggested, pipeline_config, pipeline_version, read_tasks
@@ -109,21 +109,17 @@ def pull(server: LabelStudio, output: Path, *, project: str) -> PullReport:
     counts: "Counter[str]" = Counter()
     with TemporaryDirectory() as folder, Staging() as staging:
         export = Path(folder) / "export.json"
-        temporary = staging.reserve(output)
-        try:
-            with export.open("wb") as stream:
-                server.export(target, stream)
-            with temporary.open("w", encoding="utf8", newline="\n") as lines:
-                for task in _read_export(export, server.url):
-                    # The answers alone do not say what was asked.
-                    described = task if counts["tasks"] else {"label_config": target.xml, **task}
-                    lines.write((",\n" if counts["tasks"] else "[\n") + srsly.json_dumps(described))
-                    counts["tasks"] += 1
-                    counts["annotations"] += len(task["annotations"])
-                    counts["skipped"] += sum(bool(answer.get("was_cancelled")) for answer in task["annotations"])
-                lines.write("\n]\n")
-        except OSError as error:
-            raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
+        with write_errors(export), export.open("wb") as stream:
+            server.export(target, stream)
+        with staging.open(output) as lines:
+            for task in _read_export(export, server.url):
+                # The answers alone do not say what was asked.
+                described = task if counts["tasks"] else {"label_config": target.xml, **task}
+                lines.write((",\n" if counts["tasks"] else "[\n") + srsly.json_dumps(described))
+                counts["tasks"] += 1
+                counts["annotations"] += len(task["annotations"])
+                counts["skipped"] += sum(bool(answer.get("was_cancelled")) for answer in task["annotations"])
+            lines.write("\n]\n")
         if not counts["tasks"]:
             raise BertHeadsError("H553", found=target.title)
         staging.commit()

@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from ...corpus.findings import Where
 from ...corpus.readers.labelling_config import LabellingConfig
 from ...corpus.readers.offsets import show
-from ...errors import BertHeadsError
+from ...errors import BertHeadsError, printable
 from ...pipeline_io import load_pipeline
 from ..heads import Heads, find_heads
 from ..strategies import Scorer, make_scorer
@@ -68,7 +68,7 @@ class Predictor:
             predictions.append({"model_version": self.model_version, "result": []})
             if problem:
                 predictions[-1]["error"] = problem
-                logger.warning("No prediction for task %s: %s", task.get("id") if data else show(task), problem)
+                logger.warning("No prediction for task %s: %s", show(task.get("id") if data else task), problem)
             else:
                 texts.append((str(text), number))
         with self._lock:
@@ -138,7 +138,8 @@ def make_app(
         # `access_token` of the request would let us into Label Studio; nothing here needs it.
         lacking = _lacking(predictor.config, _read_config(_body().get("schema"), predictor))
         if lacking:
-            logger.warning("The project does not ask for %s; such predictions are left out", ", ".join(lacking))
+            named = printable(", ".join(lacking))
+            logger.warning("The project does not ask for %s; such predictions are left out", named)
         return {"model_version": predictor.model_version}
 
     @app.post("/predict")

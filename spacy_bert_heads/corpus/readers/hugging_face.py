@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ...errors import BertHeadsError
+from ...files import is_plain_name
 from ..annotations import Annotation
 from ..findings import Findings, Where
 from .conll import WITHOUT_SPACES, Sentence, annotate
@@ -119,11 +120,15 @@ def _data_files(path: Path) -> List[Path]:
             splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf8"))["splits"]
             raise BertHeadsError("H137", path=path, found=", ".join(splits))
         state = json.loads((path / "state.json").read_text(encoding="utf8"))
-        files = [path / str(entry["filename"]) for entry in state["_data_files"]]
+        names = [entry["filename"] for entry in state["_data_files"]]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, BertHeadsError):
             raise
         raise BertHeadsError("H103", path=path, found=f"its state.json is broken ({error})") from error
+    strange = next((name for name in names if not is_plain_name(name)), None)
+    if strange is not None:
+        raise BertHeadsError("H103", path=path, found=f"its state.json names {show(strange)}, which is no file in it")
+    files = [path / name for name in names]
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None or not files:
         raise BertHeadsError("H101", path=missing or path, found=missing)

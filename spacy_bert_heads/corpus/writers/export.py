@@ -63,13 +63,9 @@ def export(
     findings = Findings(skip_bad=False)
     docs = _Counted(_read(source, nlp, findings))
     with Staging() as staging:
-        temporary = staging.reserve(output)
-        try:
-            with temporary.open("w", encoding="utf8", newline="\n") as stream:
-                for line in writer.lines(docs, findings):
-                    stream.write(line)
-        except OSError as error:
-            raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
+        with staging.open(output) as stream:
+            for line in writer.lines(docs, findings):
+                stream.write(line)
         if not docs.count:
             raise BertHeadsError("H310", path=source)
         staging.commit()

@@ -306,6 +306,24 @@ def test_a_personal_token_is_exchanged_once(stub: Stub, model: str, tasks: Path)
     assert stub.refreshed == 1
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("token", [LEGACY, PERSONAL])
+def test_no_token_goes_where_a_redirect_leads(stub: Stub, token: str, status: int):
+    with running_stub() as other:
+
+        def redirect(method: str, path: str, handler: Any) -> bool:
+            handler.send_response(status)
+            handler.send_header("Location", other.url + path)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return True
+
+        stub.failing = redirect
+        with pytest.raises(BertHeadsError, match=rf"\[H547\].*status {status}.*{other.url}"):
+            connect(stub, token).find_project("1")
+        assert len(stub.calls) == 1 and other.calls == []
+
+
 @pytest.mark.parametrize("token", ["f" * 40, PERSONAL[:-3] + "xxx"])
 def test_a_refused_token_is_said_and_not_shown(stub: Stub, tmp_path: Path, token: str):
     with pytest.raises(BertHeadsError, match=r"\[H545\]") as caught:

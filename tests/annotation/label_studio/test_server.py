@@ -18,6 +18,7 @@ pytest.importorskip("waitress", reason="needs the extra label-studio")
 
 from spacy_bert_heads.annotation.label_studio import server as server_module
 from spacy_bert_heads.annotation.label_studio.answers import AnswersFile
+from spacy_bert_heads.annotation.label_studio.client import read_token
 from spacy_bert_heads.annotation.label_studio.server import Predictor, listen, make_app, serve
 from spacy_bert_heads.cli.app import app as cli
 from spacy_bert_heads.corpus.findings import Findings
@@ -301,6 +302,29 @@ def test_the_verb_says_what_keeps_it_from_serving(nlp, tmp_path: Path, monkeypat
             result = call(*arguments)
             assert result.exit_code == 1, arguments
             assert f"[{code}]" in result.stderr and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \t\r\n"])
+@pytest.mark.parametrize("verb", ["serve-label-studio", "label-studio-push", "label-studio-pull"])
+def test_an_empty_secret_is_not_taken_for_none(tmp_path: Path, monkeypatch, content: str, verb: str):
+    server = ["--url", "http://127.0.0.1:1", "--project", "1"]
+    arguments = {
+        "serve-label-studio": ["model"],
+        "label-studio-push": ["tasks.jsonl", "--model", "model", *server],
+        "label-studio-pull": ["--output", "x.json", *server],
+    }[verb]
+    variable = "SPACY_BERT_HEADS_TOKEN" if verb == "serve-label-studio" else "LABEL_STUDIO_API_KEY"
+    monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "token").write_text(content)
+    result = CliRunner().invoke(cli, [verb, *arguments, "--token-file", str(tmp_path / "token")])
+    assert (result.exit_code, "[H580]" in result.stderr, "token" in result.stderr) == (1, True, True)
+    monkeypatch.setenv(variable, content)
+    result = CliRunner().invoke(cli, [verb, *arguments])
+    assert (result.exit_code, "[H580]" in result.stderr, variable in result.stderr) == (1, True, True)
+    (tmp_path / "token").write_text("secret\n")
+    assert read_token(tmp_path / "token", variable) == "secret"
+    monkeypatch.delenv(variable)
+    assert read_token(None, variable) == ""
 
 
 def test_serving_needs_no_password_on_this_machine_alone(tmp_path: Path):
