@@ -81,6 +81,21 @@ MESSAGES: Dict[str, str] = {
     "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Make it again.",
     "H145": "unknown {option} {found}, expected one of: {expected}.",
     "H146": "this is not JSON, so nothing behind it can be read: {found}. Mend the file, or make the export again.",
+    "H150": "expected {label!r} at {place} to cover {stored}, as the record says, found {found}. Correct the offsets or the "
+    "stored text, or pass --skip-bad to leave such records out.",
+    "H151": "expected a file or a pipe, found {found}. Name a file, or send the records through a pipe such as /dev/stdin.",
+    "H152": "nothing was written to this pipe within {seconds} seconds. Start the program that writes to it first, or name "
+    "a file.",
+    "H153": "what came through this pipe could not be kept on disk ({found}). Set the environment variable TMPDIR to a "
+    "folder with more space, or name a file.",
+    "H154": "these look like tagged words: blank lines stand between groups of lines, and most texts are one word. The tags, "
+    "such as {found}, follow no known scheme. Pass --format conll with --label-column or --scheme, or --format "
+    "labelled-lines if each line is a text with its label.",
+    "H155": "expected JSON records of one of the formats {expected}, found {found}. Convert the file to one of them, or "
+    "name its format with --format.",
+    "H156": "the tags are numbers, such as {found}, and the file does not name them. Pass --labels FILE with one tag a line.",
+    "H157": "expected tags in one column, found them in none of the columns {found}. Pass --label-column with a name or a "
+    "number, and --scheme if the tags are not BIO, BILUO, BIOES or BMES.",
     "H160": "records cannot be kept on disk while they are put in order ({found}). Set the environment variable "
     "SQLITE_TMPDIR to a folder with more space: it takes about as much as the unpacked files.",
     "H161": "the same file is given twice, as {found}. Leave one out.",
@@ -288,6 +303,14 @@ class BertHeadsError(ConfigValidationError):
     def __reduce__(self) -> Any:
         """Errors cross process borders as they are, not by being made anew."""
         return _restore, (self.__dict__,)
+
+    def add(self, sentence: str) -> None:
+        """Say more at the end of the message.
+
+        sentence (str): What else a user needs to know.
+        """
+        self.title = self.text = f"{self.text} {sentence}"
+        self.args = (self.text,)
 
     @classmethod
     def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:

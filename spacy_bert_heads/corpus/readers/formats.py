@@ -1,5 +1,6 @@
 """The formats of annotation files: what a reader is, which there are, and which one a file needs."""
 
+import os
 from pathlib import Path
 from typing import Dict, Iterator, Protocol, Tuple
 
@@ -80,7 +81,7 @@ def find_converter(path: Path, format: str) -> Converter:
     """
     if format != AUTO and format not in CONVERTERS:
         raise BertHeadsError("H118", found=repr(format), expected=", ".join([AUTO, *CONVERTERS]))
-    head = b"" if path.is_dir() else read_head(path)
+    head = b"" if os.path.isdir(path) else read_head(path)
     if format != AUTO:
         return CONVERTERS[format]
     fitting = [converter for converter in CONVERTERS.values() if converter.sniff(path, head)]
@@ -89,7 +90,7 @@ def find_converter(path: Path, format: str) -> Converter:
         raise BertHeadsError("H143", path=path, found=found)
     if fitting:
         return fitting[0]
-    if path.is_dir():
+    if os.path.isdir(path):
         raise BertHeadsError("H102", path=path, found=path)
     # A broken or empty file shows no format; the reader that its name stands for says what is wrong with it.
     for converter in CONVERTERS.values():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -14,6 +15,7 @@ from .labels import LabelNames
 from .lines import open_file
 from .offsets import show
 from .options import AUTO, ReadOptions
+from .pipes import find_file
 from .tables import Row, annotate_rows, find_roles
 from .tag_spans import SCHEME_NAMES, find_scheme
 
@@ -37,7 +39,7 @@ class DatasetsConverter:
         head (bytes): The beginning of a file.
         RETURNS (bool): Whether `save_to_disk` wrote the folder, or the file is parquet or arrow.
         """
-        if path.is_dir():
+        if os.path.isdir(path):
             return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
         return head[:4] in MAGIC
 
@@ -111,9 +113,9 @@ class _Table:
 
 
 def _data_files(path: Path) -> List[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         open_file(path).close()
-        return [path]
+        return [find_file(path)]
     try:
         if (path / "dataset_dict.json").is_file():
             splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf8"))["splits"]

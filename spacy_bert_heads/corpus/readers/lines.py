@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ...errors import BertHeadsError
 from ..findings import Findings, Where
+from .pipes import find_file
 
 # All bytes but those that are controls, which no text has many of.
 NO_CONTROLS = bytes(range(32, 256)) + b"\t\n\v\f\r"
@@ -350,22 +351,24 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys)
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a file for reading, unpacked if it is gzipped.
+    """Open a file for reading, unpacked if it is gzipped. A pipe is copied to a file the first time.
 
     path (Path): The file.
     RETURNS (IO[bytes]): Its bytes.
-    RAISES (BertHeadsError): H101 if there is no such file; H102 if it is a folder; H103 if it cannot be read.
+    RAISES (BertHeadsError): H101 if there is no such file; H102 if it is a folder; H103 if it cannot be read; H151 to
+        H153 as in `pipes.find_file`.
     """
     try:
-        if path.is_dir():
-            raise BertHeadsError("H102", path=path, found=path)
-        with path.open("rb") as stream:
+        file = find_file(path)
+        with file.open("rb") as stream:
             is_gzip = stream.read(2) == GZIP_MAGIC
-        return cast(IO[bytes], gzip.open(path, "rb") if is_gzip else path.open("rb"))
+        return cast(IO[bytes], gzip.open(file, "rb") if is_gzip else file.open("rb"))
+    except BertHeadsError:
+        raise
     except FileNotFoundError as error:
         raise BertHeadsError("H101", path=path, found=path) from error
-    except OSError as error:
-        raise BertHeadsError("H103", path=path, found=error) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise BertHeadsError("H103", path=path, found=getattr(error, "strerror", None) or error) from error
 
 
 def _without_bom(path: Path, raw: bytes) -> bytes:

@@ -134,7 +134,8 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
     if answer == "reject" and ((spans is not None and not is_binary) or asks_choice):
         findings.note("rejected", where)
         spans, asks_choice = None, False
-    verdicts = _read_spans(spans or [], answer, text, where, findings)
+    tokens = _read_tokens(record, text, where)
+    verdicts = _read_spans(spans or [], answer, text, tokens, where, findings)
     if verdicts["ignore"]:
         findings.note("span_ignored", where, count=len(verdicts["ignore"]))
     complete = spans is not None and not is_binary
@@ -146,7 +147,7 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
     return Annotation(
         text=text,
         where=where,
-        tokens=_read_tokens(record, text, where),
+        tokens=tokens,
         ents=verdicts["accept"],
         complete=complete,
         unknown=verdicts["ignore"] if complete else [],
@@ -228,15 +229,32 @@ def _select_spans(
 
 
 def _read_spans(
-    spans: List[Dict[str, Any]], answer: str, text: str, where: Where, findings: Findings
+    spans: List[Dict[str, Any]],
+    answer: str,
+    text: str,
+    tokens: Optional[List[Tuple[int, int]]],
+    where: Where,
+    findings: Findings,
 ) -> Dict[str, List[CharSpan]]:
     """The spans by answer: their own one, or that of their record."""
     verdicts: Dict[str, List[CharSpan]] = {name: [] for name in ANSWERS}
     for span in spans:
         verdict = _read_answer(span, where, answer)
-        borders = span.get("start"), span.get("end")
-        verdicts[verdict].append(read_span(*borders, span.get("label"), text, span.get("text"), where, findings))
+        start, end = span.get("start"), span.get("end")
+        is_confirmed = _is_on_tokens(span, tokens)
+        stored = span.get("text")
+        found = read_span(start, end, span.get("label"), text, stored, where, findings, is_confirmed=is_confirmed)
+        verdicts[verdict].append(found)
     return verdicts
+
+
+def _is_on_tokens(span: Dict[str, Any], tokens: Optional[List[Tuple[int, int]]]) -> bool:
+    """Whether the tokens that a span names begin and end where it does."""
+    first: Any = span.get("token_start")
+    last: Any = span.get("token_end")
+    if tokens is None or not is_index(first) or not is_index(last) or not 0 <= first <= last < len(tokens):
+        return False
+    return (tokens[first][0], tokens[last][1]) == (span.get("start"), span.get("end"))
 
 
 def _read_choice(record: Dict[str, Any], where: Where, findings: Findings) -> Dict[str, float]:

@@ -15,6 +15,7 @@ from ..findings import Findings, Where
 from .lines import head_values, read_head, read_json_lines, read_json_values
 from .offsets import is_index, read_span, show
 from .options import ReadOptions
+from .pipes import find_file
 
 ENTITY_KEYS = ("entities", "ents")
 LAYERS = ("TAG", "POS", "MORPH", "LEMMA", "DEP")
@@ -51,7 +52,7 @@ class DocBinConverter:
         read_head(path)
         vocab = Vocab()
         try:
-            docs = enumerate(DocBin(store_user_data=True).from_disk(path).get_docs(vocab), 1)
+            docs = enumerate(DocBin(store_user_data=True).from_disk(find_file(path)).get_docs(vocab), 1)
             while True:
                 try:
                     number, doc = next(docs)
