@@ -53,8 +53,8 @@ MESSAGES: Dict[str, str] = {
     "or pass --skip-bad to leave such records out.",
     "H123": "cannot be written: {found}. Name a folder in which you may write.",
     "H124": "the command {verb!r} could not be loaded: {found}. Install spacy-bert-heads again.",
-    "H125": "expected a file of one of the formats {expected}, found none of them. If it is one, "
-    "name it with --format.",
+    "H125": "expected a file of one of the formats {expected}; found {found}, which is none of them. If it is one, "
+    "name it with --format; otherwise convert it to one of them first.",
     "H130": "expected {expected} columns as on line {first}, found {n_columns}: {found}. Mend the line, pass --delimiter if "
     "other characters part the columns, or --skip-bad to leave such records out.",
     "H131": "expected one of the labels in {labels}, or the number of one of its {n_labels} lines counted from 0, found "
@@ -91,11 +91,7 @@ MESSAGES: Dict[str, str] = {
     "H154": "these look like tagged words: blank lines stand between groups of lines, and most texts are one word. The tags, "
     "such as {found}, follow no known scheme. Pass --format conll with --label-column or --scheme, or --format "
     "labelled-lines if each line is a text with its label.",
-    "H155": "expected JSON records of one of the formats {expected}, found {found}. Convert the file to one of them, or "
-    "name its format with --format.",
     "H156": "the tags are numbers, such as {found}, and the file does not name them. Pass --labels FILE with one tag a line.",
-    "H157": "expected tags in one column, found them in none of the columns {found}. Pass --label-column with a name or a "
-    "number, and --scheme if the tags are not BIO, BILUO, BIOES or BMES.",
     "H160": "records cannot be kept on disk while they are put in order ({found}). Set the environment variable "
     "SQLITE_TMPDIR to a folder with more space: it takes about as much as the unpacked files.",
     "H161": "the same file is given twice, as {found}. Leave one out.",
