@@ -56,8 +56,8 @@ MESSAGES: Dict[str, str] = {
     "with only one of them in a single choice, found {found}. Correct it, or pass --skip-bad to skip such records.",
     "H123": "cannot be written: {found}. Choose a folder that you may write to.",
     "H124": "the command {verb!r} could not be loaded: {found}. Reinstall spacy-bert-heads.",
-    "H125": "expected a file in one of the formats {expected}, but its content matches none of them. If it is one of "
-    "them, name it with --format.",
+    "H125": "expected a file in one of the formats {expected}, found {found}, which is none of them. If it is one of "
+    "them, name it with --format; otherwise convert it to one of them first.",
     "H130": "expected {expected} columns as on line {first}, found {n_columns}: {found}. Fix the line, pass "
     "--delimiter if other characters separate the columns, or pass --skip-bad to skip such records.",
     "H131": "expected one of the labels in {labels}, or the number of one of its {n_labels} lines counted from 0, "
@@ -84,6 +84,17 @@ MESSAGES: Dict[str, str] = {
     "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Create it again.",
     "H145": "unknown {option} {found}, expected one of: {expected}.",
     "H146": "this is not JSON, so nothing after it can be read: {found}. Fix the file, or export it again.",
+    "H150": "expected {label!r} at {place} to cover {stored}, as the record says, found {found}. Correct the offsets or the "
+    "stored text, or pass --skip-bad to leave such records out.",
+    "H151": "expected a file or a pipe, found {found}. Name a file, or send the records through a pipe such as /dev/stdin.",
+    "H152": "nothing was written to this pipe within {seconds} seconds. Start the program that writes to it first, or name "
+    "a file.",
+    "H153": "what came through this pipe could not be kept on disk ({found}). Set the environment variable TMPDIR to a "
+    "folder with more space, or name a file.",
+    "H154": "these look like tagged words: blank lines stand between groups of lines, and most texts are one word. The tags, "
+    "such as {found}, follow no known scheme. Pass --format conll with --label-column or --scheme, or --format "
+    "labelled-lines if each line is a text with its label.",
+    "H156": "the tags are numbers, such as {found}, and the file does not name them. Pass --labels FILE with one tag a line.",
     "H160": "records cannot be stored on disk for sorting ({found}). Set the environment variable SQLITE_TMPDIR to a "
     "folder with more space: about as much as the unpacked files need.",
     "H161": "the same file is given twice, as {found}. Remove one of them.",
@@ -301,6 +312,14 @@ class BertHeadsError(ConfigValidationError):
     def __reduce__(self) -> Any:
         """An error crosses process boundaries as it is: it is restored, not built again from its code."""
         return _restore, (self.__dict__,)
+
+    def add(self, sentence: str) -> None:
+        """Say more at the end of the message.
+
+        sentence (str): What else a user needs to know.
+        """
+        self.title = self.text = f"{self.text} {sentence}"
+        self.args = (self.text,)
 
     @classmethod
     def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:

@@ -1,16 +1,18 @@
 """Annotation files -> a store of checked annotations."""
 
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, TypeVar
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, TypeVar
 
 from spacy.language import Language
 
 from ..errors import BertHeadsError
 from .docs import OFF_TOKENS, check_annotation
 from .findings import Findings
-from .readers.formats import ReadOptions, find_converter
+from .readers.formats import AUTO, ReadOptions, find_converter
 from .readers.lines import read_head
+from .readers.pipes import forget_pipe
 from .store import TextStore
 
 # spaCy's memory zones forget the words of this many texts together.
@@ -51,22 +53,37 @@ def read_files(
         read_head(options.labels)
     entries = []
     for path in paths:
-        converter = find_converter(path, format)
-        n_before, n_used = findings.n_records[path], 0
-        for annotation in in_memory_zones(nlp, converter.read(path, findings, options)):
-            try:
-                checked = check_annotation(nlp, annotation, findings, off_tokens)
-            except BertHeadsError as error:
-                findings.bad(error)
-                continue
-            store.add(checked, role)
-            n_used += 1
-        n_records = findings.n_records[path] - n_before
-        if not n_used:
-            found = findings.describe(path)
-            findings.bad(BertHeadsError("H117", path=path, found=found, n_records=n_records))
+        try:
+            converter = find_converter(path, format)
+            n_before, n_used = findings.n_records[path], 0
+            with _assumption_told(converter.name if format == AUTO else None):
+                for annotation in in_memory_zones(nlp, converter.read(path, findings, options)):
+                    try:
+                        checked = check_annotation(nlp, annotation, findings, off_tokens)
+                    except BertHeadsError as error:
+                        findings.bad(error)
+                        continue
+                    store.add(checked, role)
+                    n_used += 1
+                n_records = findings.n_records[path] - n_before
+                if not n_used:
+                    found = findings.describe(path)
+                    findings.bad(BertHeadsError("H117", path=path, found=found, n_records=n_records))
+        finally:
+            forget_pipe(path)
         entries.append({"path": str(path), "format": converter.name, "records": n_records, "used": n_used})
     return entries
+
+
+@contextmanager
+def _assumption_told(format: Optional[str]) -> Iterator[None]:
+    """Name the format that was found by looking at a file, if an error follows."""
+    try:
+        yield
+    except BertHeadsError as error:
+        if format is not None:
+            error.add(f"(The file was read as {format}; if it is another format, name it with --format.)")
+        raise
 
 
 def in_memory_zones(nlp: Language, items: Iterable[ItemT]) -> Iterator[ItemT]:

@@ -107,7 +107,7 @@ def test_columns_are_counted_from_either_end(tmp_path: Path):
     (annotation,), _ = read(path, "conll", text_column="2", label_column="-2")
     assert covered(annotation) == [("Apple Inc", "ORG")]
     with pytest.raises(BertHeadsError) as info:
-        read(path, "conll")
+        read(path, "conll", label_column="5")
     assert (info.value.code, info.value.path) == ("H132", path)
     with pytest.raises(BertHeadsError, match="H145"):
         read(path, "conll", label_column="tags")

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from spacy_bert_heads.corpus.readers.offsets import UNITS, recount
 from spacy_bert_heads.errors import BertHeadsError
 
 from .helpers import PARIS, write_jsonl
@@ -220,10 +223,68 @@ def test_offsets_in_utf16_units_are_recounted(tmp_path: Path, text: str):
         assert findings.counts == ({"utf16_offsets": 1} if units != start else {})
 
 
-def test_stored_text_that_fits_nowhere_is_counted_and_the_offsets_used(tmp_path: Path):
-    (annotation,), findings = read(write_json(tmp_path / "a.json", make_task(make_labels(0, 5, "Appel"))))
-    assert covered(annotation) == [("Apple", "ORG")]
-    assert findings.counts == {"stale_text": 1}
+BREAKS = "Hi 🍿\r\n\r\n\r\nwe at Bo here é with\r\nOslo"
+
+
+@pytest.mark.parametrize("word", ["Bo", "Oslo"])
+@pytest.mark.parametrize(
+    "count, kind",
+    [
+        (lambda before: before.encode("utf-16-le").decode("latin1")[::2], "utf16_offsets"),
+        (lambda before: before.encode("utf8"), "recounted_offsets"),
+        (lambda before: before.replace("\r\n", "\n"), "recounted_offsets"),
+        (lambda before: before.replace("\r\n", "\n").encode("utf-16-le").decode("latin1")[::2], "recounted_offsets"),
+    ],
+)
+def test_offsets_in_other_units_are_recounted_in_every_format_that_stores_texts(tmp_path: Path, word, count, kind):
+    start = len(count(BREAKS[: BREAKS.index(word)]))
+    end = start + len(word)
+    span = {"start": start, "end": end, "label": "ORG", "text": word}
+    for path in (
+        write_json(tmp_path / "a.json", make_task(make_labels(start, end, word), text=BREAKS)),
+        write_jsonl(tmp_path / "b.jsonl", {"text": BREAKS, "spans": [span]}),
+        write_jsonl(tmp_path / "c.jsonl", {"text": BREAKS, "entities": [span]}),
+        write_jsonl(tmp_path / "d.jsonl", {"text": BREAKS, "label": {"ORG": {word: [[start, end - 1]]}}}),
+    ):
+        (annotation,), findings = read(path)
+        assert covered(annotation) == [(word, "ORG")]
+        assert findings.counts == {kind: 1}
+
+
+def test_stored_text_that_is_once_nearby_is_where_the_span_is_moved(tmp_path: Path):
+    (annotation,), findings = read(write_json(tmp_path / "a.json", make_task(make_labels(2, 7, "Apple"))))
+    assert covered(annotation) == [("Apple", "ORG")] and findings.counts == {"moved_spans": 1}
+
+
+@pytest.mark.parametrize(
+    "text, stored", [("Apple opened.", "Appel"), ("xy Mozartova hudba", "Mozar"), ("or Bo met Bo again", "Bo")]
+)
+def test_span_of_another_text_than_stored_is_bad(tmp_path: Path, text: str, stored: str):
+    path = write_json(tmp_path / "a.json", make_task(make_labels(0, 5, stored), text=text), make_task(text="x y"))
+    with pytest.raises(BertHeadsError) as info:
+        read(path)
+    assert info.value.code == "H150"
+    _, findings = read(path, skip_bad=True)
+    assert findings.counts["H150"] == 1
+
+
+@pytest.mark.parametrize("stored", ["a\\nb", "a b", "ab", "a\nb", "a \r\n b"])
+def test_white_space_of_a_stored_text_does_not_count(tmp_path: Path, stored: str):
+    task = make_task(make_labels(0, 4, stored), text="a\r\nb c")
+    (annotation,), findings = read(write_json(tmp_path / "a.json", task))
+    assert covered(annotation) == [("a\r\nb", "ORG")] and not findings.counts
+
+
+@given(st.text(), st.data(), st.sampled_from(sorted(UNITS)))
+@settings(deadline=None)
+def test_recounting_finds_every_span_of_characters(text: str, data, unit: str):
+    start, end = sorted((data.draw(st.integers(0, len(text))), data.draw(st.integers(0, len(text)))))
+    around = list(zip("\0" + text[:-1], text, text[1:] + "\0"))
+    counted = [sum(UNITS[unit](*three) for three in around[:border]) for border in (start, end)]
+    found = recount(text, *counted, unit)
+    if text[start:end].replace("\r", ""):
+        assert found is not None
+        assert text[slice(*found)].replace("\r", "") == text[start:end].replace("\r", "")
 
 
 @pytest.mark.parametrize(

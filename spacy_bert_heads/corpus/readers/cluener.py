@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 from ...errors import BertHeadsError
 from ..annotations import Annotation, CharSpan
 from ..findings import Findings, Where
-from .lines import head_values, read_json_objects
+from .lines import head_values, most, read_json_objects
 from .offsets import is_index, read_span, show
 from .options import ReadOptions
 
@@ -23,10 +23,9 @@ class CluenerConverter:
 
         path (Path): Its name is not looked at.
         head (bytes): The beginning of a file.
-        RETURNS (bool): Whether its first lines are such records.
+        RETURNS (bool): Whether most of its first lines are such records.
         """
-        records = head_values(head)
-        return bool(records) and all(map(_is_record, records))
+        return most(head_values(head), _is_record)
 
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.

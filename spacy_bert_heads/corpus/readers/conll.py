@@ -2,19 +2,22 @@
 
 import re
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import BertHeadsError
 from ...tags import Span
 from ..annotations import Annotation, CharSpan
 from ..findings import Findings, Where
+from .columns import DOCSTART, RANGE, Columns, find_columns, sniff_columns
 from .lines import decode, head_lines, is_text, iter_lines, read_head
 from .options import AUTO, ReadOptions
-from .tag_spans import SCHEME_NAMES, TagSpans, find_scheme, is_tag, join_words, read_tags
+from .tag_spans import SCHEME_NAMES, TagSpans, is_tag, join_words, read_tags
+from .tag_styles import TagStyle, find_tags
 
-DOCSTART = b"-DOCSTART-"
 # Languages whose words are written without spaces between them.
 WITHOUT_SPACES = ("bo", "ja", "km", "lo", "my", "th", "zh")
+# Sentences of more words are told: blank lines may be missing.
+LONG = 1000
 # One character of Chinese or Japanese.
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff]")
 
@@ -31,59 +34,88 @@ class ColumnsConverter:
     """Reads tagged words in columns, parted by tabs or white space (CoNLL-2002, CoNLL-2003, BMES and the like)."""
 
     name = "conll"
-    suffixes: Tuple[str, ...] = (".conll", ".conll.gz", ".conllu", ".iob", ".bio", ".bmes")
+    suffixes: Tuple[str, ...] = (".conll", ".conll.gz", ".conllu", ".conllup", ".iob", ".bio", ".bmes")
 
     def sniff(self, path: Path, head: bytes) -> bool:
         """Recognise the format by its content.
 
         path (Path): Its name is not looked at.
         head (bytes): The beginning of a file.
-        RETURNS (bool): Whether all lines have the same number of columns and a tag such as B-PER in the last one.
+        RETURNS (bool): Whether nearly all lines have the same number of columns, one of them with tags such as B-PER.
         """
-        n_columns, n_tokens, n_tags = 0, 0, 0
-        for raw in head_lines(head)[:2000]:
-            cells = raw.split(b"\t") if b"\t" in raw.strip() else raw.split()
-            if not raw.strip() or raw.startswith((DOCSTART, b"#")):
-                continue
-            tag = cells[-1].strip().decode("utf8", "replace")
-            if len(cells) != (n_columns or len(cells)) or len(cells) < 2 or not is_tag(tag):
-                return False
-            n_columns, n_tokens, n_tags = len(cells), n_tokens + 1, n_tags + (len(tag) > 1)
-        return is_text(head) and n_tokens > 0 and (n_tags > 0 or n_tokens > 10)
+        return is_text(head) and sniff_columns(head).is_tagged
 
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
 
-        path (Path): A text file, plain or gzipped. It is read twice unless the scheme is given.
+        path (Path): A text file, plain or gzipped. It is read twice, or three times if its tags are not written
+            like B-PER.
         findings (Findings): Takes bad sentences, and decisions about good ones.
-        options (ReadOptions): Columns, delimiter, scheme, and the language, by which words are joined.
+        options (ReadOptions): Columns, delimiter, header, scheme, and the language, by which words are joined.
         YIELDS (Annotation): One for each sentence.
-        RAISES (BertHeadsError): H130 for a line with other columns; H132 for tags of no scheme.
+        RAISES (BertHeadsError): H130 for a line with other columns; H132 for tags of no scheme; H145 for a column that
+            is not there.
         """
         head = read_head(path)
-        delimiter = _find_delimiter(head, options)
-        scheme = options.scheme
-        if scheme == AUTO:
+        columns = find_columns(head, options, path)
+
+        def read_tags() -> Iterator[Sequence[str]]:
             passed = Findings(skip_bad=True)
-            every = (sentence.tags for sentence in _read_sentences(path, delimiter, passed, options, progress=False))
-            scheme = find_scheme(every)
-            if scheme not in SCHEME_NAMES:
-                column = options.label_column or "-1"
-                raise BertHeadsError("H132", path=path, found=repr(scheme), column=column)
-        sentences = _read_sentences(path, delimiter, findings, options, progress=True)
-        yield from annotate(sentences, scheme, needs_spaces(head, options), findings)
+            return (sentence.tags for sentence in _read_sentences(path, columns, passed, progress=False))
+
+        scheme, style = find_tags(read_tags, None if options.scheme == AUTO else options.scheme)
+        if scheme not in SCHEME_NAMES:
+            raise BertHeadsError("H132", path=path, found=repr(scheme), column=options.label_column or columns.tag + 1)
+        _tell(columns, style, Where(path, columns.first_line), findings)
+        sentences = rename_tags(_read_sentences(path, columns, findings, progress=True), style)
+        yield from annotate(sentences, scheme, needs_spaces(head, options, columns), findings)
 
 
-def needs_spaces(head: bytes, options: ReadOptions) -> bool:
+def _tell(columns: Columns, style: TagStyle, where: Where, findings: Findings) -> None:
+    """Say what was taken for what."""
+    if columns.is_indexed:
+        findings.note("index_column", where, f"the words are in column {columns.word + 1}")
+    if columns.others:
+        others = ", ".join(str(index + 1) for index in columns.others)
+        findings.note("tag_columns", where, f"column {columns.tag % columns.n_columns + 1}, not {others}")
+    if columns.affix:
+        findings.note("word_affixes", where, columns.affix)
+    if style.name:
+        findings.note("tag_style", where, style.name)
+
+
+def rename_tags(sentences: Iterator[Sentence], style: TagStyle) -> Iterator[Sentence]:
+    """Write tags as the schemes have them.
+
+    sentences (Iterator[Sentence]): With the tags of the file.
+    style (TagStyle): How these are written.
+    YIELDS (Sentence): The sentences with tags such as B-PER.
+    """
+    if not style.name:
+        yield from sentences
+        return
+    names: Dict[str, str] = {}
+    for sentence in sentences:
+        for tag in sentence.tags:
+            if tag not in names:
+                names[tag] = style.rename(tag)
+        yield sentence._replace(tags=[names[tag] for tag in sentence.tags])
+
+
+def needs_spaces(head: bytes, options: ReadOptions, columns: Optional[Columns] = None) -> bool:
     """Decide how words become a text.
 
-    head (bytes): The beginning of a file whose lines begin with words.
+    head (bytes): The beginning of a file whose lines have words.
     options (ReadOptions): With the language.
+    columns (Optional[Columns]): Where the words are, and what is taken off them. None: lines begin with words.
     RETURNS (bool): Whether spaces part the words: not in languages that are written without, nor where most lines
-        begin with a single Chinese or Japanese character.
+        have a single Chinese or Japanese character first.
     """
-    firsts = [cells[0].decode("utf8", "replace") for cells in map(bytes.split, head_lines(head)) if cells]
-    n_characters = sum(bool(HAN.fullmatch(word)) for word in firsts)
+    at = 0 if columns is None else max(0, columns.word)
+    firsts = [cells[at].decode("utf8", "replace") for cells in map(bytes.split, head_lines(head)) if len(cells) > at]
+    if columns is not None and columns.affix:
+        firsts = [columns.clean(first) for first in firsts]
+    n_characters = sum(bool(HAN.fullmatch(first)) for first in firsts)
     return options.lang not in WITHOUT_SPACES and n_characters * 2 <= len(firsts)
 
 
@@ -147,21 +179,14 @@ class _BrokenTags:
         self.findings.note("broken_tags", where, f"{label}, tokens {start + 1} to {end} of the sentence")
 
 
-def _find_delimiter(head: bytes, options: ReadOptions) -> Optional[bytes]:
-    delimiter = options.column_delimiter
-    if delimiter is not None:
-        return None if delimiter.isspace() and delimiter != "\t" else delimiter.encode("utf8")
-    lines = [raw for raw in head_lines(head)[:2000] if raw.strip() and not raw.startswith((DOCSTART, b"#"))]
-    return b"\t" if lines and all(b"\t" in raw.strip() for raw in lines) else None
-
-
-def _read_sentences(
-    path: Path, delimiter: Optional[bytes], findings: Findings, options: ReadOptions, *, progress: bool
-) -> Iterator[Sentence]:
-    rows = _Rows(path, delimiter, findings, options)
+def _read_sentences(path: Path, columns: Columns, findings: Findings, *, progress: bool) -> Iterator[Sentence]:
+    rows = _Rows(path, columns, findings)
     for number, raw in iter_lines(path, progress=progress):
         if not raw.strip() or raw.startswith(DOCSTART):
             yield from rows.end_sentence()
+        elif columns.header and raw.rstrip(b"\r\n") == columns.header:
+            yield from rows.end_sentence()
+            findings.note("header_lines", Where(path, number))
         else:
             rows.add(number, raw)
     yield from rows.end_sentence()
@@ -170,84 +195,72 @@ def _read_sentences(
 class _Rows:
     """Collects the lines of a sentence and counts their columns."""
 
-    def __init__(self, path: Path, delimiter: Optional[bytes], findings: Findings, options: ReadOptions) -> None:
+    def __init__(self, path: Path, columns: Columns, findings: Findings) -> None:
         self.path = path
-        self.delimiter = delimiter
+        self.columns = columns
         self.findings = findings
-        self.word_index = _column_index(options.text_column, 0)
-        self.tag_index = _column_index(options.label_column, -1)
-        self.first_line = 0
-        self.n_columns = 0
         self.begin: Optional[int] = None
+        self.numbers: List[int] = []
         self.words: List[bytes] = []
         self.tags: List[bytes] = []
         self.error: Optional[BertHeadsError] = None
 
     def add(self, number: int, raw: bytes) -> None:
-        cells = raw.split(self.delimiter)
-        if len(cells) != self.n_columns:
-            if self._is_first(number, cells):
-                self.first_line, self.n_columns = number, len(cells)
-            elif raw.startswith(b"#") and self.begin is None:
-                self.findings.note("comment_lines", Where(self.path, number))
-                return
-            else:
-                self._fail(number, raw, len(cells))
+        columns = self.columns
+        cells = raw.split(columns.delimiter)
+        if raw.startswith(b"#") and columns.is_comment(raw, cells, self.begin is None):
+            self.findings.note("comment_lines", Where(self.path, number))
+            return
+        if columns.is_indexed and RANGE.fullmatch(cells[0]):
+            self.findings.note("range_lines", Where(self.path, number))
+            return
         if self.begin is None:
             self.begin = number
+        if len(cells) != columns.n_columns:
+            self._fail(number, raw, len(cells))
         if self.error is None:
-            word, tag = cells[self.word_index].strip(b"\r\n"), cells[self.tag_index].strip()
+            word, tag = cells[columns.word].strip(b"\r\n"), cells[columns.tag].strip()
             if not word or not tag:
                 self._fail(number, raw, len(cells) - 1)
+            self.numbers.append(number)
             self.words.append(word)
             self.tags.append(tag)
-
-    def _is_first(self, number: int, cells: Sequence[bytes]) -> bool:
-        wanted = max(index + 1 if index >= 0 else -index for index in (self.word_index, self.tag_index))
-        return not self.n_columns and len(cells) >= max(2, wanted)
 
     def _fail(self, number: int, raw: bytes, n_columns: int) -> None:
         if self.error is None:
             found = repr(raw.decode("utf8", "replace").rstrip("\r\n")[:80])
-            expected = self.n_columns or "at least 2"
+            expected = self.columns.n_columns or "at least 2"
+            first = self.columns.first_line or number
             where = Where(self.path, number)
-            first = self.first_line or number
             self.error = where.error("H130", found, expected=expected, first=first, n_columns=n_columns)
 
     def end_sentence(self) -> Iterator[Sentence]:
         if self.begin is None:
             return
-        begin, words, tags, error = self.begin, self.words, self.tags, self.error
-        self.begin, self.words, self.tags, self.error = None, [], [], None
+        begin, numbers, words, tags, error = self.begin, self.numbers, self.words, self.tags, self.error
+        self.begin, self.numbers, self.words, self.tags, self.error = None, [], [], [], None
         self.findings.n_records[self.path] += 1
+        where = Where(self.path, begin)
         if error is None:
             try:
                 # "\n" occurs in no word: one call decodes them all.
-                names = decode(b"\n".join(words) + b"\n", Where(self.path, begin)).split("\n")
+                names = decode(b"\n".join(words) + b"\n", where).split("\n")
                 labels = b"\n".join(tags).decode("utf8").split("\n")
-                yield Sentence(Where(self.path, begin), names, labels)
-                return
             except (BertHeadsError, UnicodeDecodeError):
-                error = self._find_bad_line(begin, words, tags)
+                error = self._find_bad_line(numbers, words, tags)
+            else:
+                if len(names) > LONG:
+                    self.findings.note("long_sentence", where, f"{len(names):,} words")
+                if self.columns.affix:
+                    names = [self.columns.clean(name) for name in names]
+                yield Sentence(where, names, labels)
+                return
         self.findings.bad(error)
 
-    def _find_bad_line(self, begin: int, words: Sequence[bytes], tags: Sequence[bytes]) -> BertHeadsError:
-        for offset, (word, tag) in enumerate(zip(words, tags)):
+    def _find_bad_line(self, numbers: Sequence[int], words: Sequence[bytes], tags: Sequence[bytes]) -> BertHeadsError:
+        for number, word, tag in zip(numbers, words, tags):
             try:
-                decode(word + b"\t" + tag, Where(self.path, begin + offset))
+                decode(word + b"\t" + tag, Where(self.path, number))
             except BertHeadsError as error:
                 return error
         raise AssertionError("one of the lines cannot be decoded")
-
-
-def _column_index(column: Optional[str], default: int) -> int:
-    if column is None:
-        return default
-    try:
-        number = int(column)
-    except ValueError:
-        number = 0
-    if not number:
-        expected = "a number such as 1 for the first column or -1 for the last"
-        raise BertHeadsError("H145", option="column", found=repr(column), expected=expected)
-    return number - 1 if number > 0 else number

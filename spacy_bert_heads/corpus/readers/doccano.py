@@ -7,9 +7,10 @@ from ...errors import BertHeadsError
 from ..annotations import Annotation
 from ..findings import Findings, Where
 from .labels import MAX_LABELS, LabelNames
-from .lines import head_values, read_json_objects
+from .lines import head_values, most, read_json_objects
 from .offsets import is_index, read_span, show
 from .options import ReadOptions
+from .token_lines import is_token_record
 
 TEXT_KEYS = ("text", "data")
 # Keys of spans and classes, and of nothing else.
@@ -38,10 +39,9 @@ class DoccanoConverter:
 
         path (Path): Its name is not looked at.
         head (bytes): The beginning of a file.
-        RETURNS (bool): Whether its first lines are doccano's records.
+        RETURNS (bool): Whether most of its first lines are doccano's records.
         """
-        records = head_values(head)
-        return bool(records) and all(map(_is_record, records))
+        return most(head_values(head), _is_record)
 
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
@@ -66,7 +66,7 @@ def _is_record(record: Any) -> bool:
         return False
     if isinstance(record.get("entities"), list) and not isinstance(record.get("cats"), list):
         return any(isinstance(item, dict) and "start_offset" in item for item in record["entities"])
-    if "spans" in record or "answer" in record:
+    if "spans" in record or "answer" in record or is_token_record(record):
         return False
     return any(isinstance(record.get(key), list) for key in LIST_KEYS)
 

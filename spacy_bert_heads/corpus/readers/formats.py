@@ -1,21 +1,27 @@
 """The formats of annotation files: what a reader is, which there are, and which one a file needs."""
 
+import os
 from pathlib import Path
-from typing import Dict, Iterator, Protocol, Tuple
+from typing import Any, Dict, Iterator, Protocol, Sequence, Tuple
 
 from ...errors import BertHeadsError
 from ..annotations import Annotation
 from ..findings import Findings
 from .cluener import CluenerConverter
+from .columns import looks_tagged, most_frequent_tags
 from .conll import ColumnsConverter
 from .doccano import DoccanoConverter
+from .fasttext import FastTextConverter
 from .hugging_face import DatasetsConverter
 from .label_studio import LabelStudioConverter
-from .lines import read_head
+from .labelled_lines import LinesConverter
+from .lines import head_values, is_text, most, read_head
+from .offsets import show
 from .options import AUTO, ReadOptions
 from .prodigy import ProdigyConverter
 from .spacy_files import DocBinConverter, SpacyJsonConverter
-from .tables import LinesConverter, TableConverter
+from .tables import TableConverter
+from .token_lines import TokenLinesConverter
 from .triples import TriplesConverter
 
 
@@ -61,7 +67,9 @@ CONVERTERS: Dict[str, Converter] = {
         DocBinConverter(),
         DatasetsConverter(),
         ColumnsConverter(),
+        TokenLinesConverter(),
         TriplesConverter(),
+        FastTextConverter(),
         LinesConverter(),
         TableConverter("csv"),
         TableConverter("tsv"),
@@ -76,11 +84,12 @@ def find_converter(path: Path, format: str) -> Converter:
     format (str): Key of CONVERTERS, or "auto" to look at the content, then at the name.
     RETURNS (Converter): The reader.
     RAISES (BertHeadsError): H101 to H103 if the file cannot be read; H117 if it is empty; H118 for an
-        unknown format; H125 if no format fits; H143 if several do.
+        unknown format; H125 if no format fits; H143 if several do; H154 for
+        tagged words whose tags are of no scheme.
     """
     if format != AUTO and format not in CONVERTERS:
         raise BertHeadsError("H118", found=repr(format), expected=", ".join([AUTO, *CONVERTERS]))
-    head = b"" if path.is_dir() else read_head(path)
+    head = b"" if os.path.isdir(path) else read_head(path)
     if format != AUTO:
         return CONVERTERS[format]
     fitting = [converter for converter in CONVERTERS.values() if converter.sniff(path, head)]
@@ -89,12 +98,30 @@ def find_converter(path: Path, format: str) -> Converter:
         raise BertHeadsError("H143", path=path, found=found)
     if fitting:
         return fitting[0]
-    if path.is_dir():
+    if os.path.isdir(path):
         raise BertHeadsError("H102", path=path, found=path)
+    values = head_values(head)
+    if not values and is_text(head) and looks_tagged(head):
+        raise BertHeadsError("H154", path=path, found=most_frequent_tags(head))
     # A broken or empty file shows no format; the reader that its name stands for says what is wrong with it.
+    # Texts that say nothing else are tasks of Prodigy's that nobody has answered.
     for converter in CONVERTERS.values():
         if path.name.lower().endswith(converter.suffixes):
-            return converter
+            if not values or (converter.name == "prodigy" and most(values, _is_bare_text)):
+                return converter
     if not head:
         raise BertHeadsError("H117", path=path, found="an empty file", n_records=0)
-    raise BertHeadsError("H125", path=path, found=head[:40], expected=", ".join(CONVERTERS))
+    found = _describe(values) if values else show(head[:40])
+    raise BertHeadsError("H125", path=path, found=found, expected=", ".join(CONVERTERS))
+
+
+def _is_bare_text(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("text"), str)
+
+
+def _describe(values: Sequence[Any]) -> str:
+    """What JSON values are, for a message."""
+    first = values[0]
+    if isinstance(first, dict):
+        return f"JSON objects with the keys {show(list(first)[:20], 200)}"
+    return f"JSON values such as {show(first)}"

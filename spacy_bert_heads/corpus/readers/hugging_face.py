@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -10,16 +11,13 @@ from ...errors import BertHeadsError
 from ...files import is_plain_name
 from ..annotations import Annotation
 from ..findings import Findings, Where
-from .conll import WITHOUT_SPACES, Sentence, annotate
 from .labels import LabelNames
 from .lines import open_file
-from .offsets import show
 from .options import AUTO, ReadOptions
-from .tables import Row, annotate_rows, find_roles
-from .tag_spans import SCHEME_NAMES, find_scheme
+from .pipes import find_file
+from .rows import Row, annotate_rows, find_roles
+from .token_lines import TAG_KEYS, WORD_KEYS, TokenRow, annotate_tokens
 
-WORD_COLUMNS = ("tokens", "words")
-TAG_COLUMNS = ("ner_tags", "tags", "ner", "labels")
 BATCH_SIZE = 1000
 # How the files begin: parquet, arrow's file format, and its stream format, which `save_to_disk` writes.
 MAGIC = {b"PAR1": "parquet", b"ARRO": "file", b"\xff\xff\xff\xff": "stream"}
@@ -38,7 +36,7 @@ class DatasetsConverter:
         head (bytes): The beginning of a file.
         RETURNS (bool): Whether `save_to_disk` wrote the folder, or the file is parquet or arrow.
         """
-        if path.is_dir():
+        if os.path.isdir(path):
             return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
         return head[:4] in MAGIC
 
@@ -54,8 +52,8 @@ class DatasetsConverter:
         """
         try:
             table = _Table(path)
-            words = next((name for name in WORD_COLUMNS if table.is_list(name)), None)
-            tags = options.label_column or next((name for name in TAG_COLUMNS if table.is_list(name)), None)
+            words = next((name for name in WORD_KEYS if table.is_list(name)), None)
+            tags = options.label_column or next((name for name in TAG_KEYS if table.is_list(name)), None)
             if words is not None and options.text_column in (None, words) and tags is not None and table.is_list(tags):
                 yield from _read_sentences(table, words, tags, options, findings)
             else:
@@ -112,9 +110,9 @@ class _Table:
 
 
 def _data_files(path: Path) -> List[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         open_file(path).close()
-        return [path]
+        return [find_file(path)]
     try:
         if (path / "dataset_dict.json").is_file():
             splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf8"))["splits"]
@@ -159,27 +157,15 @@ def _read_sentences(
     classes = table.class_names(tags)
     names = LabelNames(options.labels)
 
-    def read_rows(found: Findings) -> Iterator[Sentence]:
+    def read_rows(found: Findings) -> Iterator[TokenRow]:
         for where, (tokens, values) in table.rows([words, tags]):
             found.n_records[table.path] += 1
-            try:
-                if not tokens or not values or len(tokens) != len(values):
-                    shown = f"{len(tokens or ())} words and {len(values or ())} tags"
-                    raise where.error("H136", shown, expected="as many tags as words, and at least one")
-                if not all(isinstance(token, str) and token for token in tokens):
-                    raise where.error("H136", show(tokens), expected="words that are non-empty strings")
-                labels = [_tag_name(value, classes, names, where, found) for value in values]
-            except BertHeadsError as error:
-                found.bad(error)
-                continue
-            yield Sentence(where, tokens, labels)
+            yield where, tokens, values
 
-    scheme = options.scheme
-    if scheme == AUTO:
-        scheme = find_scheme(sentence.tags for sentence in read_rows(Findings(skip_bad=True)))
-        if scheme not in SCHEME_NAMES:
-            raise BertHeadsError("H132", path=table.path, found=repr(scheme), column=repr(tags))
-    yield from annotate(read_rows(findings), scheme, options.lang not in WITHOUT_SPACES, findings)
+    def name_tag(value: Any, where: Where, found: Findings) -> str:
+        return _tag_name(value, classes, names, where, found)
+
+    yield from annotate_tokens(read_rows, name_tag, options, table.path, repr(tags), findings)
 
 
 def _tag_name(value: Any, classes: Optional[Sequence[str]], names: LabelNames, where: Where, found: Findings) -> str:

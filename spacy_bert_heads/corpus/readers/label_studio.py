@@ -10,7 +10,7 @@ from ..annotations import Annotation, CharSpan
 from ..findings import Findings, Where
 from .labelling_config import LabellingConfig
 from .labels import MAX_LABELS
-from .lines import head_values, read_json_values
+from .lines import head_values, most, read_json_values
 from .offsets import read_span, show
 from .options import ReadOptions
 
@@ -108,10 +108,9 @@ class LabelStudioConverter:
 
         path (Path): Its name is not looked at.
         head (bytes): The beginning of a file.
-        RETURNS (bool): Whether its first values are Label Studio's tasks.
+        RETURNS (bool): Whether most of its first values are Label Studio's tasks.
         """
-        tasks = head_values(head)
-        return bool(tasks) and all(map(_is_task, tasks))
+        return most(head_values(head), _is_task)
 
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.

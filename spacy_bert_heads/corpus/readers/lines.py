@@ -7,12 +7,13 @@ import re
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, List, Tuple, cast
+from typing import IO, Any, Callable, Dict, Iterator, List, Sequence, Tuple, cast
 
 from tqdm import tqdm
 
 from ...errors import BertHeadsError
 from ..findings import Findings, Where
+from .pipes import find_file
 
 # All bytes but those that are controls, which no text has many of.
 NO_CONTROLS = bytes(range(32, 256)) + b"\t\n\v\f\r"
@@ -64,13 +65,22 @@ def is_text(head: bytes) -> bool:
 
 @lru_cache(maxsize=2)
 def head_values(head: bytes) -> List[Any]:
-    """The first JSON values of a file: of its lines, or of the array that it is.
+    """The first JSON values of a file: of its lines, some of which may be broken, or of the array that it is.
 
     head (bytes): What `read_head` gives.
     RETURNS (List[Any]): At most N_HEAD_VALUES; none if it is no such file.
     """
-    text = head.decode("utf8", "replace")
     values: List[Any] = []
+    lines = [line for line in head_lines(head)[:N_HEAD_VALUES] if line.strip()]
+    for line in lines:
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    if len(lines) > 1 and 2 * len(values) > len(lines):
+        return values
+    text = head.decode("utf8", "replace")
+    values = []
     position = re.match(r"\s*\[(?=\s*[\[{])|", text).end()  # type: ignore[union-attr]
     while len(values) < N_HEAD_VALUES:
         position = re.compile(r"[\s,]*").match(text, position).end()  # type: ignore[union-attr]
@@ -80,6 +90,11 @@ def head_values(head: bytes) -> List[Any]:
             break
         values.append(value)
     return values
+
+
+def most(values: Sequence[Any], test: Callable[[Any], bool]) -> bool:
+    """RETURNS (bool): Whether at least half of the values pass a test, and one at all."""
+    return 2 * sum(map(test, values)) >= max(1, len(values))
 
 
 def iter_lines(path: Path, *, progress: bool = True) -> Iterator[Tuple[int, bytes]]:
@@ -190,32 +205,90 @@ def read_json_objects(
             findings.bad(where.error("H106", type(value).__name__))
 
 
+def read_json_records(path: Path, findings: Findings, *, progress: bool = True) -> Iterator[Tuple[Where, Any]]:
+    """Stream the values of a JSON array of objects or lists, or of a file of one JSON value per line.
+
+    path (Path): A plain or gzipped UTF-8 file.
+    findings (Findings): Takes what is no JSON, and counts the records.
+    progress (bool): Whether to show the bar.
+    YIELDS (Tuple[Where, Any]): Place of the value, and the value.
+    RAISES (BertHeadsError): As in `read_json_values` or `read_json_lines`.
+    """
+    is_array = re.match(rb"\s*\[\s*[\[{]", read_head(path)) is not None
+    return (read_json_values if is_array else read_json_lines)(path, findings, progress=progress)
+
+
 def read_json_values(path: Path, findings: Findings, *, progress: bool = True) -> Iterator[Tuple[Where, Any]]:
     """Stream the values of a JSON array, or JSON values one after the other, each over any number of lines.
 
-    Memory holds one value at a time. Behind broken JSON nothing more can be read, so it is never passed over.
+    Memory holds one value at a time. What is broken is passed over up to the end of its line if bad records are.
+    Of an array in one line nothing can be read behind that, so this is an error in any case.
 
     path (Path): A plain or gzipped UTF-8 file.
-    findings (Findings): Counts the records.
+    findings (Findings): Takes broken values, and counts the records.
     progress (bool): Whether to show the bar.
     YIELDS (Tuple[Where, Any]): Place where the value begins, and the value.
     RAISES (BertHeadsError): As in `iter_lines`; H146 for broken JSON and bytes that are not UTF-8.
     """
     source = _JsonSource(path, progress)
     is_array = source.take("[")
-    n_values = 0
-    while source.peek() not in ("", "]"):
-        where = source.where
-        value = source.take_value()
-        findings.n_records[path] += 1
-        n_values += 1
-        yield where._replace(record=n_values), value
-        if not source.take(",") and is_array and source.peek() not in ("", "]"):
-            raise source.where.error("H146", f"{source.peek()!r} where a comma or ']' belongs")
+    yield from _take_values(source, is_array, findings)
     if is_array and not source.take("]"):
         raise source.where.error("H146", "the end of the file inside an array")
     if source.peek():
         raise source.where.error("H146", f"{source.peek()!r} after the last value")
+
+
+def read_json_member(
+    path: Path, key: str, findings: Findings, *, progress: bool = True
+) -> Iterator[Tuple[Where, Any]]:
+    """Stream the values of an array that is one member of a JSON object, the only value of its file.
+
+    Memory holds one value at a time, or another member.
+
+    path (Path): A plain or gzipped UTF-8 file.
+    key (str): The name of the member.
+    findings (Findings): Takes broken values, and counts the records.
+    progress (bool): Whether to show the bar.
+    YIELDS (Tuple[Where, Any]): Place where the value begins, and the value.
+    RAISES (BertHeadsError): As in `read_json_values`.
+    """
+    source = _JsonSource(path, progress)
+    if not source.take("{"):
+        raise source.where.error("H146", f"{source.peek()!r} where an object belongs")
+    while source.peek() == '"':
+        name = source.take_value()
+        if not source.take(":"):
+            raise source.where.error("H146", f"{source.peek()!r} where a colon belongs")
+        if name == key and source.take("["):
+            yield from _take_values(source, True, findings)
+            if not source.take("]"):
+                raise source.where.error("H146", "the end of the file inside an array")
+        else:
+            source.take_value()
+        source.take(",")
+    if not source.take("}") or source.peek():
+        raise source.where.error("H146", f"{source.peek()!r} where the object should end")
+
+
+def _take_values(source: "_JsonSource", is_array: bool, findings: Findings) -> Iterator[Tuple[Where, Any]]:
+    n_values = 0
+    while source.peek() not in ("", "]"):
+        where = source.where
+        findings.n_records[source.path] += 1
+        n_values += 1
+        try:
+            value = source.take_value()
+        except BertHeadsError as error:
+            if source.is_lost or error.code != "H146":
+                raise
+            findings.bad(error)
+            source.skip_line(where.line)
+        else:
+            yield where._replace(record=n_values), value
+        if not source.take(",") and is_array and source.peek() not in ("", "]"):
+            findings.bad(source.where.error("H146", f"{source.peek()!r} where a comma or ']' belongs"))
+            source.skip_line(source.line)
 
 
 def _iter_chunks(path: Path, progress: bool) -> Iterator[bytes]:
@@ -246,6 +319,8 @@ class _JsonSource:
         self.position = 0
         self.line = 1
         self.at_end = False
+        # After bytes that are no text it is not known where anything begins.
+        self.is_lost = False
 
     @property
     def where(self) -> Where:
@@ -287,10 +362,19 @@ class _JsonSource:
                 raise self.where.error("H139", f"a JSON value of over {MAX_LINE_BYTES:,} characters")
             self._fill(wanted)
             wanted *= 2
-        where = self.where
-        _check_surrogates(self.text[self.position : end], value, where, "H146")
-        self._advance(end - self.position)
+        where, start = self.where, self.position
+        self._advance(end - start)
+        _check_surrogates(self.text[start:end], value, where, "H146")
         return value
+
+    def skip_line(self, number: int) -> None:
+        """Pass over the rest of a line, unless the text behind it has been reached.
+
+        number (int): The line, counted from 1.
+        """
+        while self.line == number and (self.position < len(self.text) or self._fill(1)):
+            end = self.text.find("\n", self.position)
+            self._advance((len(self.text) if end < 0 else end + 1) - self.position)
 
     def _advance(self, length: int) -> None:
         self.line += self.text.count("\n", self.position, self.position + length)
@@ -305,6 +389,7 @@ class _JsonSource:
             try:
                 parts.append(self.decoder.decode(raw, self.at_end))
             except UnicodeDecodeError as error:
+                self.is_lost = True
                 before = error.object[: error.start].count(b"\n") + sum(part.count("\n") for part in parts)
                 found = f"byte 0x{error.object[error.start]:02X}, which is not UTF-8"
                 raise Where(self.path, self.line + before).error("H146", found) from error
@@ -350,22 +435,24 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys)
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a file for reading, unpacked if it is gzipped.
+    """Open a file for reading, unpacked if it is gzipped. A pipe is copied to a file the first time.
 
     path (Path): The file.
     RETURNS (IO[bytes]): Its bytes.
-    RAISES (BertHeadsError): H101 if there is no such file; H102 if it is a folder; H103 if it cannot be read.
+    RAISES (BertHeadsError): H101 if there is no such file; H102 if it is a folder; H103 if it cannot be read; H151 to
+        H153 as in `pipes.find_file`.
     """
     try:
-        if path.is_dir():
-            raise BertHeadsError("H102", path=path, found=path)
-        with path.open("rb") as stream:
+        file = find_file(path)
+        with file.open("rb") as stream:
             is_gzip = stream.read(2) == GZIP_MAGIC
-        return cast(IO[bytes], gzip.open(path, "rb") if is_gzip else path.open("rb"))
+        return cast(IO[bytes], gzip.open(file, "rb") if is_gzip else file.open("rb"))
+    except BertHeadsError:
+        raise
     except FileNotFoundError as error:
         raise BertHeadsError("H101", path=path, found=path) from error
-    except OSError as error:
-        raise BertHeadsError("H103", path=path, found=error) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise BertHeadsError("H103", path=path, found=getattr(error, "strerror", None) or error) from error
 
 
 def _without_bom(path: Path, raw: bytes) -> bytes:

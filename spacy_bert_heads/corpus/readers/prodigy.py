@@ -12,6 +12,7 @@ from ..findings import Findings, Where
 from .lines import read_head, read_json_objects
 from .offsets import is_index, read_span, show
 from .options import ReadOptions
+from .token_lines import is_token_record
 
 ANSWERS = ("accept", "reject", "ignore")
 # Interfaces that ask about the whole text; spans in their records were only shown.
@@ -24,6 +25,7 @@ MARKS = ("spans", "options", "accept", "answer", "tokens", "_input_hash", "_task
 OTHER_INPUTS = ("image", "html", "input")
 # What records of other tools have beside those.
 OTHER_MARKS = ("ents", "entities", "annotations", "cats")
+OTHER_KEYS = ("label", "labels", "data", "paragraphs")
 
 
 class ProdigyConverter:
@@ -37,9 +39,13 @@ class ProdigyConverter:
 
         path (Path): Its name is not looked at.
         head (bytes): The beginning of a file.
-        RETURNS (bool): Whether one of the complete lines in it is a Prodigy record.
+        RETURNS (bool): Whether most complete lines in it are Prodigy records, but for texts that say nothing else.
         """
-        return any(_is_record(line) for line in head.split(b"\n"))
+        values = [value for value in map(_load, head.split(b"\n")) if isinstance(value, dict)]
+        n_records = sum(map(_is_record, values))
+        # What has a text and nothing else may be a task that nobody has answered.
+        n_bare = sum(not any(key in value for key in (*MARKS, *OTHER_MARKS, *OTHER_KEYS)) for value in values)
+        return 2 * n_records > len(values) - n_bare
 
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
@@ -134,7 +140,8 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
     if answer == "reject" and ((spans is not None and not is_binary) or asks_choice):
         findings.note("rejected", where)
         spans, asks_choice = None, False
-    verdicts = _read_spans(spans or [], answer, text, where, findings)
+    tokens = _read_tokens(record, text, where)
+    verdicts = _read_spans(spans or [], answer, text, tokens, where, findings)
     if verdicts["ignore"]:
         findings.note("span_ignored", where, count=len(verdicts["ignore"]))
     complete = spans is not None and not is_binary
@@ -146,7 +153,7 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
     return Annotation(
         text=text,
         where=where,
-        tokens=_read_tokens(record, text, where),
+        tokens=tokens,
         ents=verdicts["accept"],
         complete=complete,
         unknown=verdicts["ignore"] if complete else [],
@@ -158,12 +165,15 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
     )
 
 
-def _is_record(line: bytes) -> bool:
+def _load(line: bytes) -> Any:
     try:
-        record = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        return None
+
+
+def _is_record(record: Dict[str, Any]) -> bool:
+    if not isinstance(record.get("text"), str) or is_token_record(record):
         return False
     if any(mark in record for mark in OTHER_MARKS) or isinstance(record.get("spans"), dict):
         return False
@@ -228,15 +238,32 @@ def _select_spans(
 
 
 def _read_spans(
-    spans: List[Dict[str, Any]], answer: str, text: str, where: Where, findings: Findings
+    spans: List[Dict[str, Any]],
+    answer: str,
+    text: str,
+    tokens: Optional[List[Tuple[int, int]]],
+    where: Where,
+    findings: Findings,
 ) -> Dict[str, List[CharSpan]]:
     """The spans by answer: their own one, or that of their record."""
     verdicts: Dict[str, List[CharSpan]] = {name: [] for name in ANSWERS}
     for span in spans:
         verdict = _read_answer(span, where, answer)
-        borders = span.get("start"), span.get("end")
-        verdicts[verdict].append(read_span(*borders, span.get("label"), text, span.get("text"), where, findings))
+        start, end = span.get("start"), span.get("end")
+        is_confirmed = _is_on_tokens(span, tokens)
+        stored = span.get("text")
+        found = read_span(start, end, span.get("label"), text, stored, where, findings, is_confirmed=is_confirmed)
+        verdicts[verdict].append(found)
     return verdicts
+
+
+def _is_on_tokens(span: Dict[str, Any], tokens: Optional[List[Tuple[int, int]]]) -> bool:
+    """Whether the tokens that a span names begin and end where it does."""
+    first: Any = span.get("token_start")
+    last: Any = span.get("token_end")
+    if tokens is None or not is_index(first) or not is_index(last) or not 0 <= first <= last < len(tokens):
+        return False
+    return (tokens[first][0], tokens[last][1]) == (span.get("start"), span.get("end"))
 
 
 def _read_choice(record: Dict[str, Any], where: Where, findings: Findings) -> Dict[str, float]:

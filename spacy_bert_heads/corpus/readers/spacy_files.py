@@ -1,6 +1,7 @@
 """spaCy's own files -> annotations: `.spacy` (DocBin), and JSON of texts with entities and categories."""
 
 import math
+import re
 import zlib
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -12,11 +13,17 @@ from ...errors import BertHeadsError
 from ..annotations import Annotation, CharSpan
 from ..docs import EXCLUSIVE, INCORRECT_SPANS_KEY, SECOND_START, TIMESTAMP
 from ..findings import Findings, Where
-from .lines import head_values, read_head, read_json_lines, read_json_values
+from .lines import head_values, most, read_head, read_json_member, read_json_records
 from .offsets import is_index, read_span, show
 from .options import ReadOptions
+from .pipes import find_file
+from .spacy_v2 import is_training_record, read_paragraphs
 
 ENTITY_KEYS = ("entities", "ents")
+# An object with pairs under "annotations", of which the first ones may be null.
+NER_ANNOTATOR = re.compile(
+    rb'\s*\{(?:\s*"classes"\s*:\s*\[[^\[\]{}]*\]\s*,)?\s*"annotations"\s*:\s*\[\s*(?:null\s*,\s*)*\[\s*"'
+)
 LAYERS = ("TAG", "POS", "MORPH", "LEMMA", "DEP")
 
 
@@ -51,7 +58,7 @@ class DocBinConverter:
         read_head(path)
         vocab = Vocab()
         try:
-            docs = enumerate(DocBin(store_user_data=True).from_disk(path).get_docs(vocab), 1)
+            docs = enumerate(DocBin(store_user_data=True).from_disk(find_file(path)).get_docs(vocab), 1)
             while True:
                 try:
                     number, doc = next(docs)
@@ -66,8 +73,9 @@ class DocBinConverter:
 
 
 class SpacyJsonConverter:
-    """Reads {"text": ..., "entities": [[0, 5, "ORG"]], "cats": {...}} lines, [text, {"entities": ...}] pairs, and what
-    `Doc.to_json` writes; one value per line or an array."""
+    """Reads {"text": ..., "entities": [[0, 5, "ORG"]], "cats": {...}} lines, [text, {"entities": ...}] pairs, what
+    `Doc.to_json` writes, and the training records of spaCy 2; one value per line or an array. Also what NER Annotator
+    writes, an object with such pairs under "annotations"."""
 
     name = "spacy-json"
     suffixes: Tuple[str, ...] = ()
@@ -77,10 +85,9 @@ class SpacyJsonConverter:
 
         path (Path): Its name is not looked at.
         head (bytes): The beginning of a file.
-        RETURNS (bool): Whether its first values are such records.
+        RETURNS (bool): Whether most of its first values are such records.
         """
-        records = head_values(head)
-        return bool(records) and all(map(_is_record, records))
+        return bool(NER_ANNOTATOR.match(head)) or most(head_values(head), _is_record)
 
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
@@ -91,21 +98,31 @@ class SpacyJsonConverter:
         YIELDS (Annotation): One for each record that says something about its text.
         RAISES (BertHeadsError): For a bad record, unless those are skipped.
         """
-        head = read_head(path).lstrip()
-        is_array = head[:1] == b"[" and head[1:].lstrip()[:1] in (b"[", b"{")
-        for where, value in (read_json_values if is_array else read_json_lines)(path, findings):
+        is_member = NER_ANNOTATOR.match(read_head(path)) is not None
+        records = read_json_member(path, "annotations", findings) if is_member else read_json_records(path, findings)
+        for where, value in records:
             try:
-                annotation = _read_record(_as_record(value, where), where, findings)
+                for annotation in _read_value(value, where, findings):
+                    if annotation.is_empty:
+                        findings.note("no_annotation", where)
+                    else:
+                        yield annotation
             except BertHeadsError as error:
                 findings.bad(error)
-                continue
-            if annotation.is_empty:
-                findings.note("no_annotation", where)
-            else:
-                yield annotation
+
+
+def _read_value(value: Any, where: Where, findings: Findings) -> Iterator[Annotation]:
+    if value is None:
+        findings.note("no_annotation", where)
+    elif is_training_record(value):
+        yield from read_paragraphs(value, where, findings)
+    else:
+        yield _read_record(_as_record(value, where), where, findings)
 
 
 def _is_record(value: Any) -> bool:
+    if is_training_record(value):
+        return True
     if isinstance(value, list):
         return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
     if not isinstance(value, dict) or not isinstance(value.get("text"), str) or isinstance(value.get("cats"), list):

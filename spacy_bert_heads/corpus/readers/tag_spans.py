@@ -1,6 +1,7 @@
 """Tags of a sentence, as files have them, -> entities; what is broken stays unknown."""
 
-from typing import Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from collections import Counter
+from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...tags import OUTSIDE, SCHEMES, Letters, Span
 
@@ -9,6 +10,8 @@ MISSING = "-"
 # BIO in which B- stands only where two entities of one label touch, as in the CoNLL-2003 files.
 IOB1 = "iob1"
 SCHEME_NAMES = (*SCHEMES, IOB1)
+# The share of tags that may be mistakes when a scheme is recognised. Their sentences are bad records.
+RARE = 0.05
 
 
 class TagSpans(NamedTuple):
@@ -38,8 +41,9 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> str:
 
     sentences (Iterable[Sequence[str]]): Tags of each sentence.
     RETURNS (str): One of SCHEME_NAMES, or the first tag that no scheme has, or letters that no scheme has together.
+        Rare tags do not count where they fit no scheme.
     """
-    tags: Set[str] = set()
+    tags: "Counter[str]" = Counter()
     unopened = needless = False
     for sentence in sentences:
         tags.update(sentence)
@@ -50,15 +54,23 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> str:
             elif tag[:1] == "B":
                 needless = needless or before[:1] not in "BI" or before[1:] != tag[1:]
             before = tag
-    wrong = sorted(tag for tag in tags if not is_tag(tag))
-    if wrong:
-        return wrong[0]
-    letters = {tag[0] for tag in tags if tag not in (OUTSIDE, MISSING)}
-    if letters <= set("BI"):
-        # A file of BIO with broken sequences has entities that begin with B- as well.
-        return IOB1 if unopened and not needless else "bio"
-    fitting = [name for name in ("biluo", "bioes", "bmes") if letters <= set(SCHEMES[name])]
-    return fitting[0] if fitting else " ".join(sorted(letters))
+    inside = {tag: n for tag, n in tags.items() if tag not in (OUTSIDE, MISSING)}
+    n_least = sum(inside.values()) * RARE
+    wrong = {tag: n for tag, n in inside.items() if not is_tag(tag)}
+    if sum(wrong.values()) > n_least:
+        return min(wrong)
+    letters: "Counter[str]" = Counter()
+    for tag, n in inside.items():
+        letters[tag[0]] += n if tag not in wrong else 0
+    for least in (0, n_least):
+        kept = {letter for letter, n in letters.items() if n > least}
+        if kept <= set("BI"):
+            # A file of BIO with broken sequences has entities that begin with B- as well.
+            return IOB1 if unopened and not needless else "bio"
+        for name in ("biluo", "bioes", "bmes"):
+            if kept <= set(SCHEMES[name]):
+                return name
+    return " ".join(sorted(letters))
 
 
 def is_tag(tag: str, scheme: Optional[str] = None) -> bool:

@@ -1,6 +1,7 @@
 """Folders of `seq.in`, `seq.out` and `label` (words, slots and intents, as of SNIPS and ATIS) -> annotations."""
 
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
@@ -32,7 +33,7 @@ class TriplesConverter:
         RETURNS (bool): Whether the files of words and tags are there.
         """
         folder = _folder(path)
-        return path.name == WORDS or (path.is_dir() and (folder / WORDS).is_file() and (folder / TAGS).is_file())
+        return path.name == WORDS or (os.path.isdir(path) and (folder / WORDS).is_file() and (folder / TAGS).is_file())
 
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a folder.
@@ -112,4 +113,4 @@ def _split(raw: bytes) -> List[str]:
 
 
 def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
+    return path if os.path.isdir(path) else path.parent

@@ -1,0 +1,276 @@
+"""The beginning of a file of tagged words -> what its columns are, and which of its lines are no words."""
+
+import re
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ...errors import BertHeadsError
+from .lines import head_lines
+from .options import ReadOptions
+from .tag_styles import MOST, PLAIN, TagStyle, find_style
+
+DOCSTART = b"-DOCSTART-"
+# Lines that are looked at to find out what the columns are.
+N_SAMPLE = 2000
+# What columns are called, compared in lower case.
+WORD_NAMES = ("token", "tokens", "word", "words", "form")
+TAG_NAMES = ("ne-coarse-lit", "ner", "ner_tag", "ner_tags", "ner-tag", "ne", "iob", "bio", "tag", "tags", "label")
+# The columns of CoNLL-U, whose files do not name them.
+CONLLU = "ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC".split()
+GLOBAL_COLUMNS = re.compile(rb"#\s*global\.columns\s*=\s*(.+)")
+# In CoNLL-U the number of a line that stands for several words (3-4), or for none (8.1).
+RANGE = re.compile(rb"\d+[-.]\d+")
+# How many words have to look alike before something is taken off all of them.
+LEAST_WORDS = 3
+PREFIX = re.compile(r"[a-z]{2,3}(?:-[a-z]+)?:(?=.)")
+POSITION = re.compile(r"(?<=^\D)\d+$")
+
+
+class Columns(NamedTuple):
+    """What the columns of a file are, and what its lines have in common.
+
+    delimiter (Optional[bytes]): What stands between columns; None for white space.
+    n_columns (int): How many there are; 0 if no line has as many as are asked for.
+    first_line (int): The first line that has so many.
+    word (int): Index of the column of words.
+    tag (int): Index of the column of tags, from the end if it is the last one.
+    style (Optional[TagStyle]): How the tags are written; None if there are no tags.
+    others (List[int]): Indices of other columns that hold tags of entities.
+    header (bytes): The line that names the columns, b"" if there is none.
+    is_indexed (bool): Whether the first column numbers the words of each sentence.
+    affix (str): What all words have in common: their "prefix", their "position" behind them, or "".
+    tags (Dict[bytes, int]): How often each tag occurs in the lines that were looked at.
+    is_tagged (bool): Whether these are tagged words beyond doubt.
+    has_groups (bool): Whether blank lines part groups of lines, most of which begin with a single word.
+    """
+
+    delimiter: Optional[bytes]
+    n_columns: int
+    first_line: int
+    word: int
+    tag: int
+    style: Optional[TagStyle]
+    others: List[int]
+    header: bytes
+    is_indexed: bool
+    affix: str
+    tags: Dict[bytes, int]
+    is_tagged: bool
+    has_groups: bool
+
+    def is_comment(self, raw: bytes, cells: Sequence[bytes], is_first: bool) -> bool:
+        """Tell a comment from a word that begins with '#'.
+
+        raw (bytes): The line.
+        cells (Sequence[bytes]): Its cells.
+        is_first (bool): Whether it would be the first of its sentence.
+        RETURNS (bool): Whether it is a comment.
+        """
+        if not raw.startswith(b"#"):
+            return False
+        if self.is_indexed:
+            return True
+        if len(cells) == self.n_columns:
+            tag = cells[self.tag].strip()
+            return tag not in self.tags and not (self.style or PLAIN).fits(tag.decode("utf8", "replace"))
+        return is_first or raw[1:2].strip() == b""
+
+    def clean(self, word: str) -> str:
+        """RETURNS (str): A word without what all words have in common."""
+        if self.affix == "prefix":
+            return PREFIX.sub("", word, count=1) if PREFIX.match(word) else word
+        return POSITION.sub("", word) if self.affix == "position" else word
+
+
+class _Line(NamedTuple):
+    number: int
+    raw: bytes
+    cells: List[bytes]
+
+
+def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None) -> Columns:
+    """Look at the beginning of a file.
+
+    head (bytes): What `read_head` gives.
+    options (ReadOptions): Columns, delimiter and header, if they were given.
+    path (Optional[Path]): The file, for messages.
+    RETURNS (Columns): What its columns are.
+    RAISES (BertHeadsError): H145 for a column that does not exist.
+    """
+    raws = head_lines(head)[:N_SAMPLE]
+    delimiter = _find_delimiter(raws, options)
+    groups: List[List[_Line]] = [[]]
+    named = b""
+    for number, raw in enumerate(raws, 1):
+        if raw.startswith(b"#"):
+            match = GLOBAL_COLUMNS.match(raw)
+            named = match.group(1).strip() if match else named
+        elif not raw.strip() or raw.startswith(DOCSTART):
+            groups.append([])
+        else:
+            groups[-1].append(_Line(number, raw.rstrip(b"\r"), raw.rstrip(b"\r").split(delimiter)))
+    groups = [group for group in groups if group]
+    wanted = _number_of_columns(options)
+    counts = Counter(len(line.cells) for group in groups for line in group if len(line.cells) >= wanted)
+    n_columns = counts.most_common(1)[0][0] if counts else 0
+    header, names = _find_header(groups, n_columns, options, path)
+    groups = [[line for line in group if line.raw != header] for group in groups]
+    lines = [line for group in groups for line in group]
+    whole = [line for line in lines if len(line.cells) == n_columns]
+    is_indexed = n_columns > 2 and options.text_column is None and _counts_words(groups)
+    if is_indexed:
+        whole = [line for line in whole if not RANGE.fullmatch(line.cells[0])]
+    if named and not names:
+        names = named.decode("utf8", "replace").split()
+    elif is_indexed and n_columns == len(CONLLU) and not names:
+        names = CONLLU
+    word = _choose(options.text_column, names, WORD_NAMES, 1 if is_indexed else 0, n_columns, path)
+    tag = _choose(options.label_column, names, TAG_NAMES, -1, n_columns, path)
+    styles = {index: find_style(_count(whole, index)) for index in range(n_columns) if index != word % n_columns}
+    inside = [index for index, style in styles.items() if style is PLAIN and _has_entities(whole, index)]
+    is_chosen = options.label_column is not None
+    if n_columns and not is_chosen and styles.get(tag % n_columns) is None and inside:
+        tag = inside[-1]
+    style = styles.get(tag % n_columns) if n_columns else None
+    tags = Counter(line.cells[tag].strip() for line in whole)
+    sentences = [[line.cells[word] for line in group if len(line.cells) == n_columns] for group in groups]
+    are_words = all(line.cells[word].strip() and line.cells[tag].strip() for line in whole)
+    has_groups = _has_groups(groups, [cell for sentence in sentences for cell in sentence])
+    is_certain = _has_entities(whole, tag) or len(whole) > 10 if style is PLAIN else has_groups and style is not None
+    return Columns(
+        delimiter=delimiter,
+        n_columns=n_columns,
+        first_line=whole[0].number if whole else 0,
+        word=word,
+        tag=tag,
+        style=style,
+        others=[] if is_chosen else [index for index in inside if index != tag % n_columns],
+        header=header,
+        is_indexed=is_indexed,
+        affix=_find_affix(sentences),
+        tags=tags,
+        is_tagged=bool(whole) and len(whole) >= MOST * len(lines) and are_words and is_certain,
+        has_groups=has_groups,
+    )
+
+
+@lru_cache(maxsize=2)
+def sniff_columns(head: bytes) -> Columns:
+    """RETURNS (Columns): What the columns of a file look like if nothing is said about them."""
+    return find_columns(head, ReadOptions())
+
+
+def looks_tagged(head: bytes) -> bool:
+    """RETURNS (bool): Whether lines of one word and something else stand in groups, be that a tag or not."""
+    columns = sniff_columns(head)
+    return columns.delimiter == b"\t" and columns.n_columns == 2 and columns.has_groups
+
+
+def most_frequent_tags(head: bytes) -> str:
+    """RETURNS (str): The tags that occur most often at the beginning of a file of tagged words, for a message."""
+    tags = Counter(sniff_columns(head).tags).most_common(5)
+    return ", ".join(repr(tag.decode("utf8", "replace")[:40]) for tag, _ in tags)
+
+
+def _find_delimiter(raws: Sequence[bytes], options: ReadOptions) -> Optional[bytes]:
+    delimiter = options.column_delimiter
+    if delimiter is not None:
+        return None if delimiter.isspace() and delimiter != "\t" else delimiter.encode("utf8")
+    rows = [raw for raw in raws if raw.strip() and not raw.startswith((DOCSTART, b"#"))]
+    return b"\t" if 2 * sum(b"\t" in raw.strip() for raw in rows) > len(rows) else None
+
+
+def _number_of_columns(options: ReadOptions) -> int:
+    """How many columns there are at least."""
+    numbers = [int(spec) for spec in (options.text_column, options.label_column) if spec and is_number(spec)]
+    return max(2, *(abs(number) for number in numbers)) if numbers else 2
+
+
+def is_number(spec: str) -> bool:
+    """RETURNS (bool): Whether a column is given by its number."""
+    return bool(re.fullmatch(r"-?[1-9]\d*", spec.strip()))
+
+
+def _find_header(
+    groups: Sequence[Sequence[_Line]], n_columns: int, options: ReadOptions, path: Optional[Path]
+) -> Tuple[bytes, List[str]]:
+    """The first line, if it names the columns, and the names."""
+    if not groups or options.header is False:
+        return b"", []
+    first = groups[0][0]
+    names = [cell.decode("utf8", "replace").strip() for cell in first.cells]
+    asked = [spec for spec in (options.text_column, options.label_column) if spec and not is_number(spec)]
+    is_header = bool(options.header) or (bool(asked) and all(spec in names for spec in asked))
+    if not is_header and len(names) == n_columns and len(set(names)) == len(names):
+        is_header = any(name.lower() in WORD_NAMES for name in names) and find_style({names[-1]: 1}) is None
+    return (first.raw, names) if is_header else (b"", [])
+
+
+def _choose(
+    spec: Optional[str], names: Sequence[str], known: Sequence[str], default: int, n_columns: int, path: Optional[Path]
+) -> int:
+    """Index of a column that was given by name or number, or is called as such columns are."""
+    if spec is None:
+        lowered = [name.lower() for name in names[:n_columns]]
+        return next((lowered.index(name) for name in known if name in lowered), default)
+    if spec in names[:n_columns]:
+        return names.index(spec)
+    if not is_number(spec):
+        numbers = "a number such as 1 for the first column or -1 for the last"
+        expected = ", ".join([*names, numbers]) if names else f"{numbers}, as the file does not name its columns"
+        raise BertHeadsError("H145", path=path, option="column", found=repr(spec), expected=expected)
+    number = int(spec)
+    return number - 1 if number > 0 else number
+
+
+def _counts_words(groups: Sequence[Sequence[_Line]]) -> bool:
+    """Whether the first column counts the words of nearly every sentence from 0 or 1."""
+    n_counted = n_more = n_sentences = 0
+    for group in groups:
+        cells = [line.cells[0] for line in group if not RANGE.fullmatch(line.cells[0])]
+        if cells:
+            n_sentences += 1
+            is_counted = any(cells == [b"%d" % number for number in range(at, at + len(cells))] for at in (0, 1))
+            n_counted += is_counted
+            n_more += is_counted and len(cells) > 1
+    return n_more > 0 and n_counted >= MOST * n_sentences
+
+
+def _count(lines: Sequence[_Line], index: int) -> Dict[str, int]:
+    counts = Counter(line.cells[index].strip() for line in lines)
+    return {cell.decode("utf8", "replace"): n for cell, n in counts.items()}
+
+
+def _has_entities(lines: Sequence[_Line], index: int) -> bool:
+    cells = {line.cells[index].strip() for line in lines}
+    return any(len(cell) > 1 for cell in cells)
+
+
+def _has_groups(groups: Sequence[Sequence[_Line]], words: Sequence[bytes]) -> bool:
+    n_single = sum(len(word.split()) == 1 for word in words)
+    return len(groups) > 1 and len(words) >= 2 * len(groups) and n_single >= MOST * len(words)
+
+
+def _find_affix(sentences: Sequence[Sequence[bytes]]) -> str:
+    """Find what all words have: a language before them as in WikiANN, or a position behind them as in Weibo NER."""
+    decoded = [[cell.decode("utf8", "replace").strip() for cell in sentence] for sentence in sentences]
+    words = [word for sentence in decoded for word in sentence]
+    if len(words) < LEAST_WORDS:
+        return ""
+    prefixes = {match.group() if match else "" for match in map(PREFIX.match, words)}
+    if len(prefixes) == 1 and prefixes != {""}:
+        return "prefix"
+    return "position" if all(map(_has_positions, decoded)) else ""
+
+
+def _has_positions(words: Sequence[str]) -> bool:
+    before = -1
+    for word in words:
+        match = POSITION.search(word)
+        place = int(match.group()) if match and len(match.group()) < 4 else -1
+        if place not in (0, before + 1):
+            return False
+        before = place
+    return True
