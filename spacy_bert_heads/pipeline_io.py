@@ -3,12 +3,16 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Set
 
 import spacy
 from spacy.language import Language
+from thinc.api import Model
 
 from .errors import BertHeadsError
+
+# Name of the layer with which heads listen to an encoder: models.listeners.EncoderListener
+LISTENER = "bert-listener"
 
 
 def load_pipeline(model: str) -> Language:
@@ -16,15 +20,33 @@ def load_pipeline(model: str) -> Language:
 
     model (str): Its folder, or the name of its package.
     RETURNS (Language): The pipeline.
-    RAISES (BertHeadsError): H227 if it cannot be loaded.
+    RAISES (BertHeadsError): H227 if it cannot be loaded; H249 if a head has no encoder.
     """
     try:
-        return spacy.load(model)
+        nlp = spacy.load(model)
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, BertHeadsError):
             raise
         reason = str(error).strip().split("\n")[0]
         raise BertHeadsError("H227", found=model, reason=reason) from error
+    check_encoders(nlp)
+    return nlp
+
+
+def check_encoders(nlp: Language) -> None:
+    """See that every head that shares an encoder has one in front of it. A sourced head may have come without.
+
+    nlp (Language): A pipeline; disabled components count.
+    RAISES (BertHeadsError): H249 for a head with no encoder.
+    """
+    encoders: Set[str] = set()
+    for name, component in nlp.components:
+        for node in component.model.walk() if isinstance(getattr(component, "model", None), Model) else ():
+            upstream = getattr(node, "upstream_name", None) if node.name == LISTENER else None
+            if upstream is not None and not (encoders if upstream == "*" else encoders & {upstream}):
+                raise BertHeadsError("H249", found=upstream, component=name)
+        if hasattr(component, "listener_map"):
+            encoders.add(name)
 
 
 def model_name(nlp: Language) -> str:

@@ -14,6 +14,7 @@ from thinc.api import Config
 from wasabi import msg
 
 from ..errors import BertHeadsError
+from ..pipeline_io import check_encoders
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
 from .curve import draw_curve
@@ -105,6 +106,7 @@ def _run(
         output.mkdir(parents=True, exist_ok=True)
         with show_validation_error(config_path, hint_fill=False):
             nlp = init_nlp(config, use_gpu=use_gpu)
+        check_encoders(nlp)
     if ranks.is_first:
         msg.info(f"Pipeline: {nlp.pipe_names}")
     rows = train(
