@@ -16,6 +16,7 @@ from transformers.file_utils import ModelOutput
 from ..errors import BertHeadsError
 from ..models.encoder import initialize_encoders, is_encoder
 from ..models.outputs import EncoderOutputs, own_memory
+from .update import NotRehearsed
 
 
 class PendingBatch:
@@ -69,7 +70,7 @@ class PendingBatch:
         )
 
 
-class BertEncoder(Transformer):
+class BertEncoder(NotRehearsed, Transformer):
     """Runs a BERT once over each Doc and leaves its outputs on `doc._.trf_data` for the heads behind it.
 
     Gradients are collected by output name from whichever heads take part in an update, so a frozen or disabled head

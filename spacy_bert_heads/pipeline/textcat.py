@@ -23,7 +23,7 @@ from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multil
 from ..models.encoder import initialize_encoders
 from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
-from .update import update_head
+from .update import NotRehearsed, update_head
 
 if TYPE_CHECKING:
     _Base = TextCategorizer
@@ -31,7 +31,7 @@ else:
     _Base = object
 
 
-class _LogitsMixin(_Base):
+class _LogitsMixin(NotRehearsed, _Base):
     """What both components share: the model gives logits, every Doc is classified, empty ones too."""
 
     # The encoder asks who will call release_outputs
