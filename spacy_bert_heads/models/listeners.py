@@ -43,8 +43,8 @@ class EncoderListener(TransformerListener):
         reads_tokens (bool): Whether vectors go to tokens, which must then be those that the encoder read.
         """
         super().__init__(upstream_name)
-        self.reads_tokens = reads_tokens
-        self._func = _listen
+        # Bound here, for a copy of a model is a plain one with the same function
+        self._func = partial(_listen, reads_tokens=reads_tokens)
 
 
 def build_token_listener_v1(
@@ -283,7 +283,7 @@ def _width(model: Model) -> int:
 
 
 def _listen(
-    model: EncoderListener, docs: List[Doc], is_train: bool
+    model: EncoderListener, docs: List[Doc], is_train: bool, *, reads_tokens: bool
 ) -> Tuple[List[TransformerData], Callable[[List[TransformerData]], Any]]:
     """Outputs the encoder sent for this batch in training, or left on the Docs.
 
@@ -297,7 +297,7 @@ def _listen(
     outputs = [doc._.trf_data for doc in docs]
     if any(output is None for output in outputs):
         raise BertHeadsError("H213", found=model.upstream_name)
-    if model.reads_tokens:
+    if reads_tokens:
         _check_tokens(docs, outputs)
     return outputs, lambda d_outputs: []
 
