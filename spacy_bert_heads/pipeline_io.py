@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Set
+from typing import Any, Optional, Set, Tuple
 
 import spacy
 from spacy.language import Language
+from spacy.util import get_model_meta, get_package_path, is_package, load_config
 from thinc.api import Model
 
 from .errors import BertHeadsError
@@ -47,6 +49,47 @@ def check_encoders(nlp: Language) -> None:
                 raise BertHeadsError("H249", found=upstream, component=name)
         if hasattr(component, "listener_map"):
             encoders.add(name)
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A component of a trained pipeline, as its files describe it.
+
+    factory (str): What makes it.
+    labels (Tuple[str, ...]): What it has learned.
+    listens_to (Optional[str]): The encoder that it shares with others, by name or "*". None: it has its own, or none.
+    """
+
+    factory: str
+    labels: Tuple[str, ...]
+    listens_to: Optional[str]
+
+
+def read_sourced(model: str, component: str) -> Sourced:
+    """Look at a component of a trained pipeline without loading that.
+
+    model (str): Folder of the pipeline, or the name of its package.
+    component (str): The component's name.
+    RETURNS (Sourced): What its files say.
+    RAISES (BertHeadsError): H227 if there is no such pipeline, or it has no such component.
+    """
+    folder = Path(model)
+    try:
+        if is_package(model):
+            folder = get_package_path(model)
+            meta = get_model_meta(folder)
+            folder = folder / f"{meta['lang']}_{meta['name']}-{meta['version']}"
+        meta = get_model_meta(folder)
+        settings = load_config(folder / "config.cfg", interpolate=True)["components"][component]
+        listener = settings.get("model", {}).get("tok2vec", {})
+        return Sourced(
+            factory=settings["factory"],
+            labels=tuple(meta.get("labels", {}).get(component, ())),
+            listens_to=listener.get("upstream"),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = f"no component {error}" if isinstance(error, KeyError) else str(error).strip().split("\n")[0]
+        raise BertHeadsError("H227", found=model, reason=reason) from error
 
 
 def model_name(nlp: Language) -> str:
