@@ -111,7 +111,7 @@ MESSAGES: Dict[str, str] = {
     "H210": "the encoder has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H211": "pooling '{found}' is unknown. Use one of: {expected}.",
     "H212": "no encoder '{found}' comes before this head, so the width of its input is unknown. Add bert_encoder first, then the heads, and initialise them together.",
-    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components. If its outputs were removed from the Doc after use, set its keep_outputs = true and leave doc_cleaner out. If the head was sourced from another pipeline, source the encoder too, or give the head a copy with replace_listeners.",
+    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components. If its outputs were removed from the Doc after use, set its keep_outputs = true. If the head was sourced from another pipeline, source the encoder too, or give the head a copy with replace_listeners.",
     "H214": "BiLSTM width {found} cannot be split between two directions. Use {low} or {high}.",
     "H215": "the layer '{found}' has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H216": "CRF '{found}' is unknown. Use one of: {expected}; or null for none.",
