@@ -128,6 +128,7 @@ MESSAGES: Dict[str, str] = {
     "H226": "`{found}` failed with exit status {status}:\n{output}",
     "H227": "the trained pipeline '{found}' cannot be loaded: {reason}. Train it first, or name another one.",
     "H228": "expected at least one epoch, found {found}.",
+    "H229": "nothing in this config uses {found}, so setting it would change nothing. Leave it out; another encoder is given with --encoder.",
     "H230": "CRF input {name}: expected {expected}, found {found}. Bring it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",

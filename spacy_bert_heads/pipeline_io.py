@@ -43,7 +43,8 @@ def check_encoders(nlp: Language) -> None:
     """
     encoders: Set[str] = set()
     for name, component in nlp.components:
-        for node in component.model.walk() if isinstance(getattr(component, "model", None), Model) else ():
+        model: Any = getattr(component, "model", None)
+        for node in model.walk() if isinstance(model, Model) else ():
             upstream = getattr(node, "upstream_name", None) if node.name == LISTENER else None
             if upstream is not None and not (encoders if upstream == "*" else encoders & {upstream}):
                 raise BertHeadsError("H249", found=upstream, component=name)
