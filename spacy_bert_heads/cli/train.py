@@ -11,6 +11,11 @@ OUTPUT = typer.Option(
     "--output", "--output-path", "-o", help="Folder for the trained pipeline and the checkpoints.", show_default=False
 )
 CODE = typer.Option("--code", "-c", help="Python file with registered functions to import.", show_default=False)
+ENCODER = typer.Option(
+    "--encoder",
+    help='Hub id, folder, package:IMPORT_NAME/FOLDER, or "scratch"; brings the learning rates that suit it.',
+    show_default="as in the config",
+)
 VERBOSE = typer.Option("--verbose", "-V", help="Show more details.")
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 RESUME = typer.Option("--resume", "-r", help="Resume an interrupted training run in this folder.")
@@ -24,6 +29,7 @@ def train_cli(
     config: Annotated[Path, CONFIG],
     output: Annotated[Path, OUTPUT],
     code: Annotated[Optional[Path], CODE] = None,
+    encoder: Annotated[Optional[str], ENCODER] = None,
     verbose: Annotated[bool, VERBOSE] = False,
     gpu: Annotated[int, GPU] = -1,
     resume: Annotated[bool, RESUME] = False,
@@ -50,6 +56,13 @@ def train_cli(
     import_code(code)
     setup_gpu(gpu)
     result = run(
-        config, output, overrides=overrides, use_gpu=gpu, resume=resume, or_restart=or_restart, verbose=verbose
+        config,
+        output,
+        overrides=overrides,
+        use_gpu=gpu,
+        resume=resume,
+        or_restart=or_restart,
+        verbose=verbose,
+        encoder=encoder,
     )
     typer.echo(result)

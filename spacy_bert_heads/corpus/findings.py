@@ -30,7 +30,7 @@ KINDS: Dict[str, str] = {
     "range_lines": "lines that stand for several words or for none, as in CoNLL-U, left out",
     "tag_columns": "files with several columns of tags, one of them used; --label-column chooses",
     "tag_style": "files whose tags are not written like B-PER, read in this way",
-    "word_affixes": "files whose words all begin with a prefix such as 'en:' or end with their position, which was removed",
+    "word_affixes": "files whose words all have a prefix such as 'en:' or their position at the end, now removed",
     "long_sentence": "sentences of over 1,000 words; a blank line belongs after each sentence",
     "numbered_labels": "labels that are numbers without a name, kept as they are; --labels gives names",
     "unquoted": "cells in quotes, the quotes removed as in CSV",

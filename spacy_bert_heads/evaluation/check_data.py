@@ -22,7 +22,8 @@ from ..corpus.report import SplitCounts
 from ..corpus.splits import split_key
 from ..errors import BertHeadsError, printable
 from ..files import write_files
-from ..training.fit_config import HEAD_FACTORIES, read_config
+from ..pipeline_io import read_sourced
+from ..training.fit_config import ENCODER_FACTORY, HEAD_FACTORIES, read_config
 
 # Fewer training examples than this for a label are worth a warning
 FEW = 10
@@ -35,12 +36,15 @@ class Head:
 
     name (str): The component's name.
     kind (str): One of project.HEADS.
-    labels (Optional[Set[str]]): Labels that the config gives it. None: it reads them off the train split.
+    labels (Optional[Set[str]]): Labels that the config gives it, or that it has where it is sourced. None: it reads
+        them off the train split.
+    source (Optional[str]): The pipeline that it comes from, trained. None: it is new.
     """
 
     name: str
     kind: str
     labels: Optional[Set[str]]
+    source: Optional[str] = None
 
 
 @dataclass
@@ -167,16 +171,33 @@ def check_data(
 
 
 def _read_heads(config: Config) -> List[Head]:
-    heads = []
-    components: Dict[str, Any] = config["components"]
-    settings: Dict[str, Any] = config.interpolate()["initialize"].get("components", {})
-    for name in config.interpolate()["nlp"]["pipeline"]:
-        kind = HEAD_FACTORIES.get(components.get(name, {}).get("factory"))
-        if kind is not None:
-            labels = settings.get(name, {}).get("labels")
-            if isinstance(labels, dict) and labels:
-                labels = registry.resolve({"labels": labels})["labels"]
-            heads.append(Head(name, kind, set(labels) if labels else None))
+    """Heads that will be trained.
+
+    RAISES (BertHeadsError): H227 if a pipeline that one is sourced from cannot be read, H249 if it would be without
+        its encoder.
+    """
+    heads: List[Head] = []
+    filled = config.interpolate()
+    settings: Dict[str, Any] = filled["initialize"].get("components", {})
+    factories: List[str] = []
+    for name in filled["nlp"]["pipeline"]:
+        component, sourced = filled["components"].get(name, {}), None
+        if "source" in component:
+            sourced = read_sourced(str(component["source"]), component.get("component", name))
+            has_encoder = ENCODER_FACTORY in factories or "replace_listeners" in component
+            if sourced.listens_to is not None and not has_encoder:
+                raise BertHeadsError("H249", found=sourced.listens_to, component=name)
+        factories.append(sourced.factory if sourced else component.get("factory", ""))
+        kind = HEAD_FACTORIES.get(factories[-1])
+        if kind is None or name in filled["training"].get("frozen_components", ()):
+            continue
+        if sourced is not None:
+            heads.append(Head(name, kind, set(sourced.labels), str(component["source"])))
+            continue
+        labels = settings.get(name, {}).get("labels")
+        if isinstance(labels, dict) and labels:
+            labels = registry.resolve({"labels": labels})["labels"]
+        heads.append(Head(name, kind, set(labels) if labels else None))
     return heads
 
 
@@ -230,7 +251,12 @@ def _check_labels(report: DataReport, head: Head) -> None:
         return
     total = sum((split.labels(head.kind) for split in report.splits.values()), Counter[str]())
     for label in sorted(total):
-        if head.labels is not None and label not in head.labels:
+        if head.source is not None and label not in (head.labels or ()):
+            unknown = BertHeadsError(
+                "H319", found=total[label], label=label, component=head.name, source=head.source
+            )
+            report.warnings.append(str(unknown))
+        elif head.labels is not None and label not in head.labels:
             report.errors.append(BertHeadsError("H311", found=total[label], label=label, component=head.name))
         elif label not in train:
             report.warnings.append(str(BertHeadsError("H314", label=label, component=head.name)))

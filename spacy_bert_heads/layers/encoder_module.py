@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -99,23 +99,45 @@ def load_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_con
         package that is not installed.
     """
     source = resolve_source(name)
-    try:
-        config, unused = AutoConfig.from_pretrained(source, return_unused_kwargs=True, **transformer_config)
-        if unused:
-            raise BertHeadsError("H250", found=", ".join(unused), name=name)
-        if config.is_encoder_decoder:
-            raise BertHeadsError("H205", found=name, model_type=config.model_type)
-        tokenizer = AutoTokenizer.from_pretrained(source, **{"use_fast": True, **tokenizer_config})
+    with _named_failures(name, source):
+        config, tokenizer = _load_config_and_tokenizer(name, source, tokenizer_config, transformer_config)
         with _quiet_transformers():
             transformer, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True)
+    module = EncoderModule(transformer)
+    _report_missing_weights(name, module, info["missing_keys"])
+    return Encoder(tokenizer, module)
+
+
+def check_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_config: Dict[str, Any]) -> None:
+    """See that an encoder's config and tokenizer can be loaded. Its weights, the large part, are not read.
+
+    name, tokenizer_config, transformer_config: see load_pretrained, which raises the same errors.
+    """
+    source = resolve_source(name)
+    with _named_failures(name, source):
+        _load_config_and_tokenizer(name, source, tokenizer_config, transformer_config)
+
+
+def _load_config_and_tokenizer(
+    name: str, source: Union[str, Path], tokenizer_config: Dict[str, Any], transformer_config: Dict[str, Any]
+) -> Tuple[Any, Any]:
+    config, unused = AutoConfig.from_pretrained(source, return_unused_kwargs=True, **transformer_config)
+    if unused:
+        raise BertHeadsError("H250", found=", ".join(unused), name=name)
+    if config.is_encoder_decoder:
+        raise BertHeadsError("H205", found=name, model_type=config.model_type)
+    return config, AutoTokenizer.from_pretrained(source, **{"use_fast": True, **tokenizer_config})
+
+
+@contextmanager
+def _named_failures(name: str, source: Union[str, Path]) -> Iterator[None]:
+    try:
+        yield
     except BertHeadsError:
         raise
     except Exception as error:  # each file of an encoder can fail to load in a way of its own
         code = "H203" if isinstance(source, Path) else "H204"
         raise BertHeadsError(code, found=name, reason=str(error).strip().split("\n")[0]) from error
-    module = EncoderModule(transformer)
-    _report_missing_weights(name, module, info["missing_keys"])
-    return Encoder(tokenizer, module)
 
 
 def build_from_scratch(

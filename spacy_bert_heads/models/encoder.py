@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, cast
 
+from spacy.attrs import LENGTH
 from spacy.tokens import Doc
 from spacy.util import SimpleFrozenDict
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
@@ -272,6 +273,8 @@ def forward(
         EncoderOutputs(Wordpieces(doc, special, shim.tokenizer), ModelOutput(named), doc.align)
         for doc, named in zip(windowed, _split(rows, batch))
     ]
+    for doc, data in zip(docs, doc_data):
+        data.token_lengths = doc.to_array([LENGTH])
 
     def backprop(d_doc_data: List[TransformerData]) -> List[Doc]:
         bp_rows(_join([data.model_output for data in d_doc_data], rows, batch, model.ops))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
 import numpy
+from spacy.attrs import LENGTH
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
 from spacy_transformers.layers import TransformerListener, trfs2arrays
@@ -37,9 +38,13 @@ class EncoderListener(TransformerListener):
 
     name = "bert-listener"
 
-    def __init__(self, upstream_name: str) -> None:
+    def __init__(self, upstream_name: str, *, reads_tokens: bool = True) -> None:
+        """upstream_name (str): Name of the encoder component, or "*".
+        reads_tokens (bool): Whether vectors go to tokens, which must then be those that the encoder read.
+        """
         super().__init__(upstream_name)
-        self._func = _listen
+        # Bound here, for a copy of a model is a plain one with the same function
+        self._func = partial(_listen, reads_tokens=reads_tokens)
 
 
 def build_token_listener_v1(
@@ -61,7 +66,7 @@ def build_token_listener_v1(
     RETURNS (Model): Docs to one array per Doc, float (n_tokens, width).
     RAISES (BertHeadsError): H211 for an unknown pooling.
     """
-    return token_vectors(EncoderListener(upstream), pooling, grad_factor, layer_mix, lr_scale)
+    return token_vectors(EncoderListener(upstream, reads_tokens=True), pooling, grad_factor, layer_mix, lr_scale)
 
 
 def build_pooled_listener_v1(
@@ -87,7 +92,8 @@ def build_pooled_listener_v1(
     RAISES (BertHeadsError): H211 for an unknown pooling, H237 for an unknown way to put windows together, H263 for a
         layer mix with "pooler".
     """
-    return pooled_vectors(EncoderListener(upstream), windows, grad_factor, pooling, layer_mix, lr_scale)
+    source = EncoderListener(upstream, reads_tokens=False)
+    return pooled_vectors(source, windows, grad_factor, pooling, layer_mix, lr_scale)
 
 
 def build_token_vectors_v1(
@@ -277,20 +283,33 @@ def _width(model: Model) -> int:
 
 
 def _listen(
-    model: EncoderListener, docs: List[Doc], is_train: bool
+    model: EncoderListener, docs: List[Doc], is_train: bool, *, reads_tokens: bool
 ) -> Tuple[List[TransformerData], Callable[[List[TransformerData]], Any]]:
     """Outputs the encoder sent for this batch in training, or left on the Docs.
 
     RAISES (BertHeadsError): H213 if there are none, because the encoder is missing, disabled, or frozen without
-        being among the annotating components.
+        being among the annotating components; H238 if tokens were merged or split since the encoder read them.
     """
     if is_train and model._batch_id is not None:
+        _check_tokens(docs, model._outputs or [])
         model.verify_inputs(docs)
         return cast(List[TransformerData], model._outputs), model.backprop_and_clear
     outputs = [doc._.trf_data for doc in docs]
     if any(output is None for output in outputs):
         raise BertHeadsError("H213", found=model.upstream_name)
+    if reads_tokens:
+        _check_tokens(docs, outputs)
     return outputs, lambda d_outputs: []
+
+
+def _check_tokens(docs: List[Doc], outputs: List[TransformerData]) -> None:
+    """Outputs that were stored and loaded say only how many tokens there were."""
+    for doc, data in zip(docs, outputs):
+        then = getattr(data, "token_lengths", None)
+        same = len(doc) == len(data.align.lengths)
+        if not same or (then is not None and not numpy.array_equal(then, doc.to_array([LENGTH]))):
+            expected = len(data.align.lengths)
+            raise BertHeadsError("H238", found=len(doc), expected=expected, text=doc.text[:40])
 
 
 def _run_private(

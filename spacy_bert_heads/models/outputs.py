@@ -9,6 +9,7 @@ from spacy_transformers.data_classes import TransformerData, WordpieceBatch
 from thinc.api import Model
 
 from ..layers.special_tokens import SpecialTokens
+from ..types import Ints
 from .windows import WindowedDoc
 
 
@@ -62,9 +63,12 @@ class EncoderOutputs(TransformerData):
 
     waiting_for (Optional[Set[int]]): Ids of listeners that have not; when the last has, the outputs go. None: they
         stay.
+    token_lengths (Optional[Ints]): Characters of each token that was read, so that heads see when tokens have changed.
+        Int, (n_tokens,).
     """
 
     waiting_for: Optional[Set[int]] = None
+    token_lengths: Optional[Ints] = None
 
 
 def own_memory(outputs: TransformerData) -> None:

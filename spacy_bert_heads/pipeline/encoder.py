@@ -18,6 +18,7 @@ from ..errors import BertHeadsError
 from ..layers.torch_shim import CollectingOptimizer
 from ..models.encoder import initialize_encoders, is_encoder
 from ..models.outputs import EncoderOutputs, own_memory
+from .update import NotRehearsed
 
 
 class PendingBatch:
@@ -71,7 +72,7 @@ class PendingBatch:
         )
 
 
-class BertEncoder(Transformer):
+class BertEncoder(NotRehearsed, Transformer):
     """Runs a BERT once over each Doc and leaves its outputs on `doc._.trf_data` for the heads behind it.
 
     Gradients are collected by output name from whichever heads take part in an update, so a frozen or disabled head

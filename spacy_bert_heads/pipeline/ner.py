@@ -35,7 +35,7 @@ from .entity_annotations import (
     read_annotation,
     to_tags,
 )
-from .update import update_head
+from .update import NotRehearsed, update_head
 
 
 class Prediction(NamedTuple):
@@ -62,7 +62,7 @@ class RankedEntities(NamedTuple):
     log_probability: float
 
 
-class BertEntityRecognizer(TrainablePipe):
+class BertEntityRecognizer(NotRehearsed, TrainablePipe):
     """Sets `doc.ents` from tag scores per token, decoded by the model's CRF or token by token.
 
     Entities that are on a Doc already stay, and nothing is predicted over them or over blocked tokens.

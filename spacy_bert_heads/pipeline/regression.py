@@ -3,7 +3,7 @@
 import math
 from numbers import Real
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Union
 
 import torch
 from spacy.language import Language
@@ -71,6 +71,9 @@ class BertRegressor(_LogitsMixin, MultiLabel_TextCategorizer):
                 if not isinstance(value, Real) or not math.isfinite(value):
                     text = eg.reference.text[:60]
                     raise BertHeadsError("H305", found=repr(value), label=label, component=self.name, text=text)
+
+    def _unknown_labels(self, example: Example) -> List[str]:
+        return [label for label in example.reference.cats if label not in self.labels]
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """The numbers as they are."""

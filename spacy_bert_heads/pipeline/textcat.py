@@ -3,8 +3,9 @@
 Labels, `add_label` and most of `initialize` are spaCy's; what differs is here.
 """
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Set, Tuple, Union, cast
+from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple, Union, cast
 
 import numpy
 import torch
@@ -13,6 +14,7 @@ from spacy.pipeline.textcat import TextCategorizer
 from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
+from spacy.util import logger
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer
 from thinc.types import Floats2d
@@ -23,7 +25,7 @@ from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multil
 from ..models.encoder import initialize_encoders
 from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
-from .update import update_head
+from .update import NotRehearsed, update_head
 
 if TYPE_CHECKING:
     _Base = TextCategorizer
@@ -31,12 +33,14 @@ else:
     _Base = object
 
 
-class _LogitsMixin(_Base):
+class _LogitsMixin(NotRehearsed, _Base):
     """What both components share: the model gives logits, every Doc is classified, empty ones too."""
 
     # The encoder asks who will call release_outputs
     releases_outputs = True
     loss_settings: LossSettings
+    # Labels that the data has and the component does not, once it has said so
+    _warned: FrozenSet[str] = frozenset()
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -83,6 +87,7 @@ class _LogitsMixin(_Base):
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.get_loss")
         self._validate_categories(examples)
+        self._warn_of_unknown(examples)
         logits = xp2torch(scores).detach().requires_grad_(True)
         n_classifiers = len(logits) // max(1, len(examples))
         targets = [numpy.tile(array, (n_classifiers, 1)) for array in self._targets(examples)]
@@ -92,6 +97,21 @@ class _LogitsMixin(_Base):
             return 0.0, scores * 0
         (loss * self.loss_settings.loss_weight).backward()
         return float(loss.detach()), cast(Floats2d, torch2xp(cast(torch.Tensor, logits.grad)))
+
+    def _unknown_labels(self, example: Example) -> List[str]:
+        """Categories that an Example says hold, and that the component cannot learn."""
+        return [label for label, value in example.reference.cats.items() if value > 0.5 and label not in self.labels]
+
+    def _warn_of_unknown(self, examples: List[Example]) -> None:
+        """Log each label once, with how often the first batch that has it says so: as a warning of spaCy's logger."""
+        found = [self._unknown_labels(eg) for eg in examples]
+        counts = Counter(label for labels in found for label in labels)
+        new = counts.keys() - self._warned
+        if new:
+            self._warned = self._warned | new
+            labels = ", ".join(f"{label} ({counts[label]})" for label in sorted(new))
+            n_texts = sum(bool(new.intersection(labels)) for labels in found)
+            logger.warning(BertHeadsError("H350", component=self.name, found=n_texts, labels=labels).text)
 
     def _targets(self, examples: List[Example]) -> Tuple[numpy.ndarray, numpy.ndarray]:
         """Gold values and whether they are known. Float and bool, (n_docs, n_labels)."""
@@ -208,6 +228,14 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.softmax(dim=1)
+
+    def _targets(self, examples: List[Example]) -> Tuple[numpy.ndarray, numpy.ndarray]:
+        """As the others', but nothing is known of a Doc whose true label the component does not have: that the others
+        do not hold says nothing about those that are left.
+        """
+        truths, known = super()._targets(examples)
+        known[[bool(self._unknown_labels(eg)) for eg in examples]] = False
+        return truths, known
 
     def _balanced_weights(self, n_true: numpy.ndarray, n_known: numpy.ndarray) -> numpy.ndarray:
         """All Docs weigh together as much as without weights, and each label as much as any: as scikit-learn's."""

@@ -5,6 +5,20 @@ from typing import Any, Dict, Iterable, Optional
 from spacy.training import Example, validate_examples
 from thinc.api import Optimizer, set_dropout_rate
 
+from ..errors import BertHeadsError
+
+
+class NotRehearsed:
+    """A component that refuses `nlp.rehearse`, in which spaCy passes over those that cannot, or runs its own heads'
+    on a loss that is not ours.
+    """
+
+    name: str
+
+    def rehearse(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, float]:
+        """RAISES (BertHeadsError): H274, which says what to do instead."""
+        raise BertHeadsError("H274", component=self.name)
+
 
 def update_head(
     head: Any,

@@ -116,7 +116,7 @@ def render_config(
         "config.cfg.jinja",
         lang=lang,
         heads=list(heads),
-        pipeline=["transformer", *(f"bert_{head}" for head in heads), "doc_cleaner"],
+        pipeline=["transformer", *(f"bert_{head}" for head in heads)],
         encoder=None if scratch else encoder,
         settings=encoder_settings(encoder, heads),
         tokenizer=tokenizer,

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Optional
 
 from thinc.api import Config
 
@@ -60,7 +60,8 @@ def fit_config(
     evaluations (int): Evaluations on the dev split, evenly spaced, the last one at the end.
     RETURNS (Fit): What was decided.
     RAISES (BertHeadsError): H101 or H315 if the train split cannot be read; H221 if the config cannot; H222 if an
-        encoder is given and there is none in the pipeline; H228 for less than one epoch.
+        encoder is given and there is none in the pipeline; H228 for less than one epoch; H229 if the config does
+        not use its paths to the splits; H202 to H205, H250 or H401 if the encoder cannot be loaded.
     """
     config = read_config(config_path)
     docs = sum(len(doc_bin) for doc_bin in read_doc_bins(train))
@@ -72,7 +73,7 @@ def fit_config(
         if seed is not None:
             config["system"]["seed"] = seed
         if encoder is not None:
-            _set_encoder(config, encoder, config_path)
+            set_encoder(config, encoder, config_path)
         epochs = training["max_epochs"] if epochs is None else epochs
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
@@ -84,6 +85,9 @@ def fit_config(
         training["optimizer"]["total_steps"] = fit.steps
     except (KeyError, TypeError) as error:
         raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__} {error}") from error
+    _check_encoder(config)
+    given = {"train": train, "dev": dev}
+    check_overrides(config, [f"paths.{name}" for name, path in given.items() if path is not None], config_path)
     comment = f"# Fitted to {train.as_posix()} from {config_path.as_posix()}, which is the file to change,\n"
     comment += "# by `python -m spacy bert-heads fit-config`.\n\n"
     write_files({output: (comment + config.to_str(interpolate=False)).encode("utf8")})
@@ -112,12 +116,51 @@ def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: st
     return Fit(docs, steps, eval_frequency, encoder)
 
 
+def check_overrides(config: Config, names: Iterable[str], path: Path) -> None:
+    """Refuse to set what is under [paths] for the rest of the config, and of no use there.
+
+    config (Config): A training config, variables as they stand.
+    names (Iterable[str]): Settings to be replaced, by their names with dots. Only those of [paths] are looked at.
+    path (Path): The config's file, for the error.
+    RAISES (BertHeadsError): H229 for a path that nothing in the config refers to.
+    """
+    text = config.to_str(interpolate=False)
+    for name in names:
+        # Also within a longer value, such as "${paths.corpus}/train.spacy"
+        if name.startswith("paths.") and f"${{{name}}}" not in text:
+            raise BertHeadsError("H229", path=path, found=name)
+
+
+def set_encoder(config: Config, encoder: str, path: Path) -> None:
+    """Put another encoder into a config, with the learning rates and dropout that suit it.
+
+    config (Config): A training config, variables as they stand.
+    encoder (str): Name for BertEncoder.v1, or "scratch". The one that is there already changes nothing.
+    path (Path): The config's file, for the error.
+    RAISES (BertHeadsError): H221 if the config lacks what every training config has; H222 if there is no encoder in
+        the pipeline.
+    """
+    try:
+        _set_encoder(config, encoder, path)
+    except (KeyError, TypeError) as error:
+        raise BertHeadsError("H221", path=path, found=f"{type(error).__name__} {error}") from error
+
+
 def _set_encoder(config: Config, encoder: str, path: Path) -> None:
     name = _encoder_component(config)
     if name is None:
         raise BertHeadsError("H222", path=path)
     if encoder != _encoder_name(config):
         _swap_encoder(config, name, encoder)
+
+
+def _check_encoder(config: Config) -> None:
+    name = _encoder_component(config)
+    if name is not None and _encoder_name(config) != SCRATCH:
+        from ..layers.encoder_module import check_pretrained  # brings torch along
+
+        model = config.interpolate()["components"][name]["model"]
+        check_pretrained(str(model["name"]), model.get("tokenizer_config", {}), model.get("transformer_config", {}))
 
 
 def _swap_encoder(config: Config, name: str, encoder: str) -> None:

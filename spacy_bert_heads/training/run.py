@@ -15,10 +15,12 @@ from wasabi import msg
 
 from .. import files
 from ..errors import BertHeadsError
+from ..pipeline_io import check_encoders
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
 from .curve import draw_curve
 from .distributed import Ranks
+from .fit_config import check_overrides, set_encoder
 from .loop import RESULT, train
 
 CURVE = "training.png"
@@ -35,6 +37,7 @@ def run(
     resume: bool,
     or_restart: bool = False,
     verbose: bool,
+    encoder: Optional[str] = None,
 ) -> str:
     """Train, or resume training, as a config says. In several processes when started by torchrun; see Ranks.
 
@@ -45,15 +48,17 @@ def run(
     resume (bool): Resume if there is a checkpoint in the folder; do nothing if the training has finished.
     or_restart (bool): If the training has finished, or was started with another config or corpus, restart instead.
     verbose (bool): Log more.
+    encoder (Optional[str]): Name for BertEncoder.v1, or "scratch", as fit_config puts it in. None: as in the config.
     RETURNS (str): What was done.
-    RAISES (BertHeadsError): H101 if there is no config; H180 if there is a checkpoint and `resume` is False; H181 if
+    RAISES (BertHeadsError): H101 if there is no config; H222 if there is no encoder to replace; H229 for an override
+        that would change nothing; H180 if there is a checkpoint and `resume` is False; H181 if
         the folder's training is of another config; H182 if it is of another corpus; H183 if it cannot be read;
         H184, H185 for what several processes cannot train; H186 if there were another number of them.
     """
     ranks = Ranks()
     if resume and or_restart and find_checkpoints(output):
         try:
-            return _run(config_path, output, overrides, use_gpu, resume=True, verbose=verbose, ranks=ranks)
+            return _run(config_path, output, overrides, encoder, use_gpu, resume=True, verbose=verbose, ranks=ranks)
         except BertHeadsError as error:
             if error.code not in NOT_RESUMABLE:
                 raise
@@ -63,13 +68,14 @@ def run(
             clean_up(output)
         ranks.gather(None)
     resume = resume and not or_restart
-    return _run(config_path, output, overrides, use_gpu, resume=resume, verbose=verbose, ranks=ranks)
+    return _run(config_path, output, overrides, encoder, use_gpu, resume=resume, verbose=verbose, ranks=ranks)
 
 
 def _run(
     config_path: Path,
     output: Path,
     overrides: Dict[str, Any],
+    encoder: Optional[str],
     use_gpu: int,
     *,
     resume: bool,
@@ -84,8 +90,7 @@ def _run(
     checkpoints = find_checkpoints(output)
     if checkpoints and not resume:
         raise BertHeadsError("H180", path=checkpoints[-1], found=load_checkpoint(checkpoints[-1]).step)
-    with show_validation_error(config_path):
-        config = load_config(config_path, overrides=overrides, interpolate=False)
+    config = _read_config(config_path, overrides, encoder)
     result = output / RESULT
     if resume and not checkpoints and result.is_file():
         ended = json.loads(result.read_text(encoding="utf8"))
@@ -106,6 +111,7 @@ def _run(
         output.mkdir(parents=True, exist_ok=True)
         with show_validation_error(config_path, hint_fill=False):
             nlp = init_nlp(config, use_gpu=use_gpu)
+        check_encoders(nlp)
     if ranks.is_first:
         msg.info(f"Pipeline: {nlp.pipe_names}")
     rows = train(
@@ -125,6 +131,17 @@ def _run(
     except BertHeadsError as error:
         msg.info(f"The training is not plotted. {error}")
     return f"{_best(rows)}; pipeline in {output / DIR_MODEL_BEST}"
+
+
+def _read_config(path: Path, overrides: Dict[str, Any], encoder: Optional[str]) -> Config:
+    """An encoder comes with its learning rates, which an override may replace."""
+    with show_validation_error(path):
+        config = load_config(path, interpolate=False)
+    if encoder is not None:
+        set_encoder(config, encoder, path)
+    check_overrides(config, overrides, path)
+    with show_validation_error(path):
+        return Config().from_str(config.to_str(interpolate=False), overrides=overrides, interpolate=False)
 
 
 def _best(rows: List[Dict[str, Any]]) -> str:

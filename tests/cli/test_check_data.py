@@ -1,5 +1,6 @@
 """`bert-heads check-data`: what would go wrong in training is said before it."""
 
+import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.project.configs import SCRATCH, render_config
+
+from ..making import make_bert_folder, make_nlp
 
 Entity = Tuple[int, int, str]
 
@@ -198,3 +201,67 @@ def test_numbers_are_nothing_for_a_classifier_and_one_label_is_not_enough(tmp_pa
     one = [make_doc(f"text {i}", cats={"A": 1.0}) for i in range(20)]
     status, shown = run(*make_project(tmp_path, one, one, heads=("textcat",)))
     assert status == 1 and codes(read_report(tmp_path)) == ["H303"], shown
+
+
+def make_sourced_project(folder: Path, names: Tuple[str, ...], extra: str = "") -> List[str]:
+    """A trained pipeline and a config that takes components from it; one of five texts has labels that are new."""
+    nlp = make_nlp(make_bert_folder(folder / "bert"))
+    nlp.to_disk(folder / "trained")
+    old = [make_doc(f"Anna and order {i}", [(0, 4, "PERSON")]) for i in range(16)]
+    new = [make_doc(f"Order {i} in Rome", [(0, 5, "NEW_ENT")]) for i in range(4)]
+    for i, doc in enumerate([*old, *new]):
+        labels = ("NEW", "TRACK", "CANCEL")
+        doc.cats = {label: float(label == labels[min(i // 4, 2)]) for label in labels}
+    arguments = make_project(folder, [*old, *new], [*old[:3], *new[:3]])
+    components = "".join(f'[components.{name}]\nsource = "{folder / "trained"}"\n{extra}\n' for name in names)
+    text = f"""
+[paths]
+train = null
+dev = null
+
+[nlp]
+lang = "en"
+pipeline = {srsly.json_dumps(list(names))}
+
+[components]
+
+{components}
+[training]
+frozen_components = []
+
+[initialize]
+"""
+    (folder / "config.cfg").write_text(text)
+    return arguments
+
+
+def test_labels_that_a_sourced_head_does_not_know_are_warned_of(tmp_path: Path) -> None:
+    status, shown = run(*make_sourced_project(tmp_path, ("transformer", "bert_textcat", "bert_ner")))
+    assert status == 0, shown
+    warnings = [warning for warning in read_report(tmp_path)["warnings"] if "[H319]" in warning]
+    pattern = r"'(\w+)' is in the data \((\d+) times\), but '(\w+)'"
+    found = [re.findall(pattern, warning) for warning in warnings]
+    assert found == [[("NEW", "7", "bert_textcat")], [("NEW_ENT", "7", "bert_ner")]]
+    assert read_report(tmp_path)["heads"] == {"bert_textcat": ["CANCEL", "TRACK"], "bert_ner": ["CITY", "PERSON"]}
+
+
+def test_a_head_that_is_frozen_is_not_asked_what_it_knows(tmp_path: Path) -> None:
+    arguments = make_sourced_project(tmp_path, ("transformer", "bert_textcat", "bert_ner"))
+    path = Path(arguments[0])
+    path.write_text(path.read_text().replace("frozen_components = []", 'frozen_components = ["bert_ner"]'))
+    assert run(*arguments)[0] == 0
+    assert list(read_report(tmp_path)["heads"]) == ["bert_textcat"]
+
+
+@pytest.mark.parametrize(("extra", "status"), [("", 1), ('replace_listeners = ["model.tok2vec"]', 0)])
+def test_a_sourced_head_needs_its_encoder_or_one_of_its_own(tmp_path: Path, extra: str, status: int) -> None:
+    found, shown = run(*make_sourced_project(tmp_path, ("bert_ner",), extra))
+    assert found == status, shown
+    assert ("[H249] 'bert_ner'" in shown) == bool(status)
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    arguments = make_sourced_project(tmp_path, ("transformer", "bert_ner"))
+    (tmp_path / "trained").rename(tmp_path / "elsewhere")
+    status, shown = run(*arguments)
+    assert status == 1 and "[H227]" in shown and "trained" in shown

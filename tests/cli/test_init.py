@@ -47,7 +47,7 @@ def test_init_writes_a_project_with_a_valid_config(
     nlp = load_model_from_config(load_config(folder / "configs" / config), validate=True)
     assert nlp.lang == lang
     names = sorted((f"bert_{head.strip()}" for head in heads.split(",")), reverse=True)
-    assert nlp.pipe_names == ["transformer", *names, "doc_cleaner"]
+    assert nlp.pipe_names == ["transformer", *names]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh", "de"])

@@ -1,6 +1,7 @@
 """bert_textcat and bert_textcat_multilabel: labels, empty input, learning, scores."""
 
-from typing import Any, Dict, List
+import logging
+from typing import Any, List
 
 import pytest
 import spacy
@@ -188,19 +189,30 @@ def test_averages_of_the_weights_are_used_and_put_back(bert_folder: str, head: s
     assert all((loaded[name] == averaged[name]).all() for name in averaged)
 
 
-@both
-def test_rehearsal_pulls_towards_what_the_model_said_before(bert_folder: str, head: str) -> None:
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_textcat_multilabel", "bert_regression"])
+def test_labels_that_a_trained_head_does_not_know_are_named_once(bert_folder: str, head: str, caplog: Any) -> None:
     nlp = make_nlp(bert_folder, [head])
-    nlp.resume_training(sgd=Adam(0.01))
-    for _ in range(5):
-        nlp.update(make_examples(nlp))
-    losses: Dict[str, Any] = {}
-    examples = list(make_examples(nlp))
-    for doc in (eg.predicted for eg in examples):
-        nlp.get_pipe("transformer")(doc)
-    for _ in range(2):
-        nlp.rehearse(examples, sgd=Adam(0.01), losses=losses)
-    assert losses[head] > 0
+    known = make_examples(nlp)
+    new = [make_example(nlp, text, cats={"NEW": 1.0, "CANCEL": 0.0}) for text in ("order", "refund")]
+    with caplog.at_level(logging.WARNING, logger="spacy"):
+        for _ in range(3):
+            nlp.update([*known, *new], sgd=False)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"[H350] {head}: 2 texts of a batch")
+    assert "NEW (2)" in record.getMessage()
+
+
+def test_a_text_whose_category_is_unknown_teaches_an_exclusive_head_nothing(bert_folder: str) -> None:
+    """That CANCEL does not hold would otherwise say that TRACK, the only other label, does."""
+    nlp = make_nlp(bert_folder, ["bert_textcat"])
+    component: Any = nlp.get_pipe("bert_textcat")
+    example = make_example(nlp, "order", cats={"NEW": 1.0, "CANCEL": 0.0})
+    scores = component.model.ops.asarray2f([[0.5, -0.5]])
+    loss, gradient = component.get_loss([example], scores)
+    assert loss == 0.0 and not gradient.any()
+    several, with_known = component.get_loss([example, make_examples(nlp)[0]], scores.repeat(2, axis=0))
+    alone, of_known = component.get_loss([make_examples(nlp)[0]], scores)
+    assert several == alone > 0 and not with_known[0].any() and (with_known[1] == of_known[0]).all()
 
 
 def test_positive_label_is_scored(bert_folder: str) -> None:

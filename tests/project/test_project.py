@@ -89,7 +89,7 @@ def test_every_head_is_in_some_config() -> None:
     for name in CONFIGS:
         components = load_config(ROOT / "configs" / name)["components"]
         factories.update(component["factory"] for component in components.values())
-    assert factories == {"bert_encoder", *(f"bert_{head}" for head in HEADS), "doc_cleaner"}
+    assert factories == {"bert_encoder", *(f"bert_{head}" for head in HEADS)}
 
 
 def test_commands_say_what_they_need_and_make() -> None:
@@ -158,7 +158,7 @@ def test_all_goes_from_annotations_to_a_checked_package(copy: Path) -> None:
     scores = json.loads((copy / "metrics" / "en" / "test.json").read_text())
     assert scores["ents_f"] > 0.4 and scores["cats_acc"] > 0.2  # 8 intents, two epochs
     meta = json.loads((copy / "training" / "en" / "model-best" / "meta.json").read_text())
-    assert meta["pipeline"] == ["transformer", "bert_textcat", "bert_ner", "doc_cleaner"]
+    assert meta["pipeline"] == ["transformer", "bert_textcat", "bert_ner"]
     packaged = json.loads(next((copy / "packages").glob("en_support-*/meta.json")).read_text())
     assert any(requirement.startswith("spacy-bert-heads") for requirement in packaged["requirements"])
     again = run_spacy(copy, *short)

@@ -14,6 +14,8 @@ from spacy_bert_heads.project.configs import DEMO_ENCODER, SCRATCH, render_confi
 from spacy_bert_heads.training.fit_config import Fit, fit_config
 from spacy_bert_heads.training.optimizer import AdamW
 
+from ..making import make_bert_folder
+
 
 def make_files(folder: Path, *, encoder: str = DEMO_ENCODER, docs: int = 100, heads: Any = ("textcat", "ner")) -> None:
     nlp = spacy.blank("en")
@@ -58,7 +60,7 @@ def test_everything_else_stays_as_it_was(tmp_path: Path) -> None:
     assert after["initialize"] == before["initialize"] and after["corpora"] == before["corpora"]
 
 
-@pytest.mark.parametrize(("before", "after"), [(SCRATCH, "bert-base-chinese"), (DEMO_ENCODER, SCRATCH)])
+@pytest.mark.parametrize(("before", "after"), [(SCRATCH, DEMO_ENCODER), (DEMO_ENCODER, SCRATCH)])
 def test_another_kind_of_encoder_brings_its_learning_rates(tmp_path: Path, before: str, after: str) -> None:
     make_files(tmp_path, encoder=before)
     assert fit(tmp_path, encoder=after).encoder == after
@@ -88,9 +90,10 @@ def test_another_pretrained_encoder_is_only_named(tmp_path: Path) -> None:
     make_files(tmp_path)
     text = (tmp_path / "config.cfg").read_text().replace("overlap = 64", "overlap = 32")
     (tmp_path / "config.cfg").write_text(text)
-    fit(tmp_path, encoder="bert-base-cased")
+    encoder = make_bert_folder(tmp_path / "bert")
+    fit(tmp_path, encoder=encoder)
     before, after = load_config(tmp_path / "config.cfg", interpolate=False), read(tmp_path)
-    assert after["paths"]["encoder"] == "bert-base-cased"
+    assert after["paths"]["encoder"] == encoder
     assert after["components"] == before["components"]
     rates = [config["training"]["optimizer"]["learn_rate"] for config in (before, after)]
     assert rates == [1e-4, 5e-5]
@@ -140,3 +143,34 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.spacy").unlink()
     with pytest.raises(BertHeadsError, match="H101"):
         fit(tmp_path)
+
+
+def test_an_encoder_that_cannot_be_loaded_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    (tmp_path / "empty").mkdir()
+    make_bert_folder(tmp_path / "bert")
+    (tmp_path / "bert" / "tokenizer.json").unlink()
+    (tmp_path / "bert" / "config.json").write_text("{")
+    for encoder, code in (("empty", "H203"), ("missing", "H202"), ("bert", "H203")):
+        with pytest.raises(BertHeadsError) as caught:
+            fit(tmp_path, encoder=str(tmp_path / encoder))
+        assert caught.value.code == code
+    with pytest.raises(BertHeadsError, match="H401"):
+        fit(tmp_path, encoder="package:no_such_package/model")
+    assert not (tmp_path / "fitted.cfg").exists()
+
+
+def test_weights_are_not_read(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    make_bert_folder(tmp_path / "bert")
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    assert fit(tmp_path, encoder=str(tmp_path / "bert")).encoder == str(tmp_path / "bert")
+
+
+def test_paths_that_the_config_does_not_use_are_refused(tmp_path: Path) -> None:
+    make_files(tmp_path)
+    text = (tmp_path / "config.cfg").read_text().replace("path = ${paths.dev}", 'path = "other.spacy"')
+    (tmp_path / "config.cfg").write_text(text)
+    fit(tmp_path)
+    with pytest.raises(BertHeadsError, match=r"\[H229\].*paths\.dev"):
+        fit(tmp_path, dev=tmp_path / "dev.spacy")

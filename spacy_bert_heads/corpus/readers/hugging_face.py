@@ -13,6 +13,7 @@ from ..annotations import Annotation
 from ..findings import Findings, Where
 from .labels import LabelNames
 from .lines import open_file
+from .offsets import show
 from .options import AUTO, ReadOptions
 from .pipes import find_file
 from .rows import Row, annotate_rows, find_roles
