@@ -58,6 +58,7 @@ MESSAGES: Dict[str, str] = {
     "H124": "the command {verb!r} could not be loaded: {found}. Reinstall spacy-bert-heads.",
     "H125": "expected a file in one of the formats {expected}, found {found}, which is none of them. If it is one of "
     "them, name it with --format; otherwise convert it to one of them first.",
+    "H129": "expected annotation files in this folder, found none. Put some there, or name another folder.",
     "H130": "expected {expected} columns as on line {first}, found {n_columns}: {found}. Fix the line, pass "
     "--delimiter if other characters separate the columns, or pass --skip-bad to skip such records.",
     "H131": "expected one of the labels in {labels}, or the number of one of its {n_labels} lines counted from 0, "
@@ -105,6 +106,7 @@ MESSAGES: Dict[str, str] = {
     "texts, or convert the file first.",
     "H166": "expected texts in a .spacy, .jsonl or .txt file, found {found}. Convert the file first.",
     "H167": "unknown export format {found}. Use one of: {expected}.",
+    "H173": "expected entities, categories or numbers to learn from, found none in {found}. Annotate some texts, or name other files.",
     "H180": "holds an unfinished training run, at step {found}. Resume it with --resume, or remove the checkpoint to restart.",
     "H181": "this training run was started with another config: {found} differ. Resume with the same config and options, or choose another folder.",
     "H182": "the training corpus is not the one that this training run started with: {found}. Restore it, or restart in another folder.",

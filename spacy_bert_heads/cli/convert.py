@@ -9,7 +9,7 @@ from ..corpus.splits import DEFAULT_SPLIT
 
 READING = "How to read the files"
 
-INPUTS = typer.Argument(help="Annotation files, plain or gzipped.", metavar="INPUT...")
+INPUTS = typer.Argument(help="Annotation files, plain or gzipped, or folders of them.", metavar="INPUT...")
 OUTPUT_DIR = typer.Argument(help="Folder for train.spacy, dev.spacy and test.spacy.", metavar="OUTPUT_DIR")
 FORMAT = typer.Option(
     "--format",
@@ -28,6 +28,8 @@ OFF_TOKENS = typer.Option(
     help="Spans not at token boundaries: error (a bad record), drop, expand to whole tokens, or split the tokens.",
 )
 ENCODER = typer.Option("--encoder", help="Also report lengths in wordpieces of this encoder.")
+IGNORE = typer.Option("--ignore", help="File in a folder of INPUT that is not read; can be repeated.")
+SAMPLE = typer.Option("--sample", help="File of sample records, used only while INPUT holds no other file.")
 REPORT = typer.Option("--report", "-r", help="Also write the report here, as JSON.")
 LABELS = typer.Option("--labels", help="File of all labels, one per line: names for numbers.", rich_help_panel=READING)
 TEXT_COLUMN = typer.Option(
@@ -69,6 +71,8 @@ def convert_cli(
     off_tokens: Annotated[str, OFF_TOKENS] = "error",
     encoder: Annotated[Optional[str], ENCODER] = None,
     report: Annotated[Optional[Path], REPORT] = None,
+    ignore: Annotated[Optional[List[Path]], IGNORE] = None,
+    sample: Annotated[Optional[Path], SAMPLE] = None,
     labels: Annotated[Optional[Path], LABELS] = None,
     text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
     label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
@@ -113,5 +117,7 @@ def convert_cli(
         skip_bad=skip_bad,
         encoder=encoder,
         report_path=report,
+        ignore=ignore or [],
+        sample=sample,
     )
     typer.echo(done.to_text())

@@ -15,6 +15,7 @@ from .counts import Wordpieces
 from .doc_bins import DocWriter
 from .docs import build_doc, load_tokenizer
 from .findings import Findings
+from .inputs import drop_sample, list_inputs
 from .readers.formats import AUTO, ReadOptions
 from .reading import in_memory_zones, read_files
 from .report import ConvertReport
@@ -42,6 +43,8 @@ def convert(
     skip_bad: bool = False,
     encoder: Optional[str] = None,
     report_path: Optional[Path] = None,
+    ignore: Sequence[Path] = (),
+    sample: Optional[Path] = None,
 ) -> ConvertReport:
     """Make `train.spacy`, `dev.spacy` and `test.spacy` out of annotation files.
 
@@ -49,7 +52,7 @@ def convert(
     space, and stays in its split when data is added. The same call writes the same bytes. Records wait on disk, so
     files may be larger than memory; a split of very many Docs is a folder of files.
 
-    inputs (Sequence[Path]): Files to be divided into the splits.
+    inputs (Sequence[Path]): Files to be divided into the splits, and folders of such files.
     output_dir (Path): Folder for the three files. It is made if it is missing; older files are replaced.
     format (str): Key of CONVERTERS, or "auto" to find it for each file.
     split (str): Shares of train, dev and test, such as "0.8,0.1,0.1".
@@ -61,20 +64,31 @@ def convert(
     skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
     encoder (Optional[str]): Name of an encoder, to report the lengths of texts in its wordpieces too.
     report_path (Optional[Path]): Where to write the report as JSON.
+    ignore (Sequence[Path]): Files in folders of `inputs` that are not read.
+    sample (Optional[Path]): File of sample records: used, with a warning, only as long as `inputs` hold no other.
     RETURNS (ConvertReport): What was read, decided and written.
     RAISES (BertHeadsError): H1xx for anything wrong with files or settings. Nothing is written then.
     """
-    files = {"main": inputs, "dev": dev, "test": test}
+    found = list_inputs(inputs, ignore=ignore)
+    inputs = drop_sample(found, sample)
+    files: Dict[str, Sequence[Path]] = {"main": inputs, "dev": list_inputs(dev), "test": list_inputs(test)}
     shares = renormalise(parse_split(split), [name for name in SPLITS if files.get(name)])
     _check_files(files)
     for path in (output_dir, *([report_path.parent] if report_path else [])):
         check_writable(path)
     for path in (*(output_dir / f"{name}.spacy" for name in SPLITS), *([report_path] if report_path else [])):
-        check_not_read(path, [*inputs, *dev, *test])
+        check_not_read(path, [path for paths in files.values() for path in paths])
     nlp = load_tokenizer(options.lang)
     wordpieces = Wordpieces(encoder) if encoder else None
     findings = Findings(skip_bad=skip_bad)
     report = ConvertReport({"lang": options.lang, "seed": seed, "split": shares}, findings)
+    if sample is not None and len(inputs) < len(found):
+        report.notes.append(f"{sample} is not used: it is a sample, and there are other files.")
+    elif sample is not None and sample in inputs:
+        report.notes.append(
+            f"{sample} is a sample, enough to see every step run but far too little to learn from. "
+            f"Put your own annotation files into {sample.parent}; the sample is then left out."
+        )
     if wordpieces is not None:
         report.settings["encoder"], report.limit = encoder, wordpieces.limit
     store = TextStore(len(ROLES))

@@ -29,6 +29,7 @@ class ConvertReport:
     files (List[Path]): What was written.
     shards (Dict[str, int]): Number of files of each split that is a folder.
     limit (int): Wordpieces that the encoder takes at once.
+    notes (List[str]): What else people should know about the files read.
     """
 
     settings: Dict[str, Any]
@@ -38,12 +39,14 @@ class ConvertReport:
     files: List[Path] = field(default_factory=list)
     shards: Dict[str, int] = field(default_factory=dict)
     limit: int = DEFAULT_LIMIT
+    notes: List[str] = field(default_factory=list)
 
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): The report, ready for JSON."""
         return {
             "settings": self.settings,
             "inputs": self.inputs,
+            "notes": self.notes,
             "splits": {name: counts.to_dict(self.limit) for name, counts in self.splits.items()},
             "warnings": self._list_warnings(),
             "skipped": list_cases(self.findings, bad_records=True),
@@ -59,6 +62,7 @@ class ConvertReport:
             + (f" for {entry['role']} only" if entry["role"] != "main" else "")
             for entry in self.inputs
         ]
+        lines += [f"Note: {note}" for note in self.notes]
         table_at = len(lines)
         lines += render_findings(self.findings)
         lines += [f"Warning: {warning}" for warning in self._list_warnings()]

@@ -14,7 +14,7 @@ class Track:
     title (str): What it makes, for people.
     lang (str): Language code.
     config (str): Path of the training config.
-    inputs (Tuple[str, ...]): Annotation files.
+    inputs (Tuple[str, ...]): Annotation files, and folders of them.
     test (Optional[str]): Annotation file that is the test split. None: a share of the inputs.
     prefix (str): Begins the names of its encoder and epochs variables.
     suffix (str): Ends the names of its commands.
@@ -23,6 +23,8 @@ class Track:
     texts (Tuple[str, ...]): What the finished package is tried on.
     constraints (Optional[str]): Versions that pip keeps to when the package is tried.
     debug_data (bool): Whether to run `spacy debug data` too, which fails on fewer than 100 training texts.
+    sample (Optional[str]): File of sample records in a folder of `inputs`, used as long as there are no others.
+    reading (str): Further options of `convert`, as on the command line.
     has_loop (bool): Whether there is an annotation loop, for which a head must choose among labels.
     """
 
@@ -39,6 +41,8 @@ class Track:
     suffix: str = ""
     constraints: Optional[str] = None
     debug_data: bool = False
+    sample: Optional[str] = None
+    reading: str = ""
     has_loop: bool = True
 
 
@@ -49,6 +53,7 @@ def render_project(
     description: str,
     header: Sequence[str] = INIT_HEADER,
     split: str = "0.8,0.1,0.1",
+    name: str = "support",
     assets: Sequence[Dict[str, str]] = (),
 ) -> str:
     """A commented project file.
@@ -58,6 +63,7 @@ def render_project(
     description (str): A sentence or two below the title.
     header (Sequence[str]): Lines of the comment at its top.
     split (str): Default of the variable `split`.
+    name (str): Default of the variable `name`, the name of the package.
     assets (Sequence[Dict[str, str]]): Files with "dest", "checksum" (MD5) and "description".
     RETURNS (str): The content of `project.yml`.
     """
@@ -68,5 +74,6 @@ def render_project(
         description=description,
         header=header,
         split=split,
+        name=name,
         assets=list(assets),
     )

@@ -96,9 +96,11 @@ def test_file_with_no_usable_task_is_refused(tmp_path: Path, records):
 def test_missing_file_folder_and_unknown_formats_are_refused(tmp_path: Path):
     other = write_jsonl(tmp_path / "in.txt", "just words")
     good = write_jsonl(tmp_path / "good.jsonl", GOOD)
+    empty = tmp_path / "empty"
+    empty.mkdir()
     cases = [
         ("H101", tmp_path / "none.jsonl", {}),
-        ("H102", tmp_path, {}),
+        ("H129", empty, {}),
         ("H118", good, {"format": "klingon"}),
         ("H119", good, {"lang": "klingon"}),
         ("H120", good, {"split": "0.5,0.5"}),

@@ -179,7 +179,25 @@ def test_a_project_made_by_init_runs_to_a_package(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     for step in srsly.read_yaml(folder / "project.yml")["workflows"]["all"][:-1]:
         run_spacy(folder, "project", "run", step, ".", "--vars.epochs", "2")
-    assert list(folder.glob("packages/zh_support-0.1.0/dist/*.whl"))
+    assert list(folder.glob("packages/zh_mine-0.1.0/dist/*.whl"))
+    inputs = json.loads((folder / "metrics" / "zh" / "convert.json").read_text(encoding="utf8"))["inputs"]
+    assert [entry["path"] for entry in inputs] == ["assets/sample.jsonl"]
+
+
+@pytest.mark.slow
+def test_a_project_reads_the_files_that_are_put_into_it(tmp_path: Path) -> None:
+    """Made from a file, and later given another one: both are in the corpus, and the corpus alone is made again."""
+    lines = (ROOT / "assets" / "zh" / "generated.jsonl").read_text(encoding="utf8").splitlines(keepends=True)
+    (tmp_path / "first.jsonl").write_text("".join(lines[:60]), encoding="utf8")
+    run_spacy(tmp_path, "bert-heads", "init", "mine", "--data", "first.jsonl")
+    folder = tmp_path / "mine"
+    for step in ("corpus", "config", "debug", "train", "evaluate"):
+        run_spacy(folder, "project", "run", step, ".", "--vars.epochs", "1")
+    assert json.loads((folder / "metrics" / "zh" / "test.json").read_text(encoding="utf8"))["docs"] > 0
+    assert "nothing changed" in run_spacy(folder, "project", "run", "corpus")
+    (folder / "assets" / "second.jsonl").write_text("".join(lines[60:90]), encoding="utf8")
+    (folder / "assets" / "raw.jsonl").write_text('{"text": "别的话。"}\n', encoding="utf8")
+    assert "second.jsonl as prodigy: 30 records, 30 used" in run_spacy(folder, "project", "run", "corpus")
 
 
 @pytest.mark.slow
