@@ -21,6 +21,7 @@ from thinc.util import torch2xp, xp2torch
 from ..errors import BertHeadsError
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
 from ..models.encoder import initialize_encoders
+from ..models.ensembles import n_classifiers
 from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
 from .update import update_head
@@ -76,16 +77,15 @@ class _LogitsMixin(_Base):
         """The loss of a batch, a mean as in Hugging Face's models, and its gradient times the head's `loss_weight`.
 
         examples (Iterable[Example]): The batch. Missing categories neither help nor hurt.
-        scores (Floats2d): The model's logits. Float, (n_docs, n_labels), or of several classifiers, one after another,
-            each of which learns by itself: (n_classifiers * n_docs, n_labels).
+        scores (Floats2d): The model's logits in training. Float, (n_classifiers * n_docs, n_labels): an ensemble has
+            several classifiers, each of which learns by itself; see models.ensembles.n_classifiers.
         RETURNS (Tuple[float, Floats2d]): The loss in nats and its gradient for the logits.
         """
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.get_loss")
         self._validate_categories(examples)
         logits = xp2torch(scores).detach().requires_grad_(True)
-        n_classifiers = len(logits) // max(1, len(examples))
-        targets = [numpy.tile(array, (n_classifiers, 1)) for array in self._targets(examples)]
+        targets = [numpy.tile(array, (n_classifiers(self.model), 1)) for array in self._targets(examples)]
         truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
         loss = self._loss(logits, truths, known)
         if not loss.requires_grad:
