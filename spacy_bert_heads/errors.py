@@ -5,7 +5,7 @@ H5xx: the annotation loop.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Type, Union
 
 from confection import ConfigValidationError
 
@@ -287,7 +287,7 @@ class BertHeadsError(ConfigValidationError):
 
     def __reduce__(self) -> Any:
         """Errors cross process borders as they are, not by being made anew."""
-        return _restore, (self.__dict__,)
+        return _restore, (type(self), self.__dict__)
 
     @classmethod
     def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:
@@ -295,7 +295,31 @@ class BertHeadsError(ConfigValidationError):
         return ConfigValidationError.from_error(err, *args, **kwargs)
 
 
-def _restore(state: Dict[str, Any]) -> BertHeadsError:
-    error = BertHeadsError.__new__(BertHeadsError, state["text"])
+class BrokenLineError(BertHeadsError):
+    """A line is not UTF-8 or not JSON (H104, H105): perhaps it is not all there yet."""
+
+
+class NothingAnnotatedError(BertHeadsError):
+    """A file holds no annotated text (H117)."""
+
+
+class TooManyLabelsError(BertHeadsError):
+    """What was taken for labels has so many values that it is something else (H133). A whole file is wrong, no record."""
+
+
+class NotResumableError(BertHeadsError):
+    """A folder holds another training than the one to be continued (H181, H182, H183, H186)."""
+
+
+class NothingToAskError(BertHeadsError):
+    """There is no text left to annotate (H505)."""
+
+
+class RequestError(BertHeadsError):
+    """A request to a server of ours is wrong, not the server (H551)."""
+
+
+def _restore(cls: Type[BertHeadsError], state: Dict[str, Any]) -> BertHeadsError:
+    error = cls.__new__(cls, state["text"])
     error.__dict__.update(state)
     return error

@@ -13,7 +13,7 @@ from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST
 from thinc.api import Config
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, NothingToAskError
 from ..evaluation.evaluate import evaluate
 from ..files import write_files
 from ..pipeline_io import load_pipeline
@@ -175,9 +175,7 @@ def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Cal
                 seed=now.number,
                 skip_bad=settings.skip_bad,
             )
-        except BertHeadsError as error:
-            if error.code != "H505":
-                raise
+        except NothingToAskError as error:
             return f"{error}\nThe loop is at its end; put more texts into {settings.raw} to go on."
         say(chosen.to_text())
     return (

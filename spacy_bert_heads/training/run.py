@@ -13,7 +13,7 @@ from spacy.util import load_config, load_model, logger
 from thinc.api import Config
 from wasabi import msg
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, NotResumableError
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
 from .curve import draw_curve
@@ -21,8 +21,6 @@ from .distributed import Ranks
 from .loop import RESULT, recover_models, train
 
 CURVE = "training.png"
-# Of a folder that holds another training
-NOT_RESUMABLE = ("H181", "H182", "H183", "H186")
 
 
 def run(
@@ -53,9 +51,7 @@ def run(
     if resume and or_restart and find_checkpoints(output):
         try:
             return _run(config_path, output, overrides, use_gpu, resume=True, verbose=verbose, ranks=ranks)
-        except BertHeadsError as error:
-            if error.code not in NOT_RESUMABLE:
-                raise
+        except NotResumableError as error:
             msg.warn(f"Beginning anew. {error}")
         ranks.gather(None)  # all have seen it
         if ranks.is_first:
@@ -95,7 +91,7 @@ def _run(
         resumed = load_checkpoint(checkpoints[-1])
         _check_config(config, resumed.config, checkpoints[-1])
         if len(resumed.random) != ranks.size:
-            raise BertHeadsError("H186", path=checkpoints[-1], found=len(resumed.random), expected=ranks.size)
+            raise NotResumableError("H186", path=checkpoints[-1], found=len(resumed.random), expected=ranks.size)
         if ranks.is_first:
             recover_models(output)
         nlp = load_model(checkpoints[-1] / PIPELINE)
@@ -137,7 +133,7 @@ def _check_config(config: Config, begun_with: str, path: Path) -> None:
     missing = object()
     differing = sorted(name for name in {*now, *then} if now.get(name, missing) != then.get(name, missing))
     if differing:
-        raise BertHeadsError("H181", path=path, found=", ".join(differing[:5]))
+        raise NotResumableError("H181", path=path, found=", ".join(differing[:5]))
 
 
 def _flatten(section: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:

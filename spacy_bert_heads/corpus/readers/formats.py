@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Dict, Iterator, Protocol, Tuple
 
-from ...errors import BertHeadsError
+from ...errors import BertHeadsError, NothingAnnotatedError
 from ..annotations import Annotation
 from ..findings import Findings
 from .cluener import CluenerConverter
@@ -96,5 +96,5 @@ def find_converter(path: Path, format: str) -> Converter:
         if path.name.lower().endswith(converter.suffixes):
             return converter
     if not head:
-        raise BertHeadsError("H117", path=path, found="an empty file", n_records=0)
+        raise NothingAnnotatedError("H117", path=path, found="an empty file", n_records=0)
     raise BertHeadsError("H125", path=path, found=head[:40], expected=", ".join(CONVERTERS))
