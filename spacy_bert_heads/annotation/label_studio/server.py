@@ -1,4 +1,4 @@
-"""A pipeline as Label Studio's ML backend: four routes that its server calls (ANNOTATION_FORMATS, section 2.4)."""
+"""A pipeline as Label Studio's ML backend: four routes that its server calls (docs/reference/formats.md)."""
 
 import hmac
 import ipaddress

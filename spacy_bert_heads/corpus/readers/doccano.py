@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 class DoccanoConverter:
-    """Reads what doccano exports, one record per line (ANNOTATION_FORMATS, section 3)."""
+    """Reads what doccano exports, one record per line (docs/reference/formats.md)."""
 
     name = "doccano"
     suffixes: Tuple[str, ...] = ()

@@ -98,7 +98,7 @@ class Questions:
 
 
 class LabelStudioConverter:
-    """Reads the exports JSON and JSON_MIN, an array or one task per line (ANNOTATION_FORMATS, section 2)."""
+    """Reads the exports JSON and JSON_MIN, an array or one task per line (docs/reference/formats.md)."""
 
     name = "label-studio"
     suffixes: Tuple[str, ...] = (".json", ".json.gz")
