@@ -10,7 +10,7 @@ import srsly
 import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from thinc.api import Optimizer, PyTorchShim, get_torch_default_device
+from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device
 from thinc.shims import Shim
 from thinc.types import ArgsKwargs, FloatsXd
 from thinc.util import torch2xp, xp2torch
@@ -188,6 +188,14 @@ class TorchShim(PyTorchShim):
             self.build(**msg["config"])
             load_weights(self._model, msg["state"])
         return self
+
+
+def step_pending(model: Model) -> None:
+    """If an optimizer holds gradients of one of a model's torch modules, let it step with all that it holds."""
+    for node in model.walk():
+        for shim in node.shims:
+            if isinstance(shim, TorchShim):
+                shim.step_pending()
 
 
 def dump_weights(module: Optional[torch.nn.Module]) -> Optional[bytes]:

@@ -83,14 +83,12 @@ def build_bert_encoder_v1(
     )
     return _encoder_model(
         load,
-        hidden_states,
-        precision,
-        train_precision,
-        gradient_checkpointing,
-        word_dropout,
-        window,
-        overlap,
-        pair_separator,
+        EncoderSettings(window, overlap, pair_separator=pair_separator),
+        hidden_states=hidden_states,
+        precision=precision,
+        train_precision=train_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        word_dropout=word_dropout,
     )
 
 
@@ -139,14 +137,12 @@ def build_bert_from_scratch_v1(
     )
     return _encoder_model(
         load,
-        hidden_states,
-        precision,
-        train_precision,
-        gradient_checkpointing,
-        word_dropout,
-        None,
-        overlap,
-        pair_separator,
+        EncoderSettings(None, overlap, pair_separator=pair_separator),
+        hidden_states=hidden_states,
+        precision=precision,
+        train_precision=train_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        word_dropout=word_dropout,
     )
 
 
@@ -189,16 +185,15 @@ def _load_pretrained(
 
 def _encoder_model(
     load: Callable[..., Encoder],
+    settings: EncoderSettings,
+    *,
     hidden_states: bool,
     precision: str,
     train_precision: Optional[str],
     gradient_checkpointing: bool,
     word_dropout: float,
-    window: Optional[int],
-    overlap: int,
-    pair_separator: Optional[str],
 ) -> Model[List[Doc], FullTransformerBatch]:
-    if pair_separator == "":
+    if settings.pair_separator == "":
         raise BertHeadsError("H264")
     check_word_dropout(word_dropout)
     check_precision(precision, training=False)
@@ -219,7 +214,7 @@ def _encoder_model(
         ],
         attrs={
             "load": load,
-            "settings": EncoderSettings(window, overlap, pair_separator=pair_separator),
+            "settings": settings,
             "replace_listener": replace_listener,
             "replace_listener_cfg": replace_listener_cfg,
         },

@@ -14,6 +14,7 @@ from spacy_transformers.layers import TransformerListener, trfs2arrays
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
+from ..defaults import HEAD_LR_SCALE
 from ..errors import BertHeadsError
 from .pooling import Source, cls_as_pooled, gradient, init_width, mixed_layers, pooled_pieces
 
@@ -45,7 +46,7 @@ class EncoderListener(TransformerListener):
 def build_token_listener_v1(
     pooling: str = "first",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
     upstream: str = "*",
 ) -> Model[List[Doc], List[Floats2d]]:
@@ -68,7 +69,7 @@ def build_pooled_listener_v1(
     pooling: str = "pooler",
     windows: str = "mean",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
     upstream: str = "*",
 ) -> Model[List[Doc], Floats2d]:
@@ -94,7 +95,7 @@ def build_token_vectors_v1(
     encoder: Model[List[Doc], FullTransformerBatch],
     pooling: str = "first",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors from an encoder of the head's own. Registered as spacy_bert_heads.TokenVectors.v1.
@@ -109,7 +110,7 @@ def build_pooled_vectors_v1(
     pooling: str = "pooler",
     windows: str = "mean",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
 ) -> Model[List[Doc], Floats2d]:
     """One vector per Doc from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1.

@@ -18,6 +18,7 @@ from ..errors import BertHeadsError
 from ..layers.torch_shim import CollectingOptimizer
 from ..models.encoder import initialize_encoders, is_encoder
 from ..models.outputs import EncoderOutputs, own_memory
+from .base import Head
 
 
 class PendingBatch:
@@ -111,7 +112,7 @@ class BertEncoder(Transformer):
         """As spacy-transformers'. Remembers who will read the outputs."""
         super().find_listeners(component)
         for listener in self.listener_map.get(getattr(component, "name", ""), []):
-            self._readers[listener.id] = getattr(component, "releases_outputs", False)
+            self._readers[listener.id] = isinstance(component, Head)
 
     def remove_listener(self, listener: TransformerListener, component_name: str) -> bool:
         self._readers.pop(listener.id, None)

@@ -4,7 +4,7 @@ Labels, `add_label` and most of `initialize` are spaCy's; what differs is here.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Set, Tuple, Union, cast
+from typing import TYPE_CHECKING, Callable, Iterable, List, Optional, Set, Tuple, Union, cast
 
 import numpy
 import torch
@@ -14,29 +14,26 @@ from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from spacy.vocab import Vocab
-from thinc.api import Model, Optimizer
+from thinc.api import Model
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
-from ..models.encoder import initialize_encoders
 from ..models.ensembles import n_classifiers
-from ..models.ngrams import learn_ngrams
-from ..models.outputs import release_outputs
-from .update import update_head
+from .base import Head
 
 if TYPE_CHECKING:
-    _Base = TextCategorizer
+
+    class _Base(Head, TextCategorizer): ...
+
 else:
-    _Base = object
+    _Base = Head
 
 
-class _LogitsMixin(_Base):
-    """What both components share: the model gives logits, every Doc is classified, empty ones too."""
+class TextHead(_Base):
+    """What the text heads share: the model gives logits, every Doc is classified, empty ones too."""
 
-    # The encoder asks who will call release_outputs
-    releases_outputs = True
     loss_settings: LossSettings
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
@@ -53,25 +50,14 @@ class _LogitsMixin(_Base):
         docs = list(docs)
         if not docs:
             return self.model.ops.alloc2f(0, len(self.labels))
-        logits = xp2torch(self.model.predict(docs))
+        logits = xp2torch(self.run_model(docs))
         return cast(Floats2d, self._probabilities(logits).cpu().numpy())
 
     def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
         """Write the probabilities. scores: what `predict` gave for the Docs."""
         docs = list(docs)
         super().set_annotations(docs, scores)
-        release_outputs(self.model, docs)
-
-    def update(
-        self,
-        examples: Iterable[Example],
-        *,
-        drop: float = 0.0,
-        sgd: Optional[Optimizer] = None,
-        losses: Optional[Dict[str, float]] = None,
-    ) -> Dict[str, float]:
-        """Learn from a batch; see update_head. Docs without categories neither help nor hurt."""
-        return update_head(self, examples, drop=drop, sgd=sgd, losses=losses)
+        self.release(docs)
 
     def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
         """The loss of a batch, a mean as in Hugging Face's models, and its gradient times the head's `loss_weight`.
@@ -140,9 +126,7 @@ class _LogitsMixin(_Base):
         RETURNS (Set[str]): All labels there will be.
         RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones, H304 if there are none.
         """
-        docs = (eg.reference for eg in get_examples())
-        initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
-        learn_ngrams(self.model, (eg.predicted for eg in get_examples()))
+        self.learn_vocabulary(get_examples, vocab)
         found = {label for eg in get_examples() for label in eg.reference.cats}
         known = {*(labels or ()), *self.labels}
         if labels is not None and found - known:
@@ -152,12 +136,13 @@ class _LogitsMixin(_Base):
         return found | known
 
 
-def _check_exclusive(model: Model, exclusive: bool, name: str) -> None:
+def check_exclusive(model: Model, exclusive: bool, name: str) -> None:
+    """RAISES (BertHeadsError): H217 if a model was made for the other kind of classes."""
     if model.attrs.get("multi_label", not exclusive) == exclusive:
         raise BertHeadsError("H217", found=not exclusive, expected=exclusive, component=name)
 
 
-class BertTextCategorizer(_LogitsMixin, TextCategorizer):
+class BertTextCategorizer(TextHead, TextCategorizer):
     """Text classification with exclusive classes: softmax and cross-entropy over the pooled [CLS].
 
     vocab (Vocab): The shared vocabulary.
@@ -180,7 +165,7 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
         scorer: Optional[Callable],
         loss: LossSettings,
     ) -> None:
-        _check_exclusive(model, True, name)
+        check_exclusive(model, True, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
         self.loss_settings = loss
@@ -236,7 +221,7 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
         )
 
 
-class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
+class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
     """Text classification with any number of true labels: sigmoid and binary cross-entropy over the pooled [CLS].
 
     vocab (Vocab): The shared vocabulary.
@@ -259,7 +244,7 @@ class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
         scorer: Optional[Callable],
         loss: LossSettings,
     ) -> None:
-        _check_exclusive(model, False, name)
+        check_exclusive(model, False, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
         self.loss_settings = loss
