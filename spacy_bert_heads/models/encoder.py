@@ -240,7 +240,7 @@ def forward(
 
     docs (Sequence[Doc]): The Docs. Empty ones get one window of special tokens only.
     is_train (bool): Whether gradients will follow. Windows of like length go through together in any case, at most
-        `max_batch_pieces` wordpieces at once, whatever the length of the texts; see passes.run_batch.
+        `max_batch_pieces` wordpieces at once, whatever the length of the texts; see gradient_cache.run_batch.
     RETURNS: The outputs, split by Doc in `doc_data`, and a callback that takes named gradients, one TransformerData
         per Doc, and adds up the gradients of the encoder's parameters.
     RAISES (BertHeadsError): H210 if the encoder has not been initialised.

@@ -77,7 +77,7 @@ def build_pooled_listener_v1(
 
     pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh. "cls": [CLS] as it stands. "mean", "max",
         "attention" (a mean weighted by a learned query): of the Doc's wordpieces, without special tokens and padding;
-        see encoder_views.pooled_pieces.
+        see pooling.pooled_pieces.
     windows (str): What a Doc of several windows gets with "pooler" and "cls": the "mean" of theirs, that of the
         "first", or the "max" of each component. The other poolings read the wordpieces of all windows.
     layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
