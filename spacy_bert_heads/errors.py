@@ -6,7 +6,7 @@ H5xx: the annotation loop.
 
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Type, Union
 
 from confection import ConfigValidationError
 
@@ -320,7 +320,7 @@ class BertHeadsError(ConfigValidationError):
 
     def __reduce__(self) -> Any:
         """An error crosses process boundaries as it is: it is restored, not built again from its code."""
-        return _restore, (self.__dict__,)
+        return _restore, (type(self), self.__dict__)
 
     def add(self, sentence: str) -> None:
         """Say more at the end of the message.
@@ -336,6 +336,30 @@ class BertHeadsError(ConfigValidationError):
         return ConfigValidationError.from_error(err, *args, **kwargs)
 
 
+class BrokenLineError(BertHeadsError):
+    """A line is not UTF-8 or not JSON (H104, H105): perhaps it is not all there yet."""
+
+
+class NothingAnnotatedError(BertHeadsError):
+    """A file holds no annotated text (H117)."""
+
+
+class TooManyLabelsError(BertHeadsError):
+    """What was taken for labels has so many values that it is something else (H133). A whole file is wrong, no record."""
+
+
+class NotResumableError(BertHeadsError):
+    """A folder holds another training than the one to be continued (H181, H182, H183, H186)."""
+
+
+class NothingToAskError(BertHeadsError):
+    """There is no text left to annotate (H505)."""
+
+
+class RequestError(BertHeadsError):
+    """A request to a server of ours is wrong, not the server (H551)."""
+
+
 def printable(value: Any, *, lines: bool = False) -> str:
     """Make what came with data fit to be shown on a terminal: labels, texts and file names must not steer it.
 
@@ -349,7 +373,7 @@ def printable(value: Any, *, lines: bool = False) -> str:
     )
 
 
-def _restore(state: Dict[str, Any]) -> BertHeadsError:
-    error = BertHeadsError.__new__(BertHeadsError, state["text"])
+def _restore(cls: Type[BertHeadsError], state: Dict[str, Any]) -> BertHeadsError:
+    error = cls.__new__(cls, state["text"])
     error.__dict__.update(state)
     return error

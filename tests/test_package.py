@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 import pytest
 
 import spacy_bert_heads
-from spacy_bert_heads.errors import MESSAGES, BertHeadsError
+from spacy_bert_heads.errors import MESSAGES, BertHeadsError, NotResumableError
 
 PACKAGE = Path(spacy_bert_heads.__file__).parent
 OURS = [point for point in distribution("spacy-bert-heads").entry_points if point.group.startswith("spacy_")]
@@ -153,6 +153,8 @@ def test_an_error_says_code_place_and_what_to_do(code: str) -> None:
     assert isinstance(error, ValueError)
     assert ("FOUND" in str(error)) == ("found" in fields_of(code))
     assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
+    special = NotResumableError(code, found="FOUND", **fields)
+    assert type(pickle.loads(pickle.dumps(special))) is NotResumableError
     assert str(BertHeadsError(code, path="data.jsonl", found="", **fields)).startswith(f"data.jsonl: [{code}] ")
     assert str(BertHeadsError(code, found="", **fields)).startswith(f"[{code}] ")
     numbered = BertHeadsError(code, path="data.json", line=1, record=37, found="", **fields)

@@ -28,7 +28,7 @@ from .making import encoder_module, make_nlp, make_texts, weights
 TEXTS = ["Where is my order, Anna?", *make_texts(20)]
 RECIPES = ["ner.correct", "ner.teach", "textcat.correct", "textcat.teach", "joint.correct"]
 VIEWS = dict(zip(RECIPES, ["ner_manual", "ner", "choice", "classification", "blocks"]))
-# ANNOTATION_FORMATS, section 1.5
+# docs/reference/formats.md
 COMPONENTS = {"dataset", "view_id", "stream", "update", "exclude", "config", "on_load", "on_exit", "before_db"}
 COMPONENTS |= {"validate_answer", "progress", "db"}
 

@@ -1,4 +1,4 @@
-"""The hashes by which Prodigy knows a text and a question about it (ANNOTATION_FORMATS, section 1.3)."""
+"""The hashes by which Prodigy knows a text and a question about it (docs/reference/formats.md)."""
 
 import json
 from typing import Any, Dict, Sequence

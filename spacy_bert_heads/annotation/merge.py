@@ -24,7 +24,7 @@ from ..corpus.reading import in_memory_zones, read_files
 from ..corpus.report import ConvertReport
 from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
 from ..corpus.store import StoredText, TextStore
-from ..errors import BertHeadsError, printable
+from ..errors import BertHeadsError, BrokenLineError, NothingAnnotatedError, printable
 from ..files import Staging, check_writable, clean_up
 from .hashes import input_hash
 
@@ -258,8 +258,8 @@ def _read(
         (entry,) = read_files(
             store, nlp, [path], role=role, format=AUTO, options=options, off_tokens=off_tokens, findings=findings
         )
-    except BertHeadsError as error:
-        if error.code == "H117" and role in SPLIT_OF:
+    except NothingAnnotatedError:
+        if role in SPLIT_OF:
             return  # Such as a dev.spacy to which no text belongs yet
         raise
     purpose = "leaving out" if role == LEAVE_OUT else "main"
@@ -286,11 +286,10 @@ def _cut_off_told(path: Path) -> Iterator[None]:
     bad record; with `skip_bad` the complete lines are taken, and the same file when it is complete adds the rest."""
     try:
         yield
-    except BertHeadsError as error:
-        if error.code in ("H104", "H105"):
-            number, raw = deque(iter_lines(path, progress=False), maxlen=1)[0]
-            if number == error.line and not raw.endswith(b"\n"):
-                raise BertHeadsError("H520", path=path, line=number, found=raw[-40:]) from error
+    except BrokenLineError as error:
+        number, raw = deque(iter_lines(path, progress=False), maxlen=1)[0]
+        if number == error.line and not raw.endswith(b"\n"):
+            raise BertHeadsError("H520", path=path, line=number, found=raw[-40:]) from error
         raise
 
 

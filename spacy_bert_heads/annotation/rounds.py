@@ -13,7 +13,7 @@ from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST
 from thinc.api import Config
 
-from ..errors import BertHeadsError, printable
+from ..errors import BertHeadsError, NothingToAskError, printable
 from ..evaluation.evaluate import evaluate
 from ..files import write_files
 from ..pipeline_io import load_pipeline
@@ -175,9 +175,7 @@ def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Cal
                 seed=now.number,
                 skip_bad=settings.skip_bad,
             )
-        except BertHeadsError as error:
-            if error.code != "H505":
-                raise
+        except NothingToAskError as error:
             return f"{error}\nThe loop has come to its end; add more texts to {settings.raw} to continue."
         say(chosen.to_text())
     return (

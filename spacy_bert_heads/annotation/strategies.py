@@ -192,10 +192,15 @@ def default_strategy(heads: Heads) -> str:
     RETURNS (str): Key of STRATEGIES: "joint" for both heads, "mnlp" for entities, "breaking-ties" for texts.
     RAISES (BertHeadsError): H502 if no head can be unsure.
     """
-    ner, textcat = (_can_be_unsure(heads, need) for need in ("ner", "textcat"))
-    if not ner and not textcat:
+    if not can_be_unsure(heads):
         raise BertHeadsError("H502")
+    ner, textcat = (_can_be_unsure(heads, need) for need in ("ner", "textcat"))
     return "joint" if ner and textcat else "mnlp" if ner else "breaking-ties"
+
+
+def can_be_unsure(heads: Heads) -> bool:
+    """RETURNS (bool): Whether one of the heads says how sure it is, so that there is a default strategy."""
+    return any(_can_be_unsure(heads, need) for need in ("ner", "textcat"))
 
 
 def random_number(text: str, seed: int) -> float:

@@ -16,7 +16,7 @@ from ..corpus.readers.options import ReadOptions
 from ..corpus.readers.prodigy import ProdigyConverter
 from ..corpus.reading import ZONE
 from ..corpus.report import render_findings
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, NothingToAskError
 from ..files import Staging, check_not_read, check_writable
 from ..pipeline_io import load_pipeline
 from .hashes import input_hash
@@ -153,7 +153,7 @@ def suggest(
         finally:
             selection.close()
         if not report.n_texts:
-            raise BertHeadsError("H505", path=source, found=report.to_text().split("\n")[-3])
+            raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-3])
         staging.commit()
     return report
 

@@ -1,6 +1,5 @@
-"""torch itself, without what training needs: weights in bf16 or int8 once and for all."""
+"""torch itself, without what training needs: weights in bf16 once and for all."""
 
-import warnings
 from typing import Any, Dict, List
 
 import numpy
@@ -15,8 +14,8 @@ from ..layers.precision import round_linear_layers
 from ..layers.runtimes import Infer
 from .flat import Flat
 
-# What weights are saved in. Those that become int8 when they are loaded do not miss fp16's last bits.
-SAVED_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float16}
+# What weights are saved in
+SAVED_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def export(module: EncoderModule, precision: str, hidden_states: bool) -> bytes:
@@ -29,15 +28,13 @@ def export(module: EncoderModule, precision: str, hidden_states: bool) -> bytes:
 
 
 def load(precision: str, data: bytes) -> Infer:
-    """See runtimes.Backend. Linear layers compute in bf16 or int8, the rest as under autocast."""
+    """See runtimes.Backend. Linear layers compute in bf16, the rest as under autocast."""
     msg = srsly.msgpack_loads(data)
     module = EncoderModule(build_transformer(rebuild_config(msg["config"])))
     module.load_state_dict(load_safetensors(msg["state"]))
     flat: torch.nn.Module = Flat(module, msg["hidden_states"])
     if precision == "bf16":
         flat = round_linear_layers(flat, torch.bfloat16)
-    elif precision == "int8":
-        flat = _quantize(flat)
 
     def infer(input_ids: ndarray, attention_mask: ndarray) -> List[ndarray]:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -45,13 +42,3 @@ def load(precision: str, data: bytes) -> Infer:
         return [numpy.asarray(output.float()) for output in outputs]
 
     return infer
-
-
-def _quantize(module: torch.nn.Module) -> torch.nn.Module:
-    """Weights in int8 with a scale for each row; inputs are quantized as they come."""
-    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
-
-    with warnings.catch_warnings():
-        # That torchao will take its place, which has no int8 for CPUs that pays yet
-        warnings.simplefilter("ignore")
-        return quantize_dynamic(module, {torch.nn.Linear: per_channel_dynamic_qconfig}, dtype=torch.qint8)

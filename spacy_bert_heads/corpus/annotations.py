@@ -53,7 +53,7 @@ class Annotation:
 
 
 def merge(versions: Sequence[Annotation], findings: Findings) -> Annotation:
-    """Join all records of one text by the rules of the field guide (ANNOTATION_FORMATS, section 1.4).
+    """Join all records of one text by the rules in docs/reference/formats.md.
 
     A complete annotation wins over yes/no answers. Versions that differ are never mixed: the newest wins, or
     the last in file order when not all of them carry a time. There is no vote: of three versions the last one wins

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Type
 
 from ..errors import BertHeadsError
 
@@ -103,15 +103,18 @@ class Where(NamedTuple):
         place = f"{self.path}:{self.line}" if self.line else str(self.path)
         return f"{place} (record {self.record})" if self.record else place
 
-    def error(self, code: str, found: Any, **fields: Any) -> BertHeadsError:
+    def error(
+        self, code: str, found: Any, *, error_class: Type[BertHeadsError] = BertHeadsError, **fields: Any
+    ) -> BertHeadsError:
         """The error of this code, at this place.
 
         code (str): Key of MESSAGES.
         found (Any): The offending value.
+        error_class (Type[BertHeadsError]): Its class.
         **fields (Any): The other values the message names.
         RETURNS (BertHeadsError): To be raised.
         """
-        return BertHeadsError(code, path=self.path, line=self.line, record=self.record, found=found, **fields)
+        return error_class(code, path=self.path, line=self.line, record=self.record, found=found, **fields)
 
 
 class Finding(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Type
 
 from spacy.language import Language
 
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, NothingAnnotatedError
 from .docs import OFF_TOKENS, check_annotation
 from .findings import Findings
 from .readers.formats import AUTO, ReadOptions, find_converter
@@ -68,7 +68,7 @@ def read_files(
                 n_records = findings.n_records[path] - n_before
                 if not n_used:
                     found = findings.describe(path)
-                    findings.bad(BertHeadsError("H117", path=path, found=found, n_records=n_records))
+                    findings.bad(NothingAnnotatedError("H117", path=path, found=found, n_records=n_records))
         finally:
             forget_pipe(path)
         entries.append({"path": str(path), "format": converter.name, "records": n_records, "used": n_used})

@@ -21,7 +21,7 @@ from .encoder_module import (
 from .precision import AUTOCAST_TYPES, check_precision, linear_layers, resolve_precision, round_linear_layers
 from .runtimes import load_runtime
 from .special_tokens import SpecialTokens
-from .torch_shim import TorchShim, dump_weights, load_weights
+from .torch_shim import TorchShim, dump_weights, load_weights, survive_forks
 
 
 class EncoderShim(TorchShim):
@@ -83,7 +83,8 @@ class EncoderShim(TorchShim):
         self._describe(encoder.module.transformer.config, encoder.tokenizer, max_positions(encoder))
 
     def _describe(self, config: Any, tokenizer: Any, longest: int) -> None:
-        """Remember what is needed beside the module. config: Hugging Face's."""
+        """Remember what is needed beside the module or runtime. config: Hugging Face's."""
+        survive_forks()
         self.config = config
         self.tokenizer = tokenizer
         self.special = SpecialTokens.of(tokenizer)

@@ -56,7 +56,7 @@ BACKENDS: Dict[str, Backend] = {
         packages={"load": ("onnxruntime",), "fp32": ONNX_TOOLS, "int8": ONNX_TOOLS},
     ),
     "torch": Backend(
-        module="spacy_bert_heads.backends.torch_backend", precisions=("bf16", "fp32", "int8"), extra="", packages={}
+        module="spacy_bert_heads.backends.torch_backend", precisions=("bf16", "fp32"), extra="", packages={}
     ),
 }
 
@@ -115,8 +115,10 @@ def load_runtime(backend: str, precision: str, data: bytes) -> Runtime:
     backend (str): Key of BACKENDS.
     precision (str): What it was exported for.
     data (bytes): What Runtime.to_bytes gave.
-    RAISES (BertHeadsError): H240 for an unknown backend, H402 if it is not installed, H242 if it cannot read the data.
+    RAISES (BertHeadsError): H240 for an unknown backend, H241 for a precision that it does not compute in, H402 if it
+        is not installed, H242 if it cannot read the data.
     """
+    _check_precision(backend, precision)
     _check_installed(backend, "load")
     try:
         return Runtime(backend, precision, data)
@@ -145,9 +147,7 @@ def check_backend(backend: str, precision: str) -> None:
     """RAISES (BertHeadsError): H240 for an unknown backend, H241 for a precision that it does not compute in, H402 if
     it is not installed.
     """
-    precisions = get_backend(backend).precisions
-    if precision not in precisions:
-        raise BertHeadsError("H241", found=precision, backend=backend, expected=", ".join(precisions))
+    _check_precision(backend, precision)
     _check_installed(backend, precision)
 
 
@@ -156,6 +156,12 @@ def get_backend(backend: str) -> Backend:
     if backend not in BACKENDS:
         raise BertHeadsError("H240", found=backend, expected=", ".join(BACKENDS))
     return BACKENDS[backend]
+
+
+def _check_precision(backend: str, precision: str) -> None:
+    precisions = get_backend(backend).precisions
+    if precision not in precisions:
+        raise BertHeadsError("H241", found=precision, backend=backend, expected=", ".join(precisions))
 
 
 def _check_installed(backend: str, purpose: str) -> None:

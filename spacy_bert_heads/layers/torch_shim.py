@@ -3,24 +3,35 @@
 import copy
 import os
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Callable, Dict, Iterator, Optional, Set, cast
 
 import srsly
 import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from thinc.api import Optimizer, PyTorchShim, get_torch_default_device
+from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device
 from thinc.shims import Shim
 from thinc.types import ArgsKwargs, FloatsXd
 from thinc.util import torch2xp, xp2torch
 
-if hasattr(os, "register_at_fork"):
-    # A forked process has torch's thread pool without its threads, and would wait for them for ever:
-    # nlp.pipe(n_process=2) where processes are forked
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
 # What parameters belong to; each has its own learning rate
 ENCODER_ROLE, HEAD_ROLE, CRF_ROLE = "encoder", "head", "crf"
+
+
+@lru_cache(maxsize=None)
+def survive_forks() -> None:
+    """Have processes that are forked from this one, as by `nlp.pipe(n_process=2)`, compute in one thread. A child has
+    torch's thread pool without its threads, and would wait for them for ever.
+
+    Called when a module of ours is there to be run, and not on import: it is for all children of the process.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_use_one_thread)
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 class CollectingOptimizer(Optimizer):
@@ -85,6 +96,7 @@ class TorchShim(PyTorchShim):
     def build(self, **cfg: Any) -> None:
         """Make the module and remember how. cfg: the keyword arguments of `build_module`."""
         assert self._build_module is not None
+        survive_forks()
         self.cfg: Dict[str, Any] = cfg
         self._model = self._build_module(**cfg).to(get_torch_default_device())
 
@@ -176,6 +188,14 @@ class TorchShim(PyTorchShim):
             self.build(**msg["config"])
             load_weights(self._model, msg["state"])
         return self
+
+
+def step_pending(model: Model) -> None:
+    """If an optimizer holds gradients of one of a model's torch modules, let it step with all that it holds."""
+    for node in model.walk():
+        for shim in node.shims:
+            if isinstance(shim, TorchShim):
+                shim.step_pending()
 
 
 def dump_weights(module: Optional[torch.nn.Module]) -> Optional[bytes]:

@@ -83,11 +83,6 @@ class WindowBatch:
         """RETURNS (int): Rows of the outputs of all Docs."""
         return int(self.doc_rows[-1])
 
-    @property
-    def has_padding(self) -> bool:
-        """RETURNS (bool): Whether some of these rows belong to no wordpiece."""
-        return self.n_rows != int(self.lengths.sum())
-
     def rectangles(self, max_pieces: int, rectangle_cost: int) -> List[Rectangle]:
         """All windows; see group_by_length."""
         return [self._rectangle(windows) for windows in group_by_length(self.lengths, max_pieces, rectangle_cost)]

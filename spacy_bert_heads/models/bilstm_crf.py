@@ -6,6 +6,7 @@ from spacy.tokens import Doc
 from thinc.api import Model, concatenate
 from thinc.types import Floats2d
 
+from ..defaults import HEAD_LR_SCALE
 from ..errors import BertHeadsError
 from ..layers.crf.layer import KINDS
 from ..layers.crf.layer import crf as crf_layer
@@ -22,7 +23,7 @@ def build_bilstm_crf_v1(
     lstm_depth: int = 1,
     crf: Optional[str] = "constrained",
     scheme: str = "bio",
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     precision: str = "auto",
     features: Optional[Model[List[Doc], List[Floats2d]]] = None,
     nO: Optional[int] = None,

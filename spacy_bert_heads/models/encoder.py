@@ -84,14 +84,12 @@ def build_bert_encoder_v1(
     )
     return _encoder_model(
         load,
-        hidden_states,
-        precision,
-        train_precision,
-        gradient_checkpointing,
-        word_dropout,
-        window,
-        overlap,
-        pair_separator,
+        EncoderSettings(window, overlap, pair_separator=pair_separator),
+        hidden_states=hidden_states,
+        precision=precision,
+        train_precision=train_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        word_dropout=word_dropout,
     )
 
 
@@ -140,14 +138,12 @@ def build_bert_from_scratch_v1(
     )
     return _encoder_model(
         load,
-        hidden_states,
-        precision,
-        train_precision,
-        gradient_checkpointing,
-        word_dropout,
-        None,
-        overlap,
-        pair_separator,
+        EncoderSettings(None, overlap, pair_separator=pair_separator),
+        hidden_states=hidden_states,
+        precision=precision,
+        train_precision=train_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        word_dropout=word_dropout,
     )
 
 
@@ -190,16 +186,15 @@ def _load_pretrained(
 
 def _encoder_model(
     load: Callable[..., Encoder],
+    settings: EncoderSettings,
+    *,
     hidden_states: bool,
     precision: str,
     train_precision: Optional[str],
     gradient_checkpointing: bool,
     word_dropout: float,
-    window: Optional[int],
-    overlap: int,
-    pair_separator: Optional[str],
 ) -> Model[List[Doc], FullTransformerBatch]:
-    if pair_separator == "":
+    if settings.pair_separator == "":
         raise BertHeadsError("H264")
     check_word_dropout(word_dropout)
     check_precision(precision, training=False)
@@ -220,7 +215,7 @@ def _encoder_model(
         ],
         attrs={
             "load": load,
-            "settings": EncoderSettings(window, overlap, pair_separator=pair_separator),
+            "settings": settings,
             "replace_listener": replace_listener,
             "replace_listener_cfg": replace_listener_cfg,
         },
@@ -246,7 +241,7 @@ def forward(
 
     docs (Sequence[Doc]): The Docs. Empty ones get one window of special tokens only.
     is_train (bool): Whether gradients will follow. Windows of like length go through together in any case, at most
-        `max_batch_pieces` wordpieces at once, whatever the length of the texts; see passes.run_batch.
+        `max_batch_pieces` wordpieces at once, whatever the length of the texts; see gradient_cache.run_batch.
     RETURNS: The outputs, split by Doc in `doc_data`, and a callback that takes named gradients, one TransformerData
         per Doc, and adds up the gradients of the encoder's parameters.
     RAISES (BertHeadsError): H210 if the encoder has not been initialised.

@@ -24,16 +24,25 @@ def build_text_ensemble_v1(
         config, blocks `[components.bert_textcat.model.*.cnn]` and so on, by any names.
     exclusive_classes (bool): Whether exactly one label is true, as for every member.
     nO (Optional[int]): Number of labels, if known.
-    RETURNS (Model): Docs to logits, float (n_docs, nO). In training (n_members * n_docs, nO), member after member;
-        the components' `get_loss` takes that.
+    RETURNS (Model): Docs to logits, float (n_docs, nO). In training (n_classifiers * n_docs, nO), member after member;
+        see n_classifiers.
     RAISES (BertHeadsError): H261 for no members, H265 for one of the other kind.
     """
     check_sizes(members=len(members))
-    attrs = {"multi_label": not exclusive_classes}
+    attrs = {"multi_label": not exclusive_classes, "n_classifiers": sum(map(n_classifiers, members))}
     others = [member.name for member in members if member.attrs["multi_label"] == exclusive_classes]
     if others:
         raise BertHeadsError("H265", found=", ".join(others), expected=exclusive_classes)
     return Model("text_ensemble", _forward, init=_init, layers=members, dims={"nO": nO}, attrs=attrs)
+
+
+def n_classifiers(model: Model) -> int:
+    """How many classifiers a model trains, each with a loss of its own. In training it gives the logits of each of
+    them for all Docs, one classifier after another; in prediction their mean.
+
+    RETURNS (int): 1 for any model but an ensemble.
+    """
+    return model.attrs.get("n_classifiers", 1)
 
 
 def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], List]]:

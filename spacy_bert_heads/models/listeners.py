@@ -15,6 +15,7 @@ from spacy_transformers.layers import TransformerListener, trfs2arrays
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
+from ..defaults import HEAD_LR_SCALE
 from ..errors import BertHeadsError
 from .pooling import Source, cls_as_pooled, gradient, init_width, mixed_layers, pooled_pieces
 
@@ -50,7 +51,7 @@ class EncoderListener(TransformerListener):
 def build_token_listener_v1(
     pooling: str = "first",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
     upstream: str = "*",
 ) -> Model[List[Doc], List[Floats2d]]:
@@ -73,7 +74,7 @@ def build_pooled_listener_v1(
     pooling: str = "pooler",
     windows: str = "mean",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
     upstream: str = "*",
 ) -> Model[List[Doc], Floats2d]:
@@ -81,7 +82,7 @@ def build_pooled_listener_v1(
 
     pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh. "cls": [CLS] as it stands. "mean", "max",
         "attention" (a mean weighted by a learned query): of the Doc's wordpieces, without special tokens and padding;
-        see encoder_views.pooled_pieces.
+        see pooling.pooled_pieces.
     windows (str): What a Doc of several windows gets with "pooler" and "cls": the "mean" of theirs, that of the
         "first", or the "max" of each component. The other poolings read the wordpieces of all windows.
     layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
@@ -100,7 +101,7 @@ def build_token_vectors_v1(
     encoder: Model[List[Doc], FullTransformerBatch],
     pooling: str = "first",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors from an encoder of the head's own. Registered as spacy_bert_heads.TokenVectors.v1.
@@ -115,7 +116,7 @@ def build_pooled_vectors_v1(
     pooling: str = "pooler",
     windows: str = "mean",
     layer_mix: bool = False,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     grad_factor: float = 1.0,
 ) -> Model[List[Doc], Floats2d]:
     """One vector per Doc from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1.

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Set, Tuple
 import numpy
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import TransformerData, WordpieceBatch
+from spacy_transformers.layers import TransformerListener
 from thinc.api import Model
 
 from ..layers.special_tokens import SpecialTokens
@@ -84,7 +85,7 @@ def release_outputs(model: Model, docs: List[Doc]) -> None:
     model (Model): The head's, with its listener.
     docs (List[Doc]): The Docs.
     """
-    listeners = {node.id for node in model.walk() if hasattr(node, "upstream_name")}
+    listeners = {node.id for node in model.walk() if isinstance(node, TransformerListener)}
     for doc in docs:
         outputs = doc._.trf_data if listeners else None
         if isinstance(outputs, EncoderOutputs) and outputs.waiting_for is not None:

@@ -8,6 +8,7 @@ from typing import Any, Callable, List, Optional, Tuple
 import numpy
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import TransformerData
+from spacy_transformers.layers import TransformerListener
 from thinc.api import Model
 from thinc.types import Floats2d
 from transformers.file_utils import ModelOutput
@@ -60,7 +61,7 @@ def init_width(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> No
     source = model.layers[0]
     source.initialize(X)
     if not source.has_dim("nO"):
-        raise BertHeadsError("H212", found=getattr(source, "upstream_name", "*"))
+        raise BertHeadsError("H212", found=source.upstream_name if isinstance(source, TransformerListener) else "*")
     model.set_dim("nO", source.get_dim("nO"))
 
 

@@ -10,6 +10,7 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
+from ..defaults import HEAD_LR_SCALE
 from ..layers.head_layers import classifier
 from ..layers.text_layers import text_head
 from .encoder import is_encoder
@@ -21,7 +22,7 @@ def build_pooled_classifier_v1(
     tok2vec: Model[List[Doc], Floats2d],
     exclusive_classes: bool,
     dropout_samples: int = 1,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
     """Dropout and linear over one vector per Doc. Registered as spacy_bert_heads.PooledClassifier.v1.
@@ -50,7 +51,7 @@ def build_text_cnn_v1(
     exclusive_classes: bool,
     kernels: List[int] = [2, 3, 4],  # noqa: B006 (never changed; a tuple does not survive a config file)
     filters: int = 256,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
     """Convolutions and the largest value of each filter. Registered as spacy_bert_heads.TextCNN.v1.
@@ -73,7 +74,7 @@ def build_text_rnn_v1(
     exclusive_classes: bool,
     lstm_width: int = 256,
     lstm_depth: int = 2,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
     """The last states of a BiLSTM. Registered as spacy_bert_heads.TextRNN.v1.
@@ -92,7 +93,7 @@ def build_text_rnn_attention_v1(
     exclusive_classes: bool,
     lstm_width: int = 256,
     lstm_depth: int = 2,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
     """A BiLSTM's states, weighted by attention. Registered as spacy_bert_heads.TextRNNAttention.v1.
@@ -109,7 +110,7 @@ def build_text_rcnn_v1(
     lstm_width: int = 512,
     lstm_depth: int = 1,
     hidden_width: int = 256,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
     """A BiLSTM beside its input, a dense layer, the largest value of each unit. Registered as
@@ -127,7 +128,7 @@ def build_dpcnn_v1(
     exclusive_classes: bool,
     filters: int = 250,
     depth: int = 4,
-    lr_scale: float = 20.0,
+    lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
     """A pyramid of convolutions. Registered as spacy_bert_heads.DPCNN.v1.

@@ -18,7 +18,7 @@ from ..errors import BertHeadsError
 from ..layers.torch_shim import CollectingOptimizer
 from ..models.encoder import initialize_encoders, is_encoder
 from ..models.outputs import EncoderOutputs, own_memory
-from .update import NotRehearsed
+from .base import Head, NotRehearsed
 
 
 class PendingBatch:
@@ -112,7 +112,7 @@ class BertEncoder(NotRehearsed, Transformer):
         """Find listeners as spacy-transformers does, and remember which of them will read the outputs."""
         super().find_listeners(component)
         for listener in self.listener_map.get(getattr(component, "name", ""), []):
-            self._readers[listener.id] = getattr(component, "releases_outputs", False)
+            self._readers[listener.id] = isinstance(component, Head)
 
     def remove_listener(self, listener: TransformerListener, component_name: str) -> bool:
         self._readers.pop(listener.id, None)

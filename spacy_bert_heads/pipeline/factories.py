@@ -9,6 +9,7 @@ from spacy.language import Language
 from thinc.api import Config, Model
 
 from .. import extensions  # noqa: F401  (registers span._.confidence in any process that makes a pipeline)
+from ..defaults import HEAD_LR_SCALE
 
 if TYPE_CHECKING:
     from .encoder import BertEncoder
@@ -16,15 +17,8 @@ if TYPE_CHECKING:
     from .regression import BertRegressor
     from .textcat import BertMultiLabelTextCategorizer, BertTextCategorizer
 
-ENCODER_CONFIG = """
-[bert_encoder]
-max_batch_items = 4096
-keep_outputs = true
-
-[bert_encoder.set_extra_annotations]
-@annotation_setters = "spacy-transformers.null_annotation_setter.v1"
-
-[bert_encoder.model]
+ENCODER = """
+[model]
 @architectures = "spacy_bert_heads.BertEncoder.v1"
 name = "bert-base-uncased"
 hidden_states = false
@@ -39,113 +33,53 @@ tokenizer_config = {}
 transformer_config = {}
 """
 
-TEXTCAT_CONFIG = """
-[bert_textcat]
-threshold = 0.0
-class_weights = null
-label_smoothing = 0.0
-focal_gamma = 0.0
-loss_weight = 1.0
-
-[bert_textcat.scorer]
-@scorers = "spacy_bert_heads.textcat_scorer.v1"
-
-[bert_textcat.model]
-@architectures = "spacy_bert_heads.PooledClassifier.v1"
-exclusive_classes = true
-dropout_samples = 1
-lr_scale = 20.0
-nO = null
-
-[bert_textcat.model.tok2vec]
-@architectures = "spacy_bert_heads.PooledListener.v1"
-pooling = "pooler"
-windows = "mean"
+# What every listener has
+LISTENER = f"""
 layer_mix = false
-lr_scale = 20.0
+lr_scale = {HEAD_LR_SCALE}
 grad_factor = 1.0
 upstream = "*"
 """
 
-TEXTCAT_MULTILABEL_CONFIG = """
-[bert_textcat_multilabel]
-threshold = 0.5
-class_weights = null
-label_smoothing = 0.0
-focal_gamma = 0.0
-loss_weight = 1.0
-
-[bert_textcat_multilabel.scorer]
-@scorers = "spacy_bert_heads.textcat_multilabel_scorer.v1"
-
-[bert_textcat_multilabel.model]
+POOLED_CLASSIFIER = f"""
+[model]
 @architectures = "spacy_bert_heads.PooledClassifier.v1"
 exclusive_classes = false
 dropout_samples = 1
-lr_scale = 20.0
+lr_scale = {HEAD_LR_SCALE}
 nO = null
 
-[bert_textcat_multilabel.model.tok2vec]
+[model.tok2vec]
 @architectures = "spacy_bert_heads.PooledListener.v1"
 pooling = "pooler"
 windows = "mean"
-layer_mix = false
-lr_scale = 20.0
-grad_factor = 1.0
-upstream = "*"
+{LISTENER}
 """
 
-REGRESSION_CONFIG = """
-[bert_regression]
-loss_weight = 1.0
-
-[bert_regression.scorer]
-@scorers = "spacy_bert_heads.regression_scorer.v1"
-
-[bert_regression.model]
-@architectures = "spacy_bert_heads.PooledClassifier.v1"
-exclusive_classes = false
-dropout_samples = 1
-lr_scale = 20.0
-nO = null
-
-[bert_regression.model.tok2vec]
-@architectures = "spacy_bert_heads.PooledListener.v1"
-pooling = "pooler"
-windows = "mean"
-layer_mix = false
-lr_scale = 20.0
-grad_factor = 1.0
-upstream = "*"
-"""
-
-NER_CONFIG = """
-[bert_ner]
-min_confidence = 0.0
-incorrect_spans_key = "incorrect_spans"
-loss_weight = 1.0
-
-[bert_ner.scorer]
-@scorers = "spacy.ner_scorer.v1"
-
-[bert_ner.model]
+BILSTM_CRF = f"""
+[model]
 @architectures = "spacy_bert_heads.BiLSTMCRF.v1"
 lstm_width = 256
 lstm_depth = 1
 crf = "constrained"
 scheme = "bio"
-lr_scale = 20.0
+lr_scale = {HEAD_LR_SCALE}
 precision = "auto"
 nO = null
 
-[bert_ner.model.tok2vec]
+[model.tok2vec]
 @architectures = "spacy_bert_heads.TokenListener.v1"
 pooling = "first"
-layer_mix = false
-lr_scale = 20.0
-grad_factor = 1.0
-upstream = "*"
+{LISTENER}
 """
+
+# How a text head of categories learns
+CATEGORY_LOSS: Dict[str, Any] = {
+    "class_weights": None,
+    "label_smoothing": 0.0,
+    "focal_gamma": 0.0,
+    "loss_weight": 1.0,
+}
 
 # Scores of a text head; spaCy shows those with a weight, and those with weight 0, while it trains
 TEXTCAT_SCORES = {
@@ -166,14 +100,20 @@ TEXTCAT_SCORES = {
 REGRESSION_SCORES = {"cats_pearson": 1.0, "cats_spearman": 0.0, "cats_rmse": None, "cats_per_target": None}
 
 
-def _default(config: str, name: str) -> Any:
-    return Config().from_str(config)[name]
+def _model(config: str, **settings: Any) -> Any:
+    """A default model: the config, with some settings in place of its own."""
+    return {**Config().from_str(config)["model"], **settings}
 
 
 @Language.factory(
     "bert_encoder",
     assigns=["doc._.trf_data"],
-    default_config=_default(ENCODER_CONFIG, "bert_encoder"),
+    default_config={
+        "max_batch_items": 4096,
+        "keep_outputs": True,
+        "set_extra_annotations": {"@annotation_setters": "spacy-transformers.null_annotation_setter.v1"},
+        "model": _model(ENCODER),
+    },
 )
 def make_bert_encoder(
     nlp: Language,
@@ -199,7 +139,12 @@ def make_bert_encoder(
 @Language.factory(
     "bert_textcat",
     assigns=["doc.cats"],
-    default_config=_default(TEXTCAT_CONFIG, "bert_textcat"),
+    default_config={
+        "threshold": 0.0,
+        **CATEGORY_LOSS,
+        "scorer": {"@scorers": "spacy_bert_heads.textcat_scorer.v1"},
+        "model": _model(POOLED_CLASSIFIER, exclusive_classes=True),
+    },
     default_score_weights={"cats_acc": 0.0, **TEXTCAT_SCORES},
 )
 def make_bert_textcat(
@@ -224,7 +169,12 @@ def make_bert_textcat(
 @Language.factory(
     "bert_textcat_multilabel",
     assigns=["doc.cats"],
-    default_config=_default(TEXTCAT_MULTILABEL_CONFIG, "bert_textcat_multilabel"),
+    default_config={
+        "threshold": 0.5,
+        **CATEGORY_LOSS,
+        "scorer": {"@scorers": "spacy_bert_heads.textcat_multilabel_scorer.v1"},
+        "model": _model(POOLED_CLASSIFIER),
+    },
     default_score_weights=TEXTCAT_SCORES,
 )
 def make_bert_textcat_multilabel(
@@ -249,7 +199,11 @@ def make_bert_textcat_multilabel(
 @Language.factory(
     "bert_regression",
     assigns=["doc.cats"],
-    default_config=_default(REGRESSION_CONFIG, "bert_regression"),
+    default_config={
+        "loss_weight": 1.0,
+        "scorer": {"@scorers": "spacy_bert_heads.regression_scorer.v1"},
+        "model": _model(POOLED_CLASSIFIER),
+    },
     default_score_weights=REGRESSION_SCORES,
 )
 def make_bert_regression(
@@ -264,7 +218,13 @@ def make_bert_regression(
 @Language.factory(
     "bert_ner",
     assigns=["doc.ents", "token.ent_iob", "token.ent_type", "span._.confidence", "doc._.ents_confidence"],
-    default_config=_default(NER_CONFIG, "bert_ner"),
+    default_config={
+        "min_confidence": 0.0,
+        "incorrect_spans_key": "incorrect_spans",
+        "loss_weight": 1.0,
+        "scorer": {"@scorers": "spacy.ner_scorer.v1"},
+        "model": _model(BILSTM_CRF),
+    },
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
 )
 def make_bert_ner(

@@ -11,7 +11,7 @@ from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
-from thinc.api import Model, Optimizer
+from thinc.api import Model
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
@@ -19,12 +19,10 @@ from ..extensions import forget_confidence, set_confidence
 from ..layers.crf.layer import CrfLoss, crf_loss, decoder, learns_from_rejected, softmax_loss
 from ..layers.crf.paths import NumberedSpan, TagPaths, Uncertainty
 from ..models.bilstm_crf import get_crf
-from ..models.encoder import initialize_encoders
-from ..models.ngrams import learn_ngrams
-from ..models.outputs import release_outputs
 from ..tags import Span as EntitySpan
 from ..tags import TagScheme
 from ..types import TagIds
+from .base import Head
 from .entity_annotations import (
     NO_PATH,
     REJECTED_IGNORED,
@@ -35,7 +33,6 @@ from .entity_annotations import (
     read_annotation,
     to_tags,
 )
-from .update import NotRehearsed, update_head
 
 
 class Prediction(NamedTuple):
@@ -62,7 +59,7 @@ class RankedEntities(NamedTuple):
     log_probability: float
 
 
-class BertEntityRecognizer(NotRehearsed, TrainablePipe):
+class BertEntityRecognizer(Head, TrainablePipe):
     """Sets `doc.ents` from tag scores per token, decoded by the model's CRF or token by token.
 
     Entities that are on a Doc already stay, and nothing is predicted over them or over blocked tokens.
@@ -83,8 +80,6 @@ class BertEntityRecognizer(NotRehearsed, TrainablePipe):
     RAISES (BertHeadsError): H273 for a loss_weight below 0.
     """
 
-    # The encoder asks who will call release_outputs
-    releases_outputs = True
     # Whether each prediction also leaves `doc._.ents_uncertainty`. It is no setting, but for those who ask: it takes
     # a second pass over the tag scores, none over the Doc.
     annotates_uncertainty = False
@@ -192,9 +187,7 @@ class BertEntityRecognizer(NotRehearsed, TrainablePipe):
             count, first = rejected[label]
             self.skipped.add(REJECTED_LABEL_UNKNOWN, first.doc, first, count=count)
         self.skipped.log()
-        docs = (eg.reference for eg in get_examples())
-        initialize_encoders(self.model, docs, None if vocab is None else FilePath(vocab))
-        learn_ngrams(self.model, (eg.predicted for eg in get_examples()))
+        self.learn_vocabulary(get_examples, vocab)
         if self.model.has_dim("nO") is None:
             self.model.set_dim("nO", len(self.tags))
         self.model.initialize(X=sample)
@@ -239,7 +232,7 @@ class BertEntityRecognizer(NotRehearsed, TrainablePipe):
                 set_confidence(ent, probability)
             if prediction.uncertainty is not None:
                 doc._.ents_uncertainty = prediction.uncertainty
-        release_outputs(self.model, docs)
+        self.release(docs)
 
     def nbest(self, docs: Iterable[Doc], n: int, *, keep_preset: bool = False) -> List[List[RankedEntities]]:
         """The n most probable readings of each Doc, best first; fewer where there are no more paths.
@@ -273,24 +266,6 @@ class BertEntityRecognizer(NotRehearsed, TrainablePipe):
             return []
         scored = self._score(docs, keep_preset)
         return scored.uncertainty(scored.best())
-
-    def update(
-        self,
-        examples: Iterable[Example],
-        *,
-        drop: float = 0.0,
-        sgd: Optional[Optimizer] = None,
-        losses: Optional[Dict[str, float]] = None,
-    ) -> Dict[str, float]:
-        """Learn from a batch.
-
-        examples (Iterable[Example]): The batch. Docs without entity annotation neither help nor hurt.
-        drop (float): The head's dropout.
-        sgd (Optional[Optimizer]): Steps the head at once.
-        losses (Optional[Dict[str, float]]): Gets the loss under the component's name.
-        RETURNS (Dict[str, float]): The losses.
-        """
-        return update_head(self, examples, drop=drop, sgd=sgd, losses=losses)
 
     def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
         """The loss of a batch and its gradient; see layers.crf. What cannot be learned from is in `self.skipped`.
@@ -330,7 +305,7 @@ class BertEntityRecognizer(NotRehearsed, TrainablePipe):
     def _score(self, docs: List[Doc], keep_preset: bool) -> TagPaths:
         forbidden = [_forbidden_by_preset(doc, self._scheme) for doc in docs] if keep_preset else None
         crf = get_crf(self.model)
-        emissions = self.model.predict(docs)
+        emissions = self.run_model(docs)
         return TagPaths(None if crf is None else decoder(crf), emissions, self._scheme.scheme, forbidden)
 
     def _read_entities(self, doc: Doc, tags: TagIds) -> List[EntitySpan]:

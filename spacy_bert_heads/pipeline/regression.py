@@ -14,10 +14,10 @@ from thinc.api import Model
 
 from ..errors import BertHeadsError
 from ..layers.class_losses import LossSettings
-from .textcat import _check_exclusive, _LogitsMixin
+from .textcat import TextHead, check_exclusive
 
 
-class BertRegressor(_LogitsMixin, MultiLabel_TextCategorizer):
+class BertRegressor(TextHead, MultiLabel_TextCategorizer):
     """One or several numbers per text, by mean squared error over whatever the head makes of a Doc.
 
     vocab (Vocab): The shared vocabulary.
@@ -31,7 +31,7 @@ class BertRegressor(_LogitsMixin, MultiLabel_TextCategorizer):
     def __init__(
         self, vocab: Vocab, model: Model, name: str, *, loss_weight: float, scorer: Optional[Callable]
     ) -> None:
-        _check_exclusive(model, False, name)
+        check_exclusive(model, False, name)
         loss = LossSettings(class_weights=None, label_smoothing=0.0, focal_gamma=0.0, loss_weight=loss_weight)
         loss.check()
         super().__init__(vocab, model, name, threshold=0.0, scorer=scorer)

@@ -5,7 +5,7 @@ Labels, `add_label` and most of `initialize` are spaCy's; what differs is here.
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple, Union, cast
+from typing import TYPE_CHECKING, Callable, FrozenSet, Iterable, List, Optional, Set, Tuple, Union, cast
 
 import numpy
 import torch
@@ -16,28 +16,26 @@ from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from spacy.util import logger
 from spacy.vocab import Vocab
-from thinc.api import Model, Optimizer
+from thinc.api import Model
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
-from ..models.encoder import initialize_encoders
-from ..models.ngrams import learn_ngrams
-from ..models.outputs import release_outputs
-from .update import NotRehearsed, update_head
+from ..models.ensembles import n_classifiers
+from .base import Head
 
 if TYPE_CHECKING:
-    _Base = TextCategorizer
+
+    class _Base(Head, TextCategorizer): ...
+
 else:
-    _Base = object
+    _Base = Head
 
 
-class _LogitsMixin(NotRehearsed, _Base):
-    """What both components share: the model gives logits, every Doc is classified, empty ones too."""
+class TextHead(_Base):
+    """What the text heads share: the model gives logits, every Doc is classified, empty ones too."""
 
-    # The encoder asks who will call release_outputs
-    releases_outputs = True
     loss_settings: LossSettings
     # Labels that the data has and the component does not, once it has said so
     _warned: FrozenSet[str] = frozenset()
@@ -56,32 +54,21 @@ class _LogitsMixin(NotRehearsed, _Base):
         docs = list(docs)
         if not docs:
             return self.model.ops.alloc2f(0, len(self.labels))
-        logits = xp2torch(self.model.predict(docs))
+        logits = xp2torch(self.run_model(docs))
         return cast(Floats2d, self._probabilities(logits).cpu().numpy())
 
     def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
         """Write the probabilities. scores: what `predict` gave for the Docs."""
         docs = list(docs)
         super().set_annotations(docs, scores)
-        release_outputs(self.model, docs)
-
-    def update(
-        self,
-        examples: Iterable[Example],
-        *,
-        drop: float = 0.0,
-        sgd: Optional[Optimizer] = None,
-        losses: Optional[Dict[str, float]] = None,
-    ) -> Dict[str, float]:
-        """Learn from a batch; see update_head. Docs without categories neither help nor hurt."""
-        return update_head(self, examples, drop=drop, sgd=sgd, losses=losses)
+        self.release(docs)
 
     def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
         """The loss of a batch, a mean as in Hugging Face's models, and its gradient times the head's `loss_weight`.
 
         examples (Iterable[Example]): The batch. Missing categories neither help nor hurt.
-        scores (Floats2d): The model's logits. Float, (n_docs, n_labels), or of several classifiers, one after another,
-            each of which learns by itself: (n_classifiers * n_docs, n_labels).
+        scores (Floats2d): The model's logits in training. Float, (n_classifiers * n_docs, n_labels): an ensemble has
+            several classifiers, each of which learns by itself; see models.ensembles.n_classifiers.
         RETURNS (Tuple[float, Floats2d]): The loss in nats and its gradient for the logits.
         """
         examples = list(examples)
@@ -89,8 +76,7 @@ class _LogitsMixin(NotRehearsed, _Base):
         self._validate_categories(examples)
         self._warn_of_unknown(examples)
         logits = xp2torch(scores).detach().requires_grad_(True)
-        n_classifiers = len(logits) // max(1, len(examples))
-        targets = [numpy.tile(array, (n_classifiers, 1)) for array in self._targets(examples)]
+        targets = [numpy.tile(array, (n_classifiers(self.model), 1)) for array in self._targets(examples)]
         truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
         loss = self._loss(logits, truths, known)
         if not loss.requires_grad:
@@ -160,9 +146,7 @@ class _LogitsMixin(NotRehearsed, _Base):
         RETURNS (Set[str]): All labels there will be.
         RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones, H304 if there are none.
         """
-        docs = (eg.reference for eg in get_examples())
-        initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
-        learn_ngrams(self.model, (eg.predicted for eg in get_examples()))
+        self.learn_vocabulary(get_examples, vocab)
         found = {label for eg in get_examples() for label in eg.reference.cats}
         known = {*(labels or ()), *self.labels}
         if labels is not None and found - known:
@@ -172,12 +156,13 @@ class _LogitsMixin(NotRehearsed, _Base):
         return found | known
 
 
-def _check_exclusive(model: Model, exclusive: bool, name: str) -> None:
+def check_exclusive(model: Model, exclusive: bool, name: str) -> None:
+    """RAISES (BertHeadsError): H217 if a model was made for the other kind of classes."""
     if model.attrs.get("multi_label", not exclusive) == exclusive:
         raise BertHeadsError("H217", found=not exclusive, expected=exclusive, component=name)
 
 
-class BertTextCategorizer(_LogitsMixin, TextCategorizer):
+class BertTextCategorizer(TextHead, TextCategorizer):
     """Text classification with exclusive classes: softmax and cross-entropy over the pooled [CLS].
 
     vocab (Vocab): The shared vocabulary.
@@ -200,7 +185,7 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
         scorer: Optional[Callable],
         loss: LossSettings,
     ) -> None:
-        _check_exclusive(model, True, name)
+        check_exclusive(model, True, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
         self.loss_settings = loss
@@ -264,7 +249,7 @@ class BertTextCategorizer(_LogitsMixin, TextCategorizer):
         )
 
 
-class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
+class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
     """Text classification with any number of true labels: sigmoid and binary cross-entropy over the pooled [CLS].
 
     vocab (Vocab): The shared vocabulary.
@@ -287,7 +272,7 @@ class BertMultiLabelTextCategorizer(_LogitsMixin, MultiLabel_TextCategorizer):
         scorer: Optional[Callable],
         loss: LossSettings,
     ) -> None:
-        _check_exclusive(model, False, name)
+        check_exclusive(model, False, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
         self.loss_settings = loss

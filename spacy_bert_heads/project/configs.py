@@ -4,6 +4,7 @@ import json
 from importlib import resources
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from ..defaults import HEAD_LR_SCALE
 from ..errors import BertHeadsError
 
 HEADS = ("textcat", "textcat_multilabel", "regression", "ner")
@@ -18,7 +19,12 @@ COMMON_SETTINGS: Dict[str, Any] = {
     "lstm_width": 256,
     "scheme": "bio",
 }
-PRETRAINED_SETTINGS: Dict[str, Any] = {**COMMON_SETTINGS, "learn_rate": "5e-5", "lr_scale": 20.0, "epochs": 10}
+PRETRAINED_SETTINGS: Dict[str, Any] = {
+    **COMMON_SETTINGS,
+    "learn_rate": "5e-5",
+    "lr_scale": HEAD_LR_SCALE,
+    "epochs": 10,
+}
 # The demo encoder is small, and its pooler was never trained: both bear, and the second needs, larger steps
 DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
 SCRATCH_SETTINGS: Dict[str, Any] = {

@@ -14,7 +14,7 @@ from thinc.api import Model, Optimizer, get_current_ops
 from thinc.util import has_cupy_gpu, xp2torch
 
 from .. import files
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, NotResumableError
 from ..files import remove_folder, replace_folder
 from .distributed import Key
 from .optimizer import AdamW
@@ -77,7 +77,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state = torch.load(path / STATE, map_location="cpu", weights_only=True)
         return Checkpoint(**dict(state, history=json.loads(state["history"])))
     except Exception as error:  # zipfile, pickle and torch each have their own
-        raise BertHeadsError("H183", path=path, found=f"{type(error).__name__}: {error}") from error
+        raise NotResumableError("H183", path=path, found=f"{type(error).__name__}: {error}") from error
 
 
 def find_checkpoints(output: Path) -> List[Path]:

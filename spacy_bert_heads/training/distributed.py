@@ -11,7 +11,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from ..errors import BertHeadsError
-from ..layers.torch_shim import TorchShim
+from ..layers.torch_shim import CollectingOptimizer, TorchShim
 
 Key = Tuple[int, str]
 Value = TypeVar("Value")
@@ -52,7 +52,7 @@ class Ranks:
         """
         if self.size == 1:
             return
-        if not hasattr(optimizer, "ranks"):
+        if not isinstance(optimizer, CollectingOptimizer):
             raise BertHeadsError("H184", found=type(optimizer).__name__)
         for name, component in nlp.pipeline:
             if name not in frozen and any(not _is_ours(node) for node in _nodes(component)):

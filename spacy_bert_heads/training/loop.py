@@ -27,7 +27,7 @@ from spacy.training.loop import (
 from spacy.util import registry, resolve_dot_names
 from thinc.api import fix_random_seed, set_gpu_allocator
 
-from ..errors import BertHeadsError
+from ..errors import NotResumableError
 from ..files import replace_folder, write_files
 from .checkpoint import (
     Checkpoint,
@@ -154,13 +154,13 @@ def train(
             log_step(info if is_best is not None else None)
             if resumed is not None and info["step"] == resumed.step:
                 if batches.digest != resumed.digest:
-                    raise BertHeadsError("H182", found="it has other texts")
+                    raise NotResumableError("H182", found="it has other texts")
                 load_optimizer(optimizer, nlp, resumed.optimizer)
                 set_random_state(resumed.random[ranks.rank])
                 seed_cupy(resumed.step)
                 seat.is_replaying = False
         if seat.is_replaying:
-            raise BertHeadsError("H182", found="it ends too early")
+            raise NotResumableError("H182", found="it ends too early")
     finally:
         finish_log()
         if ranks.is_first and not seat.is_replaying:

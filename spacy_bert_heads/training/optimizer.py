@@ -12,6 +12,7 @@ from thinc.types import FloatsXd
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
+from ..layers.encoder_shim import EncoderShim
 from ..layers.torch_shim import CRF_ROLE, ENCODER_ROLE, HEAD_ROLE, CollectingOptimizer, TorchShim
 from .distributed import Key, Ranks
 
@@ -247,7 +248,7 @@ class AdamW(CollectingOptimizer):
         self, shim: TorchShim, parameters: Dict[str, torch.nn.Parameter], frozen: Iterable[str], top: int
     ) -> None:
         """Spare torch the gradients of frozen parameters, where that leaves every output its own."""
-        if getattr(shim, "hidden_states", False) or self.freeze_layers >= top:
+        if (isinstance(shim, EncoderShim) and shim.hidden_states) or self.freeze_layers >= top:
             frozen = ()
         for name in shim.frozen.symmetric_difference(frozen):
             parameters[name].requires_grad_(name not in frozen)

@@ -14,7 +14,7 @@ from thinc.api import Config
 from wasabi import msg
 
 from .. import files
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, NotResumableError
 from ..pipeline_io import check_encoders
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
@@ -24,8 +24,6 @@ from .fit_config import check_overrides, set_encoder
 from .loop import RESULT, train
 
 CURVE = "training.png"
-# Of a folder that holds another training
-NOT_RESUMABLE = ("H181", "H182", "H183", "H186")
 
 
 def run(
@@ -59,9 +57,7 @@ def run(
     if resume and or_restart and find_checkpoints(output):
         try:
             return _run(config_path, output, overrides, encoder, use_gpu, resume=True, verbose=verbose, ranks=ranks)
-        except BertHeadsError as error:
-            if error.code not in NOT_RESUMABLE:
-                raise
+        except NotResumableError as error:
             msg.warn(f"Restarting. {error}")
         ranks.gather(None)  # all have seen it
         if ranks.is_first:
@@ -101,7 +97,7 @@ def _run(
         resumed = load_checkpoint(checkpoints[-1])
         _check_config(config, resumed.config, checkpoints[-1])
         if len(resumed.random) != ranks.size:
-            raise BertHeadsError("H186", path=checkpoints[-1], found=len(resumed.random), expected=ranks.size)
+            raise NotResumableError("H186", path=checkpoints[-1], found=len(resumed.random), expected=ranks.size)
         if ranks.is_first:
             files.clean_up(output)
         nlp = load_model(checkpoints[-1] / PIPELINE)
@@ -155,7 +151,7 @@ def _check_config(config: Config, begun_with: str, path: Path) -> None:
     missing = object()
     differing = sorted(name for name in {*now, *then} if now.get(name, missing) != then.get(name, missing))
     if differing:
-        raise BertHeadsError("H181", path=path, found=", ".join(differing[:5]))
+        raise NotResumableError("H181", path=path, found=", ".join(differing[:5]))
 
 
 def _flatten(section: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:

@@ -190,7 +190,7 @@ def test_an_older_answer_loses_against_the_corpus_and_a_newer_one_wins(tmp_path:
 
 
 def test_every_kind_of_answer_becomes_what_the_rules_say(tmp_path: Path) -> None:
-    """ANNOTATION_FORMATS, section 1.4, for texts of the corpus and for new ones."""
+    """As docs/reference/formats.md says, for texts of the corpus and for new ones."""
     org, city = make_span(0, 5), make_span(16, 21, "CITY")
     base = write_jsonl(tmp_path / "base.jsonl", choice("POS", text="Good."), manual("Apple grows."), manual("So so."))
     answers = write_jsonl(

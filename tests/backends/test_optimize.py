@@ -181,7 +181,7 @@ def test_a_run_that_fails_leaves_the_old_pipeline(
 
 def test_the_command_says_what_was_written(original: Path, tmp_path: Path) -> None:
     output = tmp_path / "exported"
-    options = ["--backend", "torch", "--precision", "int8"]
+    options = ["--backend", "torch", "--precision", "bf16"]
     result = CliRunner().invoke(app, ["optimize", str(original), str(output), *options])
     assert result.exit_code == 0, result.output
     assert "transformer" in result.output and str(output) in result.output.replace("\n", "")

@@ -136,14 +136,20 @@ def test_arrays_of_one_call_are_not_overwritten_by_the_next(exported: Callable[[
 
 @pytest.mark.parametrize(
     "backend,precision,code",
-    [("tflite", "fp32", "H240"), ("onnxruntime", "bf16", "H241"), ("torch", "fp16", "H241")],
+    [
+        ("tflite", "fp32", "H240"),
+        ("onnxruntime", "bf16", "H241"),
+        ("torch", "fp16", "H241"),
+        ("torch", "int8", "H241"),
+    ],
 )
 def test_what_cannot_be_done_is_said_with_what_can(backend: str, precision: str, code: str) -> None:
-    with pytest.raises(BertHeadsError) as error:
-        check_backend(backend, precision)
-    assert error.value.code == code
-    expected = BACKENDS if code == "H240" else BACKENDS[backend].precisions
-    assert all(name in str(error.value) for name in expected)
+    for call in (lambda: check_backend(backend, precision), lambda: load_runtime(backend, precision, b"")):
+        with pytest.raises(BertHeadsError) as error:
+            call()
+        assert error.value.code == code
+        expected = BACKENDS if code == "H240" else BACKENDS[backend].precisions
+        assert all(name in str(error.value) for name in expected)
 
 
 @pytest.mark.parametrize("backend,extra", [("openvino", "openvino"), ("onnxruntime", "onnx")])

@@ -11,6 +11,7 @@ from spacy.tokens import Doc
 from thinc.api import Adam, Model
 
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.models.ensembles import n_classifiers
 
 from ..making import assert_close, clear_gradients, encoder_module, gradients, initialize_nlp, make_example, make_nlp
 from .test_text_heads import (
@@ -88,6 +89,20 @@ def test_each_member_learns_as_it_would_alone(head: str) -> None:
         for name, gradient in theirs.items():
             assert_close(ours[name], numpy.asarray(gradient) / 2)
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2)
+
+
+@every_component
+def test_how_many_classifiers_learn_is_told_by_the_model(head: str) -> None:
+    """Not by the number of rows: those of another model are no loss at all."""
+    networks = make_networks(head)
+    alone, both = make_alone(head, networks["bag"]), make_alone(head, make_ensemble(head, **networks))
+    assert n_classifiers(alone.get_pipe(head).model) == 1  # type: ignore[attr-defined]
+    assert n_classifiers(both.get_pipe(head).model) == 2  # type: ignore[attr-defined]
+    examples = examples_of(alone, head)
+    scores, _ = both.get_pipe(head).model.begin_update([eg.predicted for eg in examples])  # type: ignore[attr-defined]
+    assert both.get_pipe(head).get_loss(examples, scores)[0] > 0  # type: ignore[attr-defined]
+    with pytest.raises((RuntimeError, IndexError, ValueError)):
+        alone.get_pipe(head).get_loss(examples, scores)  # type: ignore[attr-defined]
 
 
 def test_over_a_shared_encoder_every_member_teaches_it(bert_folder: str, tmp_path: Path) -> None:

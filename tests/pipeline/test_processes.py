@@ -1,5 +1,6 @@
 """Several processes, forked or spawned, from a parent whose threads have already worked."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,34 @@ def test_nlp_pipe_in_two_processes_ends_with_the_same_results(bert_folder: str, 
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["same", "20"]
+
+
+FORKS = """
+import os, sys
+import torch
+import spacy_bert_heads.pipeline.encoder
+from spacy_bert_heads.layers.encoder_module import load_pretrained
+from spacy_bert_heads.layers.encoder_shim import EncoderShim
+
+def threads_of_a_child():
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.write(writer, str(torch.get_num_threads()).encode())
+        os._exit(0)
+    return int(os.read(reader, 10))
+
+torch.set_num_threads(2)
+before = threads_of_a_child()
+settings = dict(hidden_states=False, precision="fp32", train_precision="fp32")
+shim = EncoderShim(**settings, gradient_checkpointing=False, word_dropout=0.0)
+shim.set_encoder(load_pretrained(sys.argv[1], {}, {}))
+print(before, threads_of_a_child(), torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
+def test_children_keep_their_threads_until_an_encoder_is_loaded(bert_folder: str) -> None:
+    command = [sys.executable, "-c", FORKS, bert_folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "1", "2"]

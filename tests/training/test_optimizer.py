@@ -18,6 +18,7 @@ from spacy_bert_heads.layers.torch_shim import TorchShim
 from spacy_bert_heads.training.optimizer import AdamW, build_adamw_v1
 
 from ..making import crf_module, encoder_module, head_module, make_bert_folder, make_config, make_examples, make_nlp
+from ..pipeline.test_text_heads import architecture, embedding, examples_of, make_alone
 
 RATE, STEPS = 2e-3, 6
 # Large, so that a gradient which is 0 but for rounding, as that of attention's key.bias, moves nothing
@@ -384,3 +385,16 @@ def test_config_for_bf16_takes_the_same_steps_and_keeps_weights_in_full_precisio
     for batch in batches(nlp):
         as_spacy_train(nlp, batch, make_optimizer())
     assert {p.dtype for p in parameters(nlp).values()} == {torch.float32}
+
+
+def test_layers_of_thincs_own_below_a_head_step_before_they_run() -> None:
+    model = architecture("TextCNN.v1", "bert_textcat", embedding())
+    by_hand, as_spacy = (make_alone("bert_textcat", model) for _ in range(2))
+    optimizers = [make_optimizer(warmup=0.0) for _ in range(2)]
+    examples = examples_of(by_hand, "bert_textcat")
+    for step in range(STEPS):
+        as_nlp_update(by_hand, examples[step % 2 :], optimizers[0])
+        as_spacy_train(as_spacy, examples[step % 2 :], optimizers[1])
+    assert by_hand("track my order").cats == as_spacy("track my order").cats
+    heads = [nlp.get_pipe("bert_textcat").model.to_bytes() for nlp in (by_hand, as_spacy)]  # type: ignore[attr-defined]
+    assert heads[0] == heads[1] and optimizers[0].step == STEPS

@@ -8,7 +8,7 @@ import srsly
 
 from ...corpus.findings import Findings
 from ...corpus.readers.lines import read_json_objects
-from ...errors import BertHeadsError
+from ...errors import RequestError
 from ...files import check_writable, write_files
 
 Task = Dict[str, Any]
@@ -35,7 +35,8 @@ class AnswersFile:
 
         event (Dict[str, Any]): Its `action`, with annotations that were created, changed or deleted; of others
             nothing is taken.
-        RAISES (BertHeadsError): H123 if the file cannot be written; H551 if the event lacks what belongs into it.
+        RAISES (BertHeadsError): H123 if the file cannot be written; H551, a RequestError, if the event lacks
+            what belongs into it.
         """
         action = event.get("action")
         try:
@@ -50,7 +51,7 @@ class AnswersFile:
                     self.put(tasks[annotation["task"]], annotation, event["project"]["label_config"])
         except (KeyError, TypeError) as error:
             expected = "a webhook with its payload: tick 'Send payload' in its settings"
-            raise BertHeadsError("H551", expected=expected, found=f"none ({error})") from error
+            raise RequestError("H551", expected=expected, found=f"none ({error})") from error
 
     def put(self, task: Task, annotation: Dict[str, Any], label_config: str) -> None:
         """Write an annotation, in place of what it was before it was changed.

@@ -1,4 +1,4 @@
-"""Label Studio's HTTP interface (ANNOTATION_FORMATS, section 2.3), tried with version 1.23.2.
+"""Label Studio's HTTP interface (docs/reference/formats.md), tried with version 1.23.2.
 
 Every failure becomes an error that says what to do. A token is sent to the server and stands in no message.
 """

@@ -158,12 +158,15 @@ def _batches(tasks: Sequence[Suggested], what: str) -> Iterator[Sequence[Suggest
 
 
 def _read_export(path: Path, url: str) -> Iterator[Dict[str, Any]]:
+    for task in _read_values(path, url):
+        if not isinstance(task, dict) or not isinstance(task.get("annotations"), list):
+            raise BertHeadsError("H547", found=f"an export without tasks from {url}", tested=TESTED_VERSION)
+        yield task
+
+
+def _read_values(path: Path, url: str) -> Iterator[Any]:
     try:
-        for _, task in read_json_values(path, Findings(skip_bad=False), progress=False):
-            if not isinstance(task, dict) or not isinstance(task.get("annotations"), list):
-                raise BertHeadsError("H547", found=f"an export without tasks from {url}", tested=TESTED_VERSION)
-            yield task
+        for _, value in read_json_values(path, Findings(skip_bad=False), progress=False):
+            yield value
     except BertHeadsError as error:
-        if error.code == "H547":
-            raise
         raise BertHeadsError("H547", found=f"a broken export from {url}", tested=TESTED_VERSION) from error

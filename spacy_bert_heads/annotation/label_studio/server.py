@@ -1,4 +1,4 @@
-"""A pipeline as Label Studio's ML backend: four routes that its server calls (ANNOTATION_FORMATS, section 2.4)."""
+"""A pipeline as Label Studio's ML backend: four routes that its server calls (docs/reference/formats.md)."""
 
 import hmac
 import ipaddress
@@ -15,10 +15,10 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from ...corpus.findings import Where
 from ...corpus.readers.labelling_config import LabellingConfig
 from ...corpus.readers.offsets import show
-from ...errors import BertHeadsError, printable
+from ...errors import BertHeadsError, RequestError, printable
 from ...pipeline_io import load_pipeline
 from ..heads import Heads, find_heads
-from ..strategies import Scorer, make_scorer
+from ..strategies import Scorer, can_be_unsure, make_scorer
 from ..tasks import TaskMaker
 from .answers import AnswersFile
 from .tasks import Suggested, pipeline_config, pipeline_version
@@ -127,7 +127,7 @@ def make_app(
     @app.errorhandler(BertHeadsError)
     def show_mistake(error: BertHeadsError) -> Tuple[Dict[str, Any], int]:
         logger.error("%s: %s", request.path, error)
-        return {"error": str(error)}, 500 if error.code == "H123" else 400
+        return {"error": str(error)}, 400 if isinstance(error, RequestError) else 500
 
     @app.get("/health")
     def health() -> Dict[str, Any]:
@@ -208,7 +208,12 @@ def _body() -> Dict[str, Any]:
 
 
 def _read_config(xml: Any, predictor: Predictor) -> LabellingConfig:
-    return LabellingConfig.from_xml(xml) if isinstance(xml, str) and xml else predictor.config
+    """RAISES (BadRequest): If the interface cannot be read."""
+    try:
+        return LabellingConfig.from_xml(xml) if isinstance(xml, str) and xml else predictor.config
+    except BertHeadsError as error:
+        logger.error("%s: %s", request.path, error)
+        raise BadRequest(str(error)) from error
 
 
 def _lacking(ours: LabellingConfig, theirs: LabellingConfig) -> List[str]:
@@ -218,12 +223,8 @@ def _lacking(ours: LabellingConfig, theirs: LabellingConfig) -> List[str]:
 
 
 def _make_scorer(nlp: Language, heads: Heads) -> Optional[Scorer]:
-    try:
-        return make_scorer(nlp, None, heads)
-    except BertHeadsError as error:
-        if error.code != "H502":
-            raise
-        return None  # spaCy's own entity recognizer does not say how sure it is
+    # spaCy's own entity recognizer does not say how sure it is
+    return make_scorer(nlp, None, heads) if can_be_unsure(heads) else None
 
 
 def _is_loopback(host: str) -> bool:

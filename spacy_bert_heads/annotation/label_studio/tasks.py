@@ -1,4 +1,4 @@
-"""Prodigy tasks with a model's suggestions -> Label Studio's tasks with predictions (ANNOTATION_FORMATS, section 2.1).
+"""Prodigy tasks with a model's suggestions -> Label Studio's tasks with predictions (docs/reference/formats.md).
 
 The server takes whatever it is sent, so everything is checked here.
 """

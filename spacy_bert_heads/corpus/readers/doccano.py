@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from ...errors import BertHeadsError
+from ...errors import BertHeadsError, TooManyLabelsError
 from ..annotations import Annotation
 from ..findings import Findings, Where
 from .labels import MAX_LABELS, LabelNames
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 class DoccanoConverter:
-    """Reads what doccano exports, one record per line (ANNOTATION_FORMATS, section 3)."""
+    """Reads what doccano exports, one record per line (docs/reference/formats.md)."""
 
     name = "doccano"
     suffixes: Tuple[str, ...] = ()
@@ -84,7 +84,7 @@ def _look_through(path: Path, names: LabelNames) -> Tuple[bool, Set[str]]:
         except BertHeadsError as error:
             passed.bad(error)
         if len(classes) > MAX_LABELS:
-            raise BertHeadsError("H133", path=path, n_labels=MAX_LABELS)
+            raise TooManyLabelsError("H133", path=path, n_labels=MAX_LABELS)
     return has_spans, classes | set(names.names) if classes else set()
 
 

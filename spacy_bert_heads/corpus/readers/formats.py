@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Protocol, Sequence, Tuple
 
-from ...errors import BertHeadsError
+from ...errors import BertHeadsError, NothingAnnotatedError
 from ..annotations import Annotation
 from ..findings import Findings
 from .cluener import CluenerConverter
@@ -110,7 +110,7 @@ def find_converter(path: Path, format: str) -> Converter:
             if not values or (converter.name == "prodigy" and most(values, _is_bare_text)):
                 return converter
     if not head:
-        raise BertHeadsError("H117", path=path, found="an empty file", n_records=0)
+        raise NothingAnnotatedError("H117", path=path, found="an empty file", n_records=0)
     found = _describe(values) if values else show(head[:40])
     raise BertHeadsError("H125", path=path, found=found, expected=", ".join(CONVERTERS))
 

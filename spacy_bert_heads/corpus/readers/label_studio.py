@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ...errors import BertHeadsError
+from ...errors import BertHeadsError, TooManyLabelsError
 from ..annotations import Annotation, CharSpan
 from ..findings import Findings, Where
 from .labelling_config import LabellingConfig
@@ -83,7 +83,7 @@ class Questions:
         known = self.classes.setdefault(name, set())
         known.update(labels)
         if len(known) > MAX_LABELS:
-            raise BertHeadsError("H133", path=where.path, n_labels=MAX_LABELS)
+            raise TooManyLabelsError("H133", path=where.path, n_labels=MAX_LABELS)
 
     def add(self, submitted: Submitted, where: Where) -> None:
         """Learn from an annotation."""
@@ -98,7 +98,7 @@ class Questions:
 
 
 class LabelStudioConverter:
-    """Reads the exports JSON and JSON_MIN, an array or one task per line (ANNOTATION_FORMATS, section 2)."""
+    """Reads the exports JSON and JSON_MIN, an array or one task per line (docs/reference/formats.md)."""
 
     name = "label-studio"
     suffixes: Tuple[str, ...] = (".json", ".json.gz")
@@ -130,9 +130,10 @@ class LabelStudioConverter:
                     questions.add_interface(task["label_config"], where)
                 for submitted in _read_task(task, where, passed, options):
                     questions.add(submitted, where)
-            except BertHeadsError as error:
-                if error.code == "H133":
-                    raise
+            except TooManyLabelsError:
+                raise
+            except BertHeadsError:
+                continue  # it is counted when the tasks are read again
         is_single = kind == "single" or (kind != "multi" and not questions.several)
         is_exclusive = is_single and len(questions.classes) == 1
         for where, task in read_json_values(path, findings):

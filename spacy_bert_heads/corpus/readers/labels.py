@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Set
 
-from ...errors import BertHeadsError
+from ...errors import BertHeadsError, TooManyLabelsError
 from ..findings import Findings, Where
 from .lines import read_lines
 from .options import AUTO, ReadOptions
@@ -103,7 +103,7 @@ class LabelColumn:
                 for cell in distinct:
                     labels.update(self._split(cell))
                     if len(labels) > MAX_LABELS or len(distinct) > MAX_CELLS:
-                        raise BertHeadsError("H133", path=path, n_labels=MAX_LABELS)
+                        raise TooManyLabelsError("H133", path=path, n_labels=MAX_LABELS)
         self.none_hold = dict.fromkeys(sorted(labels), 0.0)
 
     def read(self, cell: str, where: Where, findings: Findings) -> Dict[str, float]:

@@ -11,7 +11,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Sequence, Tuple, cas
 
 from tqdm import tqdm
 
-from ...errors import BertHeadsError
+from ...errors import BertHeadsError, BrokenLineError
 from ..findings import Findings, Where
 from .pipes import find_file
 
@@ -141,7 +141,8 @@ def decode(raw: bytes, where: Where) -> str:
     try:
         text = raw.decode("utf8")
     except UnicodeDecodeError as error:
-        raise where.error("H104", f"0x{raw[error.start]:02X}", position=error.start + 1) from error
+        found, position = f"0x{raw[error.start]:02X}", error.start + 1
+        raise where.error("H104", found, error_class=BrokenLineError, position=position) from error
     if "\0" in text:
         raise where.error("H139", f"a NUL as character {text.index(chr(0)) + 1}")
     return text.rstrip("\r\n")
@@ -407,9 +408,9 @@ def _load_json(line: str, where: Where) -> Any:
     try:
         value = _DECODER.decode(line)
     except json.JSONDecodeError as error:
-        raise where.error("H105", f"{error.msg} at column {error.colno}") from error
+        raise where.error("H105", f"{error.msg} at column {error.colno}", error_class=BrokenLineError) from error
     except (ValueError, RecursionError) as error:
-        raise where.error("H105", error) from error
+        raise where.error("H105", error, error_class=BrokenLineError) from error
     _check_surrogates(line, value, where, "H105")
     return value
 

@@ -29,7 +29,7 @@ OTHER_KEYS = ("label", "labels", "data", "paragraphs")
 
 
 class ProdigyConverter:
-    """Reads what Prodigy's `db-out` writes, one record per line (ANNOTATION_FORMATS, section 1)."""
+    """Reads what Prodigy's `db-out` writes, one record per line (docs/reference/formats.md)."""
 
     name = "prodigy"
     suffixes: Tuple[str, ...] = (".jsonl", ".jsonl.gz")

@@ -1,4 +1,4 @@
-"""Docs -> doccano JSONL, for the kind of project that the texts need (ANNOTATION_FORMATS, section 3)."""
+"""Docs -> doccano JSONL, for the kind of project that the texts need (docs/reference/formats.md)."""
 
 from typing import Any, Callable, Dict, Iterable, Iterator
 

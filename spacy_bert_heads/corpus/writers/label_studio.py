@@ -1,4 +1,4 @@
-"""Docs -> Label Studio tasks, as ANNOTATION_FORMATS, section 2.1, has them."""
+"""Docs -> Label Studio tasks, as docs/reference/formats.md has them."""
 
 from typing import Any, Callable, Dict, Iterable, Iterator, List
 

@@ -1,4 +1,4 @@
-"""Docs -> Prodigy JSONL, as ANNOTATION_FORMATS, section 1, has it."""
+"""Docs -> Prodigy JSONL, as docs/reference/formats.md has it."""
 
 from typing import Any, Dict, Iterable, Iterator, List, Optional
 

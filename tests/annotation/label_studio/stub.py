@@ -1,4 +1,4 @@
-"""A server that answers as Label Studio 1.23.2 does (ANNOTATION_FORMATS, section 2), or fails as it can."""
+"""A server that answers as Label Studio 1.23.2 does (docs/reference/formats.md), or fails as it can."""
 
 import json
 import time
