@@ -86,6 +86,8 @@ MESSAGES: Dict[str, str] = {
     "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Make it again.",
     "H145": "unknown {option} {found}, expected one of: {expected}.",
     "H146": "this is not JSON, so nothing behind it can be read: {found}. Mend the file, or make the export again.",
+    "H147": "expected text with white space in it, found {length:,} characters without any, full of punctuation: {found}. The tokenizer would take minutes for them. "
+    "Shorten the text, put 'tokens' into the record, or pass --skip-bad to leave such records out.",
     "H160": "records cannot be kept on disk while they are put in order ({found}). Set the environment variable "
     "SQLITE_TMPDIR to a folder with more space: it takes about as much as the unpacked files.",
     "H161": "the same file is given twice, as {found}. Leave one out.",
@@ -103,6 +105,7 @@ MESSAGES: Dict[str, str] = {
     "H184": "training in several processes needs spacy_bert_heads.AdamW.v1 under [training.optimizer], not {found}.",
     "H185": "'{found}' cannot learn in several processes, which only encoders and heads of this package can. Freeze it, or train in one process.",
     "H186": "this training was begun with {found} processes, not {expected}. Go on with as many.",
+    "H187": "is in use by process {found}. Wait until it has ended, or name another folder.",
     # H2xx shapes, architectures and configs
     "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",

@@ -13,7 +13,7 @@ from ...files import Staging, check_not_read, check_writable
 from ...pipeline_io import load_pipeline, model_name
 from ...tags import SCHEMES
 from ..doc_bins import read_doc_bins
-from ..docs import INCORRECT_SPANS_KEY, SECOND_START, load_tokenizer
+from ..docs import INCORRECT_SPANS_KEY, SECOND_START, check_words, load_tokenizer
 from ..findings import Findings, Where
 from ..readers.lines import read_json_objects, read_lines
 from .conll import ConllWriter
@@ -84,10 +84,18 @@ class _Counted:
 
 
 def _make_writer(format: str, scheme: str, nlp: Language) -> Writer:
+
+    def tokenize(text: str) -> Doc:
+        try:
+            check_words(nlp, text)
+        except BertHeadsError:
+            return Doc(nlp.vocab, words=[text])
+        return nlp.make_doc(text)
+
     writers: List[Writer] = [
         ProdigyWriter(),
-        LabelStudioWriter(nlp.make_doc),
-        DoccanoWriter(nlp.make_doc),
+        LabelStudioWriter(tokenize),
+        DoccanoWriter(tokenize),
         ConllWriter(scheme, str(nlp.lang)),
     ]
     return next(writer for writer in writers if writer.name == format)
@@ -173,9 +181,11 @@ def _read_texts(source: Path, nlp: Language, findings: Findings) -> Iterator[Tup
             text = record.get("text")
             if not isinstance(text, str):
                 raise where.error("H107", repr(text))
+            check_words(nlp, text, where)
             yield text, where
     elif source.name.endswith((".txt", ".txt.gz")) or not source.exists():
         for where, line in read_lines(source, findings):
+            check_words(nlp, line, where)
             yield line, where
     else:
         raise BertHeadsError("H166", path=source, found=source.suffix or "no ending")
