@@ -6,6 +6,9 @@ import posixpath
 import secrets
 import signal
 import stat
+import subprocess
+import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 
 from spacy_bert_heads import files
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.files import Staging, is_plain_name, remove_folder, replace_folder, write_files
+from spacy_bert_heads.files import Staging, is_plain_name, lock, remove_folder, replace_folder, write_files
 
 PLAIN = ["vocab.txt", "tokenizer.json", "sentencepiece.bpe.model", "config.json", "a", "data-00000-of-00001.arrow"]
 STRANGE = [
@@ -198,3 +201,73 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     with pytest.raises(BertHeadsError, match="H123.*No space left"):
         replace_folder(path, fail)
     assert os.listdir(tmp_path) == ["model"] and (path / "meta.json").read_text() == "old"
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from spacy_bert_heads.files import lock
+with lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def hold(folder: Path) -> "subprocess.Popen[str]":
+    """Another process that has the lock of a folder until it gets a line."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
+    return process
+
+
+@pytest.mark.parametrize("ending", ["ends", "is killed"])
+def test_a_second_process_is_refused_until_the_first_has_ended_however_it_does(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "out"
+    process = hold(folder)
+    with pytest.raises(BertHeadsError, match=rf"H187.* process {process.pid}\."):
+        with lock(folder):
+            pass
+    assert folder.is_dir()
+    if ending == "ends":
+        process.communicate("\n")
+    else:
+        process.kill()
+        process.wait()
+    with lock(folder), lock(folder):
+        write_files({folder / "a": b""})
+    assert os.listdir(folder) == ["a"]
+
+
+def test_a_folder_of_which_nothing_came_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), lock(tmp_path / "a" / "b"):
+        raise KeyError
+    assert not os.listdir(tmp_path)
+
+
+def count_up(path: Path, n: int) -> None:
+    for _ in range(n):
+        with files.lock_file(path.with_name(".lock"), wait=True):
+            path.write_text(str(int(path.read_text()) + 1))
+
+
+def test_of_many_that_wait_one_at_a_time_has_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "count"
+    path.write_text("0")
+    processes = [get_context("spawn").Process(target=count_up, args=(path, 50)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert path.read_text() == "150" and os.listdir(tmp_path) == ["count"]
+
+
+def test_where_there_are_no_locks_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*args: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with lock(tmp_path):
+        pass

@@ -11,7 +11,7 @@ from ...corpus.readers.labelling_config import LabellingConfig
 from ...corpus.readers.lines import read_json_objects
 from ...corpus.readers.offsets import show
 from ...errors import BertHeadsError
-from ...files import check_writable, write_files
+from ...files import check_writable, lock_file, write_files
 
 Task = Dict[str, Any]
 
@@ -95,7 +95,8 @@ class AnswersFile:
         self._change(lambda tasks: _without(tasks, annotation_id))
 
     def _change(self, change: Callable[[List[Task]], List[Task]]) -> None:
-        with self._lock:
+        # Another server may write the same file
+        with self._lock, lock_file(self.path.with_name(f".{self.path.name}.lock"), wait=True):
             tasks = change(self._read())
             content = "".join(srsly.json_dumps(task) + "\n" for task in tasks)
             write_files({self.path: content.encode("utf8")})
