@@ -78,6 +78,9 @@ KINDS: Dict[str, str] = {
     "lost_pair": "pairs of sentences, written as one text: the format cannot say where the second begins",
     "lost_groups": "spans of groups other than the rejected ones, which the format cannot hold, left out",
     "lost_tokens": "texts with other tokens than the tokenizer of --lang makes, which the format cannot hold",
+    "lost_label": "entities whose label has line ends, tabs or white space around it, which the format cannot hold: "
+    "spaces are written instead, or `-` (not annotated) if nothing is left",
+    "lost_number": "categories whose value is not a finite number, which no format can hold, left out",
     "lost_spacing": "texts whose white space the format cannot hold, which get other spaces",
 }
 

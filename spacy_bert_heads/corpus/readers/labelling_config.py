@@ -1,6 +1,7 @@
 """The labelling interface of a Label Studio project: which questions it asks, read from XML and written as such."""
 
 import colorsys
+import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple, cast
 from xml.etree import ElementTree
 
@@ -90,7 +91,11 @@ class LabellingConfig(NamedTuple):
 
         words (bool): Whether marked spans snap to the words that a browser sees, between spaces.
         RETURNS (str): XML for a project's `label_config`.
+        RAISES (BertHeadsError): H551 for a label with characters that XML cannot hold, not even escaped.
         """
+        for label in (label for question in self.questions for label in question.labels):
+            if NOT_XML.search(label):
+                raise BertHeadsError("H551", expected="labels of characters that XML can hold", found=repr(label))
         view = ElementTree.Element("View")
         text = ElementTree.Element("Text", name=self.text_name, value=f"${self.text_key}")
         text.set("granularity", "word" if words else "symbol")

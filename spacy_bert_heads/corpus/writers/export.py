@@ -1,5 +1,7 @@
 """Annotated or predicted Docs -> a file for an annotation tool, with a report of what its format cannot hold."""
 
+import math
+from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
 
@@ -120,7 +122,9 @@ def _read(source: Path, nlp: Optional[Language], findings: Findings) -> Iterator
 
 
 def _note_layers(doc: Doc, where: Where, findings: Findings) -> None:
-    """Tell what is lost in every format."""
+    """Tell, and take out, what is lost in every format."""
+    for label in [label for label, value in doc.cats.items() if not _is_number(value)]:
+        findings.note("lost_number", where, f"{label} is {doc.cats.pop(label)}")
     if SECOND_START in doc.user_data:
         findings.note("lost_pair", where)
     for name, group in doc.spans.items():
@@ -157,9 +161,14 @@ def _look_through(source: Path) -> Contents:
     for doc, _ in _read_docs(source, None):
         has_ents = has_ents or bool(doc.ents) or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans
         for label, value in doc.cats.items():
-            values[label] = values.get(label, False) or value not in (0.0, 1.0)
+            if _is_number(value):
+                values[label] = values.get(label, False) or value not in (0.0, 1.0)
     scores = frozenset(label for label, is_score in values.items() if is_score)
     return Contents(has_ents=has_ents, has_cats=len(values) > len(scores), scores=scores)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _read_docs(source: Path, vocab: Optional[Vocab]) -> Iterator[Tuple[Doc, Where]]:
