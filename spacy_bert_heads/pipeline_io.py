@@ -1,5 +1,6 @@
 """Trained pipelines, loaded and written; every command that takes or makes one does it here."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,20 @@ import spacy
 from spacy.language import Language
 
 from .errors import BertHeadsError
-from .files import replace_folder
+from .files import clean_up, replace_folder
 
 
 def load_pipeline(model: str) -> Language:
     """Load a trained pipeline.
 
-    model (str): Its folder, or the name of its package.
+    model (str): Its folder, or the name of its package. If a killed process was about to replace the folder, it is
+        put back.
     RETURNS (Language): The pipeline.
     RAISES (BertHeadsError): H227 if it cannot be loaded.
     """
+    with suppress(OSError):
+        if not Path(model).exists():
+            clean_up(Path(model).parent)
     try:
         return spacy.load(model)
     except (OSError, ValueError, ImportError) as error:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_bert_heads import files
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.files import Staging, is_plain_name, lock, remove_folder, replace_folder, write_files
+from spacy_bert_heads.pipeline_io import load_pipeline, write_pipeline
 
 PLAIN = ["vocab.txt", "tokenizer.json", "sentencepiece.bpe.model", "config.json", "a", "data-00000-of-00001.arrow"]
 STRANGE = [
@@ -188,6 +190,15 @@ def test_a_folder_whose_writer_was_killed_is_whole_again_after_the_next_run(tmp_
     else:
         assert found == (["model"] if moment == "replace 0" else [])
         assert not found or (path / "meta.json").read_text() == "old"
+
+
+@posix
+def test_a_pipeline_that_a_killed_process_moved_aside_is_found(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    write_pipeline(spacy.blank("de"), tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / f".model.{dead.pid}.0123456789ab.old")
+    assert load_pipeline(str(tmp_path / "model")).lang == "de"
 
 
 def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
