@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -217,13 +218,12 @@ def lock_file(path: Path, *, wait: bool) -> Iterator[None]:
 def _take(descriptor: int, wait: bool) -> bool:
     """RETURNS (bool): Whether this process has the lock of an open file, which closing it gives back."""
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             # Far behind the number, which others read
             os.lseek(descriptor, 1 << 20, os.SEEK_SET)
-            kind = "LK_LOCK" if wait else "LK_NBLCK"
-            msvcrt.locking(descriptor, getattr(msvcrt, kind), 1)
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
             os.lseek(descriptor, 0, os.SEEK_SET)
         else:
             import fcntl

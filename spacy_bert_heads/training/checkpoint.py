@@ -66,7 +66,7 @@ def save_checkpoint(nlp: Language, checkpoint: Checkpoint, output: Path) -> None
                 torch.save(state, stream)
             except RuntimeError as error:
                 # torch says something about positions, and what the system said comes before
-                raise error.__context__ if isinstance(error.__context__, OSError) else error
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
     replace_folder(path, write)
     for other in find_checkpoints(output):

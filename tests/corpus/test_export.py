@@ -361,7 +361,7 @@ def clean(label: str) -> str:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.text(st.sampled_from("AB-_ \t\n\r\x85\u2028\x0b.1é"), max_size=5), st.sampled_from(sorted(SCHEMES)))
+@given(st.text("AB-_ \t\n\r\x85\u2028\x0b.1é", min_size=1, max_size=5), st.sampled_from(sorted(SCHEMES)))
 def test_columns_hold_any_label_or_say_what_becomes_of_it(label: str, scheme: str) -> None:
     doc = Doc(NLP.vocab, words=["Oslo", "and", "Bergen", "rain"])
     doc.set_ents([Span(doc, 0, 1, label=label), Span(doc, 2, 3, label="X")])
@@ -374,7 +374,7 @@ def test_columns_hold_any_label_or_say_what_becomes_of_it(label: str, scheme: st
         options = ReadOptions(lang="xx", scheme=scheme)
         (read,) = CONVERTERS["conll"].read(folder / "a.conll", Findings(skip_bad=False), options)
     kept = clean(label)
-    assert findings.counts["lost_label"] == (kept != label or not label)
+    assert findings.counts["lost_label"] == (kept != label)
     assert [ent.label for ent in read.ents] == ([kept, "X"] if kept else ["X"])
     assert kept or [read.text[span.start : span.end] for span in read.unknown] == ["Oslo"]
 

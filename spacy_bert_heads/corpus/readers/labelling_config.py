@@ -126,14 +126,13 @@ def _parse(xml: str) -> ElementTree.Element:
         raise BertHeadsError("H540", found=f"{len(xml):,} characters, more than {MAX_CHARACTERS:,}")
     if "<!DOCTYPE" in xml:
         raise BertHeadsError("H540", found="a <!DOCTYPE>, whose entities could be of any size")
-    parser = ElementTree.XMLPullParser(("start", "end"))
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
     depth, n_labels, asking = 0, 0, ""
     root: Any = None
     try:
         for start in range(0, len(xml), CHUNK):
             parser.feed(xml[start : start + CHUNK])
-            events: Any = parser.read_events()
-            for event, tag in events:
+            for event, tag in parser.read_events():
                 root = tag if root is None else root
                 is_question = tag.tag in QUESTION_TAGS
                 if event == "end":

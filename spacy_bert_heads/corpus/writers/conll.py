@@ -51,7 +51,7 @@ class ConllWriter:
             if n_scored:
                 findings.note("lost_confidence", exported.where, count=n_scored)
             for ent in doc.ents:
-                if ent.label_ != _one_cell(ent.label_) or not ent.label_:
+                if ent.label_ != _one_cell(ent.label_):
                     findings.note("lost_label", exported.where, repr(ent.label_))
             tags = self._tags(exported)
             for token, word in zip(kept, words):
