@@ -56,7 +56,7 @@ MESSAGES: Dict[str, str] = {
     "H122": "expected 'options' as a list of objects with different 'id's and 'accept' as a list of such "
     "ids, only one of them in a single choice, found {found}. Correct it, "
     "or pass --skip-bad to leave such records out.",
-    "H123": "cannot be written: {found}. Name a folder in which you may write.",
+    "H123": "cannot be written: {found}. Name a folder that has space and in which you may write.",
     "H124": "the command {verb!r} could not be loaded: {found}. Install spacy-bert-heads again.",
     "H125": "expected a file of one of the formats {expected}, found none of them. If it is one, "
     "name it with --format.",

@@ -246,6 +246,7 @@ def _guarded_channel(token: str) -> type:
             if not hmac.compare_digest(password, token.encode("utf8")):
                 self.error = _Unauthorized("the password is missing or wrong")
                 self.completed = True
+                self.expect_continue = False
 
     return type("GuardedChannel", (HTTPChannel,), {"parser_class": Parser})
 
