@@ -69,6 +69,8 @@ class Staging:
             clean_up(target.parent)
             if not folder and target.is_dir() and not is_shards(target):
                 raise BertHeadsError("H123", path=path, found="there is a folder of this name")
+            if target.exists() and not target.is_dir() and not target.is_file():
+                raise BertHeadsError("H123", path=path, found="it is a device or a pipe")
         self._staged[target] = temporary_name(target, "tmp")
         return self._staged[target]
 
@@ -91,7 +93,7 @@ class Staging:
         """
         temporary = self.reserve(path)
         with write_errors(path), create(temporary, path) as raw:
-            with TextIOWrapper(raw, encoding="utf8", newline="\n", write_through=False) as stream:
+            with TextIOWrapper(raw, encoding="utf8", newline="\n") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(raw.fileno())

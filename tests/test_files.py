@@ -153,6 +153,15 @@ def test_what_is_planted_under_the_temporary_name_is_not_written_to(tmp_path, wr
     assert victim.read_text() == "precious" and not (tmp_path / "out").exists()
 
 
+@posix
+@pytest.mark.parametrize("write", WAYS)
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path, write: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BertHeadsError, match="H123.*pipe"):
+        write(tmp_path / "pipe", "text")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and os.listdir(tmp_path) == ["pipe"]
+
+
 def test_temporary_names_differ_from_call_to_call(tmp_path: Path) -> None:
     assert len({files.temporary_name(tmp_path / "x", "tmp") for _ in range(50)}) == 50
 

@@ -399,6 +399,6 @@ def test_a_second_training_in_the_same_folder_is_refused(unbroken: Path, tmp_pat
         first.kill()
         first.wait()
     # The killed one leaves nothing that stands in the way
-    train(unbroken / "config.cfg", out, resume=True, **{"training.logger.output_file": str(tmp_path / "log.jsonl")})
+    train(unbroken / "config.cfg", out, resume=True)
     assert_same_training(unbroken / "out", out)
     assert {path.name for path in out.iterdir()} - {"training.png"} == LEFT
