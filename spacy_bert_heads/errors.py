@@ -54,7 +54,7 @@ MESSAGES: Dict[str, str] = {
     "in --split, or choose other --dev and --test files.",
     "H122": "expected 'options' to be a list of objects with distinct 'id's and 'accept' to be a list of such ids, "
     "with only one of them in a single choice, found {found}. Correct it, or pass --skip-bad to skip such records.",
-    "H123": "cannot be written: {found}. Choose a folder that you may write to.",
+    "H123": "cannot be written: {found}. Choose a folder that has space and that you may write to.",
     "H124": "the command {verb!r} could not be loaded: {found}. Reinstall spacy-bert-heads.",
     "H125": "expected a file in one of the formats {expected}, found {found}, which is none of them. If it is one of "
     "them, name it with --format; otherwise convert it to one of them first.",
@@ -85,6 +85,8 @@ MESSAGES: Dict[str, str] = {
     "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Create it again.",
     "H145": "unknown {option} {found}, expected one of: {expected}.",
     "H146": "this is not JSON, so nothing after it can be read: {found}. Fix the file, or export it again.",
+    "H147": "expected text with white space in it, found {length:,} characters without any, full of punctuation: {found}. The tokenizer would take minutes for them. "
+    "Shorten the text, put 'tokens' into the record, or pass --skip-bad to leave such records out.",
     "H150": "expected {label!r} at {place} to cover {stored}, as the record says, found {found}. Correct the offsets or the "
     "stored text, or pass --skip-bad to leave such records out.",
     "H151": "expected a file or a pipe, found {found}. Name a file, or send the records through a pipe such as /dev/stdin.",
@@ -114,6 +116,7 @@ MESSAGES: Dict[str, str] = {
     "H184": "training in several processes needs spacy_bert_heads.AdamW.v1 under [training.optimizer], not {found}.",
     "H185": "'{found}' cannot be trained in several processes; only the encoders and heads of this package can. Freeze it, or train in one process.",
     "H186": "this training run was started with {found} processes, not {expected}. Resume with the same number.",
+    "H187": "is in use by process {found}. Wait until it has ended, or name another folder.",
     # H2xx shapes, architectures and configs
     "H201": "windows of {capacity} wordpieces cannot overlap by {found}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -356,8 +359,8 @@ class NothingToAskError(BertHeadsError):
     """There is no text left to annotate (H505)."""
 
 
-class RequestError(BertHeadsError):
-    """A request to a server of ours is wrong, not the server (H551)."""
+class NotWrittenError(BertHeadsError):
+    """A file or folder cannot be written (H123): no fault of what was to be written."""
 
 
 def printable(value: Any, *, lines: bool = False) -> str:

@@ -1,22 +1,27 @@
 """Files that are either the old ones or the new ones, never half of either."""
 
+import errno
 import os
 import re
 import secrets
 import shutil
 import stat
+import sys
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Type
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Type
 
-from .errors import BertHeadsError
+from .errors import BertHeadsError, NotWrittenError
 
 SHARD_NAME = re.compile(r"\d{3,}\.spacy")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,198}[A-Za-z0-9_+-]|[A-Za-z0-9_]")
 # Windows takes these for devices, whatever the ending
 DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+LOCK = ".lock"
+# Folders that this process has locked
+_LOCKED: Set[str] = set()
 UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]{12}\.(?P<ending>tmp|old)")
 
 
@@ -63,7 +68,9 @@ class Staging:
             self._make_folder(target.parent)
             clean_up(target.parent)
             if not folder and target.is_dir() and not is_shards(target):
-                raise BertHeadsError("H123", path=path, found="there is a folder of this name")
+                raise NotWrittenError("H123", path=path, found="there is a folder of this name")
+            if target.exists() and not target.is_dir() and not target.is_file():
+                raise NotWrittenError("H123", path=path, found="it is a device or a pipe")
         self._staged[target] = temporary_name(target, "tmp")
         return self._staged[target]
 
@@ -86,7 +93,7 @@ class Staging:
         """
         temporary = self.reserve(path)
         with write_errors(path), create(temporary, path) as raw:
-            with TextIOWrapper(raw, encoding="utf8", newline="\n", write_through=False) as stream:
+            with TextIOWrapper(raw, encoding="utf8", newline="\n") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(raw.fileno())
@@ -144,6 +151,98 @@ def write_files(contents: Dict[Path, bytes]) -> None:
         staging.commit()
 
 
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process: what one reads and writes there step by step must not change under its feet.
+
+    A process may lock a folder again that it has locked.
+
+    folder (Path): It is made if it is missing, and removed if nothing came of it.
+    RAISES (BertHeadsError): H187 if another process has it; H123 if it cannot be written into.
+    """
+    known_as = os.path.realpath(folder)
+    if known_as in _LOCKED:
+        yield
+        return
+    with write_errors(folder):
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock_file(folder / LOCK, wait=False):
+            _LOCKED.add(known_as)
+            try:
+                yield
+            finally:
+                _LOCKED.discard(known_as)
+    finally:
+        for empty in made:
+            try:
+                empty.rmdir()
+            except OSError:
+                break
+
+
+@contextmanager
+def lock_file(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a file of which each process holds one at a time. The system gives it back however the process ends: if it
+    is killed the file stays, and means nothing. Where the file system has no locks, there is none.
+
+    path (Path): The file, which is made, holds the number of this process, and is removed.
+    wait (bool): Whether to wait for another process that has it.
+    RAISES (BertHeadsError): H187 if another process has it and this one does not wait; H123 if it cannot be written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    while True:
+        with write_errors(path):
+            descriptor = os.open(path, flags, 0o666)
+        try:
+            if not _take(descriptor, wait):
+                owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
+                raise BertHeadsError("H187", path=path.parent, found=owner or "of unknown number")
+            # Whoever had it before may have removed it since it was opened
+            if os.name == "nt" or _is_at(descriptor, path):
+                break
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    try:
+        with write_errors(path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+        yield
+    finally:
+        if os.name != "nt":
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take(descriptor: int, wait: bool) -> bool:
+    """RETURNS (bool): Whether this process has the lock of an open file, which closing it gives back."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            # Far behind the number, which others read
+            os.lseek(descriptor, 1 << 20, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def is_shards(folder: Path) -> bool:
     """RETURNS (bool): Whether a folder is one that a DocWriter made: numbered `.spacy` files and nothing else."""
     names = [entry.name for entry in folder.iterdir()]
@@ -169,9 +268,9 @@ def check_writable(folder: Path) -> None:
     """
     nearest = next((parent for parent in (folder, *folder.parents) if os.path.lexists(parent)), Path())
     if not nearest.is_dir():
-        raise BertHeadsError("H123", path=folder, found=f"{nearest} is a file")
+        raise NotWrittenError("H123", path=folder, found=f"{nearest} is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise BertHeadsError("H123", path=folder, found=f"no permission to write into {nearest}")
+        raise NotWrittenError("H123", path=folder, found=f"no permission to write into {nearest}")
 
 
 def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
@@ -182,7 +281,7 @@ def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
     RAISES (BertHeadsError): H123 if it is among them.
     """
     if os.path.realpath(path) in map(os.path.realpath, inputs):
-        raise BertHeadsError("H123", path=path, found="it is one of the files to be read")
+        raise NotWrittenError("H123", path=path, found="it is one of the files to be read")
 
 
 def create(temporary: Path, path: Path) -> IO[bytes]:
@@ -249,7 +348,7 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
+        raise NotWrittenError("H123", path=path, found=error.strerror or error) from error
 
 
 def temporary_name(path: Path, ending: str) -> Path:

@@ -1,5 +1,6 @@
 """Trained pipelines, loaded and written; every command that takes or makes one does it here."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Set, Tuple
@@ -10,7 +11,7 @@ from spacy.util import get_model_meta, get_package_path, is_package, load_config
 from thinc.api import Model
 
 from .errors import BertHeadsError
-from .files import replace_folder
+from .files import clean_up, replace_folder
 
 # Name of the layer with which heads listen to an encoder: models.listeners.EncoderListener
 LISTENER = "bert-listener"
@@ -19,10 +20,14 @@ LISTENER = "bert-listener"
 def load_pipeline(model: str) -> Language:
     """Load a trained pipeline.
 
-    model (str): Its folder, or the name of its package.
+    model (str): Its folder, or the name of its package. If a killed process was about to replace the folder, it is
+        put back.
     RETURNS (Language): The pipeline.
     RAISES (BertHeadsError): H227 if it cannot be loaded; H249 if a head has no encoder.
     """
+    with suppress(OSError):
+        if not Path(model).exists():
+            clean_up(Path(model).parent)
     try:
         nlp = spacy.load(model)
     except (OSError, ValueError, ImportError) as error:

@@ -6,16 +6,21 @@ import posixpath
 import secrets
 import signal
 import stat
+import subprocess
+import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_bert_heads import files
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.files import Staging, is_plain_name, remove_folder, replace_folder, write_files
+from spacy_bert_heads.files import Staging, is_plain_name, lock, remove_folder, replace_folder, write_files
+from spacy_bert_heads.pipeline_io import load_pipeline, write_pipeline
 
 PLAIN = ["vocab.txt", "tokenizer.json", "sentencepiece.bpe.model", "config.json", "a", "data-00000-of-00001.arrow"]
 STRANGE = [
@@ -148,6 +153,15 @@ def test_what_is_planted_under_the_temporary_name_is_not_written_to(tmp_path, wr
     assert victim.read_text() == "precious" and not (tmp_path / "out").exists()
 
 
+@posix
+@pytest.mark.parametrize("write", WAYS)
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path, write: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BertHeadsError, match="H123.*pipe"):
+        write(tmp_path / "pipe", "text")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and os.listdir(tmp_path) == ["pipe"]
+
+
 def test_temporary_names_differ_from_call_to_call(tmp_path: Path) -> None:
     assert len({files.temporary_name(tmp_path / "x", "tmp") for _ in range(50)}) == 50
 
@@ -187,6 +201,15 @@ def test_a_folder_whose_writer_was_killed_is_whole_again_after_the_next_run(tmp_
         assert not found or (path / "meta.json").read_text() == "old"
 
 
+@posix
+def test_a_pipeline_that_a_killed_process_moved_aside_is_found(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    write_pipeline(spacy.blank("de"), tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / f".model.{dead.pid}.0123456789ab.old")
+    assert load_pipeline(str(tmp_path / "model")).lang == "de"
+
+
 def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "model"
     replace_folder(path, write_model("old"))
@@ -198,3 +221,73 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     with pytest.raises(BertHeadsError, match="H123.*No space left"):
         replace_folder(path, fail)
     assert os.listdir(tmp_path) == ["model"] and (path / "meta.json").read_text() == "old"
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from spacy_bert_heads.files import lock
+with lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def hold(folder: Path) -> "subprocess.Popen[str]":
+    """Another process that has the lock of a folder until it gets a line."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
+    return process
+
+
+@pytest.mark.parametrize("ending", ["ends", "is killed"])
+def test_a_second_process_is_refused_until_the_first_has_ended_however_it_does(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "out"
+    process = hold(folder)
+    with pytest.raises(BertHeadsError, match=rf"H187.* process {process.pid}\."):
+        with lock(folder):
+            pass
+    assert folder.is_dir()
+    if ending == "ends":
+        process.communicate("\n")
+    else:
+        process.kill()
+        process.wait()
+    with lock(folder), lock(folder):
+        write_files({folder / "a": b""})
+    assert os.listdir(folder) == ["a"]
+
+
+def test_a_folder_of_which_nothing_came_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), lock(tmp_path / "a" / "b"):
+        raise KeyError
+    assert not os.listdir(tmp_path)
+
+
+def count_up(path: Path, n: int) -> None:
+    for _ in range(n):
+        with files.lock_file(path.with_name(".lock"), wait=True):
+            path.write_text(str(int(path.read_text()) + 1))
+
+
+def test_of_many_that_wait_one_at_a_time_has_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "count"
+    path.write_text("0")
+    processes = [get_context("spawn").Process(target=count_up, args=(path, 50)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert path.read_text() == "150" and os.listdir(tmp_path) == ["count"]
+
+
+def test_where_there_are_no_locks_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*args: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with lock(tmp_path):
+        pass

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, deque
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -25,7 +25,7 @@ from ..corpus.report import ConvertReport
 from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
 from ..corpus.store import StoredText, TextStore
 from ..errors import BertHeadsError, BrokenLineError, NothingAnnotatedError, printable
-from ..files import Staging, check_writable, clean_up
+from ..files import Staging, check_writable, clean_up, lock
 from .hashes import input_hash
 
 # Answers are there to be learned from; a fifth of them shows whether they are, as in Prodigy.
@@ -157,8 +157,7 @@ def merge(
     )
     nlp = load_tokenizer(lang)
     report = MergeReport({"lang": lang, "seed": seed, "split": shares}, Findings(skip_bad=skip_bad))
-    store = _MergeStore()
-    try:
+    with lock(output), closing(_MergeStore()) as store:
         options = ReadOptions(lang=lang)
         for path, role in files.items():
             _read(path, store, nlp, role, options, off_tokens, report)
@@ -197,8 +196,6 @@ def merge(
             if not report.splits["train"].docs:
                 raise BertHeadsError("H121", found=f"{store.count(RECORDS)} texts, none of them for train")
             commit(staging, writers, report, report_path)
-    finally:
-        store.close()
     return report
 
 

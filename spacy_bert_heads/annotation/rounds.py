@@ -15,7 +15,7 @@ from thinc.api import Config
 
 from ..errors import BertHeadsError, NothingToAskError, printable
 from ..evaluation.evaluate import evaluate
-from ..files import write_files
+from ..files import lock, write_files
 from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
 from ..training.run import run
@@ -118,8 +118,9 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
     settings (LoopSettings): What it works with.
     say (Callable[[str], Any]): Takes what is to be shown.
     RETURNS (str): What it waits for.
-    RAISES (BertHeadsError): H521 if there is nothing to begin with; H522 if all there is to learn from are rejected
-        entities; whatever suggest, merge, fit-config, train and evaluate find wrong.
+    RAISES (BertHeadsError): H187 if another process works in the folder; H521 if there is nothing to begin with; H522
+        if all there is to learn from are rejected entities; whatever suggest, merge, fit-config, train and evaluate
+        find wrong.
     """
     folder = Path(os.path.abspath(folder))
     for path in (settings.config, settings.raw, settings.dev, *([settings.test] if settings.test else [])):
@@ -127,14 +128,15 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
             raise BertHeadsError("H101", path=path)
     if settings.model is None and not settings.bases:
         raise BertHeadsError("H521", path=folder)
-    now = Round(0, folder)
-    model = _begin(now, settings, say)
-    while True:
-        before, now = now, Round(now.number + 1, folder)
-        if not now.answers:
-            _show(before, settings, say)
-            return _ask(now, before, model, settings, say)
-        model = _learn(now, model, settings, say)
+    with lock(folder):
+        now = Round(0, folder)
+        model = _begin(now, settings, say)
+        while True:
+            before, now = now, Round(now.number + 1, folder)
+            if not now.answers:
+                _show(before, settings, say)
+                return _ask(now, before, model, settings, say)
+            model = _learn(now, model, settings, say)
 
 
 def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> str:

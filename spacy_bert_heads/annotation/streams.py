@@ -1,12 +1,17 @@
 """Texts -> tasks in the order in which they are worth an answer, while texts still come in."""
 
 import heapq
+import logging
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from spacy.language import Language
 
+from ..corpus.docs import check_words
+from ..errors import BertHeadsError
 from .strategies import make_scorer
 from .tasks import BINARY_VIEWS, Task, TaskMaker
+
+logger = logging.getLogger("spacy")
 
 # Tasks that are looked at before one is chosen.
 LOOKAHEAD = 128
@@ -50,7 +55,7 @@ def stream_tasks(
 def _score_questions(
     nlp: Language, maker: TaskMaker, records: Iterable[Dict[str, Any]]
 ) -> Iterator[Tuple[float, Task]]:
-    for doc, record in nlp.pipe(_contexts(records), as_tuples=True):
+    for doc, record in nlp.pipe(_contexts(nlp, records), as_tuples=True):
         for task in maker.make(doc, record=record) if len(doc) else ():
             # spaCy's own `ner` does not say how sure it is
             probability = task["meta"]["score"] if "score" in task.get("meta", {}) else 0.5
@@ -61,10 +66,16 @@ def _score_texts(
     nlp: Language, maker: TaskMaker, records: Iterable[Dict[str, Any]], strategy: Optional[str]
 ) -> Iterator[Tuple[float, Task]]:
     scorer = make_scorer(nlp, strategy, maker.heads)
-    for doc, score, record in scorer.pipe(_contexts(records), as_tuples=True):
+    for doc, score, record in scorer.pipe(_contexts(nlp, records), as_tuples=True):
         for task in maker.make(doc, meta={"score": score}, record=record) if len(doc) else ():
             yield score, task
 
 
-def _contexts(records: Iterable[Dict[str, Any]]) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    return ((record["text"], record) for record in records)
+def _contexts(nlp: Language, records: Iterable[Dict[str, Any]]) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    for record in records:
+        try:
+            check_words(nlp, record["text"])
+        except BertHeadsError as error:
+            logger.warning("A text is left out: %s", error)
+        else:
+            yield record["text"], record

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Set, Tuple
 from spacy.language import Language
 from tqdm import tqdm
 
+from ..corpus.docs import check_words
 from ..corpus.findings import Findings
 from ..corpus.readers.formats import AUTO, find_converter
 from ..corpus.readers.lines import read_json_objects, read_lines
@@ -120,9 +121,9 @@ def suggest(
     seed (int): For what is drawn.
     skip_bad (bool): Count bad records and continue; otherwise stop at the first one.
     RETURNS (SuggestReport): What became of the texts.
-    RAISES (BertHeadsError): H101 to H107, H138 to H140 or H166 for a bad file; H123 if the output cannot be written
-        or is read; H227 if the pipeline cannot be loaded; H500 to H506 and H560 to H563 for settings that do not fit
-        it; H505 if there is nothing to write.
+    RAISES (BertHeadsError): H101 to H107, H138 to H140, H147 or H166 for a bad file; H123 if the output cannot be
+        written or is read; H227 if the pipeline cannot be loaded; H500 to H506 and H560 to H563 for settings that do
+        not fit it; H505 if there is nothing to write.
     """
     check_writable(output.parent)
     check_not_read(output, [source, *exclude])
@@ -234,7 +235,12 @@ def _read(source: Path, nlp: Language, findings: Findings) -> Iterator[Tuple[str
         elif len(text) > nlp.max_length:
             findings.bad(where.error("H138", f"{len(text):,}", limit=nlp.max_length))
         else:
-            yield text, record
+            try:
+                check_words(nlp, text, where)
+            except BertHeadsError as error:
+                findings.bad(error)
+            else:
+                yield text, record
 
 
 def _note_excluded(selection: Selection, paths: Sequence[Path]) -> Set[int]:

@@ -1,6 +1,7 @@
 """Annotation files of any known format -> train, dev and test `.spacy` files, with a report."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
@@ -9,7 +10,7 @@ from spacy.language import Language
 from tqdm import tqdm
 
 from ..errors import BertHeadsError
-from ..files import Staging, check_not_read, check_writable
+from ..files import Staging, check_not_read, check_writable, lock
 from .annotations import merge
 from .counts import Wordpieces
 from .doc_bins import DocWriter
@@ -91,8 +92,7 @@ def convert(
         )
     if wordpieces is not None:
         report.settings["encoder"], report.limit = encoder, wordpieces.limit
-    store = TextStore(len(ROLES))
-    try:
+    with lock(output_dir), closing(TextStore(len(ROLES))) as store:
         for role in ("main", "dev", "test"):
             entries = read_files(
                 store,
@@ -112,8 +112,6 @@ def convert(
                 n_texts = store.count(ROLES.index("main"))
                 raise BertHeadsError("H121", found=f"{n_texts} texts, none of them for train")
             commit(staging, writers, report, report_path)
-    finally:
-        store.close()
     return report
 
 

@@ -1,17 +1,20 @@
 """Annotation -> spaCy Doc, and the checks that make it possible."""
 
 import math
+import re
+import unicodedata
 from dataclasses import replace
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import spacy
 from spacy.language import Language
+from spacy.tokenizer import Tokenizer
 from spacy.tokens import Doc, Span
 
 from ..character_tokenizer import CharacterTokenizer, words_and_spaces
 from ..errors import BertHeadsError
 from .annotations import Annotation, CharSpan, overlapping
-from .findings import Findings
+from .findings import Findings, Where
 
 # Where spaCy's own `ner` looks for spans that are known to be wrong (its `incorrect_spans_key`).
 INCORRECT_SPANS_KEY = "incorrect_spans"
@@ -22,6 +25,17 @@ OFF_TOKENS = ("error", "drop", "expand", "split")
 SECOND_START = "second_start"
 EXCLUSIVE = "exclusive"
 TIMESTAMP = "timestamp"
+
+
+# spaCy's tokenizer takes prefixes and suffixes off a word one by one and looks at all of it each time, and at all that
+# is behind each colon for an address. So its work on a word is about length x marks, where a mark is punctuation or a
+# symbol near an end; a colon anywhere costs a tenth. A text may cost MAX_WORK, about a second, and WORK_PER_CHARACTER
+# more: about 3,000 marks in a row are too many, and words of letters, numbers, base64 or Chinese may be of any length.
+WORD = re.compile(r"\S{100,}")
+MAX_WORK = 10_000_000
+WORK_PER_CHARACTER = 100
+# Letters that an affix may have beside its marks, as in 's; behind more than these nothing more is taken off.
+LONGEST_AFFIX = 4
 
 
 def load_tokenizer(lang: str) -> Language:
@@ -54,11 +68,13 @@ def check_annotation(
     RETURNS (Annotation): The annotation, with all spans at token boundaries.
     RAISES (BertHeadsError): H109 for an empty span; H110 for a span outside the text; H111 for a span not at
         token boundaries; H113 for overlapping entities; H116 for tokens that do not match the text; H135 for a
-        category that is no finite number; H138 for a text longer than spaCy takes.
+        category that is no finite number; H138 for a text longer than spaCy takes; H147 for one that its tokenizer
+        would take minutes for.
     """
     text, where = annotation.text, annotation.where
     if len(text) > nlp.max_length:
         raise where.error("H138", f"{len(text):,}", limit=nlp.max_length)
+    check_words(nlp, text, where)
     if annotation.tokens is not None:
         _check_tokens(annotation, annotation.tokens)
     for label, value in annotation.cats.items():
@@ -110,6 +126,46 @@ def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
     if annotation.timestamp is not None:
         doc.user_data[TIMESTAMP] = annotation.timestamp
     return doc
+
+
+def check_words(nlp: Language, text: str, where: Optional[Where] = None) -> None:
+    """Refuse a text that would hold the tokenizer for minutes. Done to every text from outside before it is tokenized.
+
+    nlp (Language): Whose tokenizer is to read the text. Only spaCy's own can take long.
+    text (str): Any text.
+    where (Optional[Where]): Its place, if it has one.
+    RAISES (BertHeadsError): H147 if it would.
+    """
+    if not isinstance(nlp.tokenizer, Tokenizer):
+        return
+    work, most, worst = 0, 0, ""
+    for match in WORD.finditer(text):
+        word = match[0]
+        cost = len(word) * (_count_marks(word) + word.count(":") // 10)
+        work += cost
+        if cost > most:
+            most, worst = cost, word
+    if work > MAX_WORK + WORK_PER_CHARACTER * len(text):
+        place = {} if where is None else where._asdict()
+        raise BertHeadsError("H147", found=f"{worst[:40]!r}...", length=len(worst), **place)
+
+
+def _count_marks(word: str) -> int:
+    """Marks at both ends, up to where more characters than an affix has are none."""
+    total = 0
+    for characters in (word, reversed(word)):
+        gap, n_seen = 0, 0
+        for character in characters:
+            n_seen += 1
+            if unicodedata.category(character)[0] in "PS":
+                total, gap = total + 1, 0
+            else:
+                gap += 1
+                if gap > LONGEST_AFFIX:
+                    break
+        if n_seen == len(word):
+            break
+    return total
 
 
 def _to_spans(doc: Doc, annotation: Annotation, spans: Iterable[CharSpan], findings: Findings) -> List[Span]:

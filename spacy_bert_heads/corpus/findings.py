@@ -87,6 +87,9 @@ KINDS: Dict[str, str] = {
     "lost_pair": "pairs of sentences, written as one text: the format cannot say where the second begins",
     "lost_groups": "spans in groups other than the rejected ones, which the format cannot hold, left out",
     "lost_tokens": "texts with tokens other than those of the tokenizer of --lang, which the format cannot hold",
+    "lost_label": "entities whose label has line ends, tabs or white space around it, which the format cannot hold: "
+    "spaces are written instead, or `-` (not annotated) if nothing is left",
+    "lost_number": "categories whose value is not a finite number, which no format can hold, left out",
     "lost_spacing": "texts whose white space the format cannot hold, written with other spaces",
 }
 

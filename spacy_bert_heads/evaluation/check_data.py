@@ -18,6 +18,7 @@ from thinc.api import Config
 from wasabi import table
 
 from ..corpus.doc_bins import read_doc_bins
+from ..corpus.docs import check_words
 from ..corpus.report import SplitCounts
 from ..corpus.splits import split_key
 from ..errors import BertHeadsError, printable
@@ -232,6 +233,7 @@ def _add(split: Split, nlp: Language, doc: Doc) -> None:
     has_ents = split.counts.ents_complete + split.counts.ents_partial > before
     split.bare += not (has_ents or has_cats)
     split.keys[split_key(doc.text)] += 1
+    check_words(nlp, doc.text)
     tokenized = nlp.make_doc(doc.text)
     split.lengths.append(len(tokenized))
     for ent in doc.ents:

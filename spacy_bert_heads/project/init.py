@@ -10,7 +10,7 @@ from typing import Dict, Mapping, Optional, Sequence, Tuple
 from ..corpus.docs import load_tokenizer
 from ..corpus.inputs import list_inputs
 from ..corpus.readers.options import AUTO, ReadOptions
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, NotWrittenError
 from ..files import Staging
 from .configs import config_name, default_encoder, encoder_settings, parse_heads, read_template, render, render_config
 from .project_file import Track, render_project
@@ -77,7 +77,7 @@ def write_project(
         if there is nothing to learn from in the data; H218 or H219 for heads; H220 if the folder is not empty.
     """
     if directory.is_file():
-        raise BertHeadsError("H123", path=directory, found="there is a file of this name")
+        raise NotWrittenError("H123", path=directory, found="there is a file of this name")
     if not force and directory.is_dir() and any(directory.iterdir()):
         raise BertHeadsError("H220", path=directory)
     chosen = None if heads is None else parse_heads(heads)
@@ -180,4 +180,4 @@ def _copy(source: Path, temporary: Path, path: Path) -> None:
         else:
             shutil.copyfile(source, temporary)
     except OSError as error:
-        raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
+        raise NotWrittenError("H123", path=path, found=error.strerror or error) from error

@@ -15,7 +15,7 @@ from thinc.util import has_cupy_gpu, xp2torch
 
 from .. import files
 from ..errors import BertHeadsError, NotResumableError
-from ..files import remove_folder, replace_folder
+from ..files import create, remove_folder, replace_folder
 from .distributed import Key
 from .optimizer import AdamW
 
@@ -54,14 +54,20 @@ def save_checkpoint(nlp: Language, checkpoint: Checkpoint, output: Path) -> None
     nlp (Language): The pipeline.
     checkpoint (Checkpoint): All else.
     output (Path): Folder of the training.
+    RAISES (BertHeadsError): H123 if it cannot be written; the checkpoint before it is then still there.
     """
+    path = output / f"checkpoint-{checkpoint.step:06}"
     state = dict(vars(checkpoint), history=json.dumps(checkpoint.history, default=float))
 
     def write(folder: Path) -> None:
         nlp.to_disk(folder / PIPELINE)
-        torch.save(state, folder / STATE)
+        with create(folder / STATE, path) as stream:
+            try:
+                torch.save(state, stream)
+            except RuntimeError as error:
+                # torch says something about positions, and what the system said comes before
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
-    path = output / f"checkpoint-{checkpoint.step:06}"
     replace_folder(path, write)
     for other in find_checkpoints(output):
         if other != path:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from wasabi import Printer
 
 from ..errors import BertHeadsError, printable
+from ..files import write_errors
 
 LogStep = Callable[[Optional[Dict[str, Any]]], None]
 Logger = Tuple[LogStep, Callable[[], None]]
@@ -68,11 +69,9 @@ class TrainingLog:
 
     def open_file(self, path: Path) -> None:
         """Write rows as JSON too. RAISES (BertHeadsError): H123 if that is impossible."""
-        try:
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.file = path.open("w", encoding="utf8")
-        except OSError as error:
-            raise BertHeadsError("H123", path=path, found=error.strerror or error) from error
 
     def open_tensorboard(self, folder: Path) -> None:
         """Write for TensorBoard too. RAISES (BertHeadsError): H410 if it is not installed."""
@@ -98,8 +97,9 @@ class TrainingLog:
         numbers = [str(row["epoch"]), str(row["step"]), *losses, *scores, f"{100 * row['score']:.2f}"]
         self._write_row([*numbers, self._time_left(row)])
         if self.file is not None:
-            self.file.write(srsly.json_dumps(row) + "\n")
-            self.file.flush()
+            with write_errors(Path(self.file.name)):
+                self.file.write(srsly.json_dumps(row) + "\n")
+                self.file.flush()
         if self.tensorboard is not None:
             for kind in ("losses", "scores"):
                 for name, value in row[kind].items():
@@ -110,9 +110,11 @@ class TrainingLog:
     def close(self) -> None:
         """Close bar and files."""
         self.progress.close()
-        for stream in (self.file, self.tensorboard):
-            if stream is not None:
-                stream.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+        if self.file is not None:
+            with write_errors(Path(self.file.name)):
+                self.file.close()
 
     @property
     def _widths(self) -> List[int]:

@@ -72,7 +72,8 @@ def train(
     stdout (IO): For the logger.
     stderr (IO): For the logger's progress bar.
     RETURNS (List[Dict[str, Any]]): The evaluations; see console.to_row.
-    RAISES (BertHeadsError): H182 if the training corpus has changed, H272 if the optimizer cannot be resumed, H184 or
+    RAISES (BertHeadsError): H123 if something cannot be written, as on a full disk: with more space, the training can
+        be resumed; H182 if the training corpus has changed, H272 if the optimizer cannot be resumed, H184 or
         H185 for what several processes cannot train.
     """
     filled = nlp.config.interpolate()

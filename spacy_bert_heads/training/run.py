@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -15,6 +17,7 @@ from wasabi import msg
 
 from .. import files
 from ..errors import BertHeadsError, NotResumableError
+from ..files import lock
 from ..pipeline_io import check_encoders
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
 from .console import head_names, score_names
@@ -51,20 +54,22 @@ def run(
     RAISES (BertHeadsError): H101 if there is no config; H222 if there is no encoder to replace; H229 for an override
         that would change nothing; H180 if there is a checkpoint and `resume` is False; H181 if
         the folder's training is of another config; H182 if it is of another corpus; H183 if it cannot be read;
-        H184, H185 for what several processes cannot train; H186 if there were another number of them.
+        H184, H185 for what several processes cannot train; H186 if there were another number of them; H187 if another
+        process trains into the folder.
     """
     ranks = Ranks()
-    if resume and or_restart and find_checkpoints(output):
-        try:
-            return _run(config_path, output, overrides, encoder, use_gpu, resume=True, verbose=verbose, ranks=ranks)
-        except NotResumableError as error:
-            msg.warn(f"Restarting. {error}")
-        ranks.gather(None)  # all have seen it
-        if ranks.is_first:
-            clean_up(output)
-        ranks.gather(None)
-    resume = resume and not or_restart
-    return _run(config_path, output, overrides, encoder, use_gpu, resume=resume, verbose=verbose, ranks=ranks)
+    run_once = partial(_run, config_path, output, overrides, encoder, use_gpu, verbose=verbose, ranks=ranks)
+    with lock(output) if ranks.is_first else nullcontext():
+        if resume and or_restart and find_checkpoints(output):
+            try:
+                return run_once(resume=True)
+            except NotResumableError as error:
+                msg.warn(f"Restarting. {error}")
+            ranks.gather(None)  # all have seen it
+            if ranks.is_first:
+                clean_up(output)
+            ranks.gather(None)
+        return run_once(resume=resume and not or_restart)
 
 
 def _run(

@@ -16,6 +16,7 @@ from spacy_bert_heads.corpus.annotations import merge
 from spacy_bert_heads.corpus.docs import INCORRECT_SPANS_KEY, build_doc, check_annotation
 from spacy_bert_heads.corpus.findings import Findings
 from spacy_bert_heads.corpus.readers.formats import CONVERTERS, ReadOptions, find_converter
+from spacy_bert_heads.corpus.readers.labelling_config import LabellingConfig
 from spacy_bert_heads.corpus.writers.export import FORMATS, export
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.extensions import set_confidence
@@ -350,3 +351,55 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path: Pat
             export(path, tmp_path / "new" / "out", **{"format": "prodigy", **options})
         assert info.value.code == code
         assert not (tmp_path / "new").exists()
+
+
+def clean(label: str) -> str:
+    """What columns can hold of a label, found without regular expressions."""
+    ends = "\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+    parts = [part for part in "".join("\n" if c in ends else c for c in label.strip()).split("\n") if part]
+    return " ".join(parts).strip()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.text("AB-_ \t\n\r\x85\u2028\x0b.1é", min_size=1, max_size=5), st.sampled_from(sorted(SCHEMES)))
+def test_columns_hold_any_label_or_say_what_becomes_of_it(label: str, scheme: str) -> None:
+    doc = Doc(NLP.vocab, words=["Oslo", "and", "Bergen", "rain"])
+    doc.set_ents([Span(doc, 0, 1, label=label), Span(doc, 2, 3, label="X")])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        DocBin(docs=[doc]).to_disk(folder / "a.spacy")
+        _, findings = export(folder / "a.spacy", folder / "a.conll", format="conll", scheme=scheme, lang="xx")
+        lines = (folder / "a.conll").read_text(encoding="utf8").split("\n")
+        assert len(lines) == 6 and all(len(line.split("\t")) == 2 for line in lines[:4])
+        options = ReadOptions(lang="xx", scheme=scheme)
+        (read,) = CONVERTERS["conll"].read(folder / "a.conll", Findings(skip_bad=False), options)
+    kept = clean(label)
+    assert findings.counts["lost_label"] == (kept != label)
+    assert [ent.label for ent in read.ents] == ([kept, "X"] if kept else ["X"])
+    assert kept or [read.text[span.start : span.end] for span in read.unknown] == ["Oslo"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_other_formats_hold_any_label_and_no_value_is_written_that_json_has_not(tmp_path: Path, format: str) -> None:
+    label = "A\tB\nC \x1b,"
+    docs = [Doc(NLP.vocab, words=["Oslo", "rains", str(number)]) for number in range(3)]
+    for doc, value in zip(docs, (float("nan"), float("-inf"), 1.0)):
+        doc.set_ents([Span(doc, 0, 1, label=label)])
+        doc.cats = {"N": value, "Y": 1.0}
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "a.spacy")
+    _, findings = export(tmp_path / "a.spacy", tmp_path / "o", format=format, lang="xx")
+    assert findings.counts["lost_number"] == 2
+    assert findings.counts["lost_label"] == (3 if format == "conll" else 0)
+    text = (tmp_path / "o").read_text(encoding="utf8")
+    if format != "conll":
+        rows = json.loads(text) if format == "label-studio" else [json.loads(line) for line in text.splitlines()]
+        assert "NaN" not in text and "Infinity" not in text
+        assert json.dumps(label)[1:-1] in json.dumps(rows)
+
+
+def test_an_interface_of_labels_that_xml_cannot_hold_is_refused() -> None:
+    for label in ("A\tB\nC", "<&>\"'", "é 中"):
+        config = LabellingConfig.from_labels([label], [label], True)
+        assert LabellingConfig.from_xml(config.to_xml(words=True)) == config
+    with pytest.raises(BertHeadsError, match="H551"):
+        LabellingConfig.from_labels(["A\x1bB"], [], False).to_xml(words=True)

@@ -1,5 +1,7 @@
 """`bert-heads train`: what `spacy train` gives, and the same after any interruption."""
 
+import errno
+import io
 import json
 import os
 import random
@@ -321,3 +323,82 @@ def test_killed_at_any_moment_it_ends_as_an_unbroken_one(unbroken: Path, tmp_pat
     output, _ = last.communicate()
     assert last.returncode == 0, output
     assert_same_training(unbroken / "out", tmp_path / "out")
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """A disk that takes no more after some files: with late writing, it says so when they are synced."""
+    calls, sync = [], os.fsync
+
+    def fail(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+@pytest.mark.parametrize("after", [0, 50])
+def test_a_full_disk_is_named_and_with_more_space_the_training_goes_on(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    log, out = str(tmp_path / "log.jsonl"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        fill_disk(patch, after)
+        with pytest.raises(BertHeadsError, match=rf"^{out}/model-last: \[H123\].*No space left"):
+            train(unbroken / "config.cfg", out, resume=True, **{"training.logger.output_file": log})
+    assert not list(out.glob(".*"))
+    assert bool(find_checkpoints(out)) == bool(after)
+    train(unbroken / "config.cfg", out, resume=True, **{"training.logger.output_file": log})
+    assert_same_training(unbroken / "out", out)
+
+
+def test_what_torch_says_of_a_full_disk_is_told_as_the_system_says_it(tmp_path, monkeypatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, content: Any) -> int:
+            if self.tell() > 1000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    monkeypatch.setattr(checkpoint, "create", lambda temporary, path: Full())
+    state = checkpoint.Checkpoint("", 3, 0, [], ((), ("", torch.zeros(9999))), [], {})
+    with pytest.raises(BertHeadsError, match=r"checkpoint-000003: \[H123\].*No space left"):
+        checkpoint.save_checkpoint(spacy.blank("en"), state, tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+TRAINING = """
+import sys
+from pathlib import Path
+from spacy_bert_heads.training import loop
+from spacy_bert_heads.training.run import run
+save = loop.save_checkpoint
+def wait(*args):
+    save(*args)
+    print("saved", flush=True)
+    sys.stdin.readline()
+loop.save_checkpoint = wait
+run(Path(sys.argv[1]), Path(sys.argv[2]), overrides={}, use_gpu=-1, resume=True, verbose=False)
+"""
+
+
+def test_a_second_training_in_the_same_folder_is_refused(unbroken: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", TRAINING, str(unbroken / "config.cfg"), str(out)]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdin is not None and first.stdout is not None
+    while first.stdout.readline() != "saved\n":
+        assert first.poll() is None
+    try:
+        before = sorted(path.name for path in out.iterdir())
+        arguments = ["train", str(unbroken / "config.cfg"), "--output", str(out), "--resume"]
+        second = CliRunner().invoke(app, arguments)
+        assert second.exit_code == 1 and f"[H187] is in use by process {first.pid}" in second.stderr
+        assert sorted(path.name for path in out.iterdir()) == before
+    finally:
+        first.kill()
+        first.wait()
+    # The killed one leaves nothing that stands in the way
+    train(unbroken / "config.cfg", out, resume=True)
+    assert_same_training(unbroken / "out", out)
+    assert {path.name for path in out.iterdir()} - {"training.png"} == LEFT

@@ -2,20 +2,28 @@
 
 import hmac
 import ipaddress
+import json
 import logging
+import math
+import re
+from base64 import b64decode
 from pathlib import Path
 from threading import Lock
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from flask import Flask, Response, request
 from spacy.language import Language
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
-from werkzeug.exceptions import BadRequest, HTTPException
+from waitress.utilities import Error
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
+from ...corpus.docs import check_words
 from ...corpus.findings import Where
 from ...corpus.readers.labelling_config import LabellingConfig
 from ...corpus.readers.offsets import show
-from ...errors import BertHeadsError, RequestError, printable
+from ...errors import BertHeadsError, NotWrittenError, printable
 from ...pipeline_io import load_pipeline
 from ..heads import Heads, find_heads
 from ..strategies import Scorer, can_be_unsure, make_scorer
@@ -27,6 +35,10 @@ from .tasks import Suggested, pipeline_config, pipeline_version
 MAX_REQUEST_BYTES = 64 << 20
 # While one waits for predictions, others say that the server is there: Label Studio waits a second for that.
 THREADS = 8
+# JSON is refused that has more lists and objects in each other; Label Studio's have about ten.
+MAX_DEPTH = 100
+SURROGATES = re.compile("[\ud800-\udfff]")
+REALM = 'Basic realm="spacy-bert-heads"'
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 REQUEST = Where(Path("/predict"), 0)
 
@@ -91,6 +103,10 @@ class Predictor:
             return "half of a surrogate pair, such as '\\ud83d' alone, which is no text"
         if len(text) > self._nlp.max_length:
             return f"expected a text of at most {self._nlp.max_length:,} characters, found {len(text):,}"
+        try:
+            check_words(self._nlp, text)
+        except BertHeadsError as error:
+            return str(error)
         return ""
 
 
@@ -117,7 +133,7 @@ def make_app(
         given = request.authorization
         password = (given.password if given is not None and given.type == "basic" else None) or ""
         if token and not hmac.compare_digest(password.encode("utf8"), token.encode("utf8")):
-            return Response(status=401, headers={"WWW-Authenticate": 'Basic realm="spacy-bert-heads"'})
+            return Response(status=401, headers={"WWW-Authenticate": REALM})
         return None
 
     @app.errorhandler(HTTPException)
@@ -127,7 +143,7 @@ def make_app(
     @app.errorhandler(BertHeadsError)
     def show_mistake(error: BertHeadsError) -> Tuple[Dict[str, Any], int]:
         logger.error("%s: %s", request.path, error)
-        return {"error": str(error)}, 400 if isinstance(error, RequestError) else 500
+        return {"error": str(error)}, 500 if isinstance(error, NotWrittenError) else 400
 
     @app.get("/health")
     def health() -> Dict[str, Any]:
@@ -153,6 +169,7 @@ def make_app(
     @app.post("/webhook")
     def webhook() -> Tuple[Dict[str, Any], int]:
         body = _body()
+        _check_storable(body)
         if body.get("action") == "START_TRAINING":
             logger.warning("This server was asked to train, which it does not do: merge the answers and train")
         elif answers is not None:
@@ -178,42 +195,111 @@ def serve(model: str, *, host: str, port: int, answers: Optional[Path] = None, t
     file = None if answers is None else AnswersFile(answers)
     nlp = load_pipeline(model)
     predictor = Predictor(nlp, pipeline_version(nlp))
-    server = listen(make_app(predictor, host=host, answers=file, token=token), host, port)
+    server = listen(make_app(predictor, host=host, answers=file, token=token), host, port, token=token)
     logger.info("%s answers at http://%s:%d", predictor.model_version, host, port)
     server.run()
 
 
-def listen(app: Flask, host: str, port: int) -> Any:
+def listen(app: Flask, host: str, port: int, *, token: str = "") -> Any:
     """Make a server for an application. Its `run` serves until its `close` is called.
 
     app (Flask): The application.
     host (str): Address to listen on.
     port (int): Port to listen on; 0 takes one that is free.
+    token (str): Password without which the body of a request is not even read. "": there is none.
     RETURNS (BaseWSGIServer): The server, which has the port already.
     RAISES (BertHeadsError): H555 if it cannot have it.
     """
     try:
-        return create_server(app, host=host, port=port, threads=THREADS, max_request_body_size=MAX_REQUEST_BYTES)
+        server = create_server(app, host=host, port=port, threads=THREADS, max_request_body_size=MAX_REQUEST_BYTES)
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BertHeadsError("H555", host=host, port=port, found=reason) from error
+    if token:
+        # A name that stands for several addresses has a server for each
+        for one in (server, *getattr(server, "map", {}).values()):
+            if hasattr(one, "channel_class"):
+                one.channel_class = _guarded_channel(token)
+    return server
+
+
+class _Unauthorized(Error):
+    code = 401
+    reason = "Unauthorized"
+
+    def to_response(self, ident: Optional[str] = None) -> Tuple[str, List[Tuple[str, str]], bytes]:
+        status, headers, body = super().to_response(ident)
+        return status, [*headers, ("WWW-Authenticate", REALM)], body
+
+
+def _guarded_channel(token: str) -> type:
+    """Waitress reads a whole request before it calls the application, which is too late to ask for the password."""
+
+    class Parser(HTTPRequestParser):
+        def parse_header(self, header_plus: bytes) -> None:
+            super().parse_header(header_plus)
+            scheme, _, given = self.headers.get("AUTHORIZATION", "").partition(" ")
+            try:
+                password = b64decode(given, validate=True).partition(b":")[2] if scheme.lower() == "basic" else b""
+            except ValueError:
+                password = b""
+            if not hmac.compare_digest(password, token.encode("utf8")):
+                self.error = _Unauthorized("the password is missing or wrong")
+                self.completed = True
+                self.expect_continue = False
+
+    return type("GuardedChannel", (HTTPChannel,), {"parser_class": Parser})
 
 
 def _body() -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The JSON object of a request. RAISES (BertHeadsError): H551 if it is none."""
     # Only a body that is declared to be JSON: no form of a web page can send that.
-    body = request.get_json()
+    if not request.is_json:
+        raise UnsupportedMediaType("expected the Content-Type application/json")
+    raw = request.get_data()
+    try:
+        body = json.loads(raw)
+    except RecursionError:
+        body = None
+    except ValueError as error:
+        raise BertHeadsError("H551", expected="a body of JSON", found=f"another one ({error})") from error
+    if body is None or _depth(body) > MAX_DEPTH:
+        raise BertHeadsError("H551", expected=f"JSON at most {MAX_DEPTH} levels deep", found=f"{show(raw[:40])}...")
     if not isinstance(body, dict):
-        raise BadRequest(f"expected a JSON object, found {show(body)}")
+        raise BertHeadsError("H551", expected="a JSON object", found=show(body))
     return body
 
 
+def _depth(value: Any) -> int:
+    """RETURNS (int): Levels of lists and objects in each other, counted up to one more than MAX_DEPTH."""
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        level = [item for part in level for item in _parts(part)]
+        depth += 1
+    return depth
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _check_storable(value: Any) -> None:
+    """RAISES (BertHeadsError): H551 for what Python reads as JSON and a file of JSON cannot hold."""
+    level = [value]
+    while level:
+        for part in level:
+            keys = part if isinstance(part, dict) else ()
+            if any(SURROGATES.search(text) for text in (part, *keys) if isinstance(text, str)):
+                raise BertHeadsError("H551", expected="text", found=f"half of a surrogate pair in {show(part)}")
+            if isinstance(part, float) and not math.isfinite(part):
+                raise BertHeadsError("H551", expected="finite numbers", found=show(part))
+            if isinstance(part, int) and not -(2**63) <= part < 2**63:
+                raise BertHeadsError("H551", expected="whole numbers of at most 64 bits", found="a larger one")
+        level = [item for part in level for item in _parts(part)]
+
+
 def _read_config(xml: Any, predictor: Predictor) -> LabellingConfig:
-    """RAISES (BadRequest): If the interface cannot be read."""
-    try:
-        return LabellingConfig.from_xml(xml) if isinstance(xml, str) and xml else predictor.config
-    except BertHeadsError as error:
-        logger.error("%s: %s", request.path, error)
-        raise BadRequest(str(error)) from error
+    return LabellingConfig.from_xml(xml) if isinstance(xml, str) and xml else predictor.config
 
 
 def _lacking(ours: LabellingConfig, theirs: LabellingConfig) -> List[str]:

@@ -1,13 +1,22 @@
 """The labelling interface of a Label Studio project: which questions it asks, read from XML and written as such."""
 
 import colorsys
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+import re
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple, cast
 from xml.etree import ElementTree
 
 from ...errors import BertHeadsError
 from ..writers.label_studio import CHOICES_NAME, LABELS_NAME, TEXT_NAME
 
 TEXT_TAGS = ("Text", "HyperText")
+SPAN_TAGS, CHOICE_TAG, ANSWER_TAGS = ("Labels", "HyperTextLabels"), "Choices", ("Label", "Choice")
+QUESTION_TAGS = (*SPAN_TAGS, CHOICE_TAG)
+# An interface comes with a request or a file; what is larger than these was not made for people.
+MAX_CHARACTERS = 2_000_000
+MAX_DEPTH = 100
+MAX_LABELS = 10_000
+CHUNK = 1 << 16
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # A colour of its own for each label: hues a golden section apart are far from all before them.
 GOLDEN_SECTION = 0.618034
 
@@ -61,12 +70,9 @@ class LabellingConfig(NamedTuple):
         """Read an interface, of whatever names and layout.
 
         xml (str): `label_config` of a project.
-        RAISES (BertHeadsError): H540 if it is no XML or has no text.
+        RAISES (BertHeadsError): H540 if it is no XML, has no text, or is larger than any that people work with.
         """
-        try:
-            root = ElementTree.fromstring(xml)
-        except ElementTree.ParseError as error:
-            raise BertHeadsError("H540", found=error) from error
+        root = _parse(xml)
         text = next((tag for tag in root.iter() if tag.tag in TEXT_TAGS), None)
         if text is None:
             raise BertHeadsError("H540", found="no tag <Text>")
@@ -85,7 +91,11 @@ class LabellingConfig(NamedTuple):
 
         words (bool): Whether marked spans snap to the words that a browser sees, between spaces.
         RETURNS (str): XML for a project's `label_config`.
+        RAISES (BertHeadsError): H551 for a label with characters that XML cannot hold, not even escaped.
         """
+        for label in (label for question in self.questions for label in question.labels):
+            if NOT_XML.search(label):
+                raise BertHeadsError("H551", expected="labels of characters that XML can hold", found=repr(label))
         view = ElementTree.Element("View")
         text = ElementTree.Element("Text", name=self.text_name, value=f"${self.text_key}")
         text.set("granularity", "word" if words else "symbol")
@@ -106,12 +116,52 @@ class LabellingConfig(NamedTuple):
         return ElementTree.tostring(view, encoding="unicode")
 
 
+def _parse(xml: str) -> ElementTree.Element:
+    """Parse XML in time linear in its length, which ends where a limit is passed.
+
+    RAISES (BertHeadsError): H540 for XML that is broken or too large, and for questions within questions, whose labels
+        would count for each of them.
+    """
+    if len(xml) > MAX_CHARACTERS:
+        raise BertHeadsError("H540", found=f"{len(xml):,} characters, more than {MAX_CHARACTERS:,}")
+    if "<!DOCTYPE" in xml:
+        raise BertHeadsError("H540", found="a <!DOCTYPE>, whose entities could be of any size")
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
+    depth, n_labels, asking = 0, 0, ""
+    root: Any = None
+    try:
+        for start in range(0, len(xml), CHUNK):
+            parser.feed(xml[start : start + CHUNK])
+            for event, tag in parser.read_events():
+                root = tag if root is None else root
+                is_question = tag.tag in QUESTION_TAGS
+                if event == "end":
+                    depth -= 1
+                    asking = "" if is_question else asking
+                    continue
+                depth += 1
+                n_labels += tag.tag in ANSWER_TAGS
+                if depth > MAX_DEPTH:
+                    raise BertHeadsError("H540", found=f"tags within each other more than {MAX_DEPTH} deep")
+                if n_labels > MAX_LABELS:
+                    raise BertHeadsError("H540", found=f"more than {MAX_LABELS:,} labels")
+                if is_question and asking:
+                    raise BertHeadsError("H540", found=f"<{tag.tag}> within <{asking}>")
+                asking = tag.tag if is_question else asking
+        parser.close()
+    except ElementTree.ParseError as error:
+        raise BertHeadsError("H540", found=error) from error
+    except UnicodeError as error:
+        raise BertHeadsError("H540", found=f"text that cannot be encoded ({error})") from error
+    return cast(ElementTree.Element, root)
+
+
 def _questions(root: ElementTree.Element) -> Iterator[Question]:
     for tag in root.iter():
         name, to_name = tag.get("name", ""), tag.get("toName", "")
-        if tag.tag in ("Labels", "HyperTextLabels"):
+        if tag.tag in SPAN_TAGS:
             yield Question("labels", name, to_name, _values(tag, "Label"))
-        elif tag.tag == "Choices" and tag.get("perRegion") != "true":
+        elif tag.tag == CHOICE_TAG and tag.get("perRegion") != "true":
             yield Question("choices", name, to_name, _values(tag, "Choice"), tag.get("choice", "single") == "single")
 
 

@@ -10,8 +10,8 @@ from ..readers.tag_spans import MISSING as MISSING_TAG
 from ..readers.tag_spans import join_words
 from .exported import MISSING, OUTSIDE, Exported
 
-# What would begin another column or another line.
-BREAKS = re.compile(r"[\t\n\r]+")
+# What would begin another column or another line, of whatever system.
+BREAKS = re.compile(r"[\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
 class ConllWriter:
@@ -40,7 +40,7 @@ class ConllWriter:
             if not kept:
                 findings.note("lost_blank", exported.where)
                 continue
-            words = [BREAKS.sub(" ", token.text.strip()) for token in kept]
+            words = [_one_cell(token.text) for token in kept]
             if join_words(words, with_spaces=self.with_spaces)[0] != doc.text:
                 findings.note("lost_spacing", exported.where)
             if exported.rejected:
@@ -50,6 +50,9 @@ class ConllWriter:
             n_scored = sum(confidence is not None for confidence in exported.confidences())
             if n_scored:
                 findings.note("lost_confidence", exported.where, count=n_scored)
+            for ent in doc.ents:
+                if ent.label_ != _one_cell(ent.label_):
+                    findings.note("lost_label", exported.where, repr(ent.label_))
             tags = self._tags(exported)
             for token, word in zip(kept, words):
                 yield f"{word}\t{tags[token.i]}\n"
@@ -65,6 +68,13 @@ class ConllWriter:
                 roles[0], roles[-1] = letters.first, letters.last
             if len(inside) == 1:
                 roles = [letters.single]
+            label = _one_cell(ent.label_)
             for index, role in zip(inside, roles):
-                tags[index] = f"{role}-{ent.label_}"
+                # An entity of no label is none to a reader, and its tokens are not known to be outside
+                tags[index] = f"{role}-{label}" if label else MISSING_TAG
         return tags
+
+
+def _one_cell(text: str) -> str:
+    """RETURNS (str): A word or label with spaces for what a line of columns cannot hold."""
+    return BREAKS.sub(" ", text.strip()).strip()

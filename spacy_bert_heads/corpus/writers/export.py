@@ -1,5 +1,7 @@
 """Annotated or predicted Docs -> a file for an annotation tool, with a report of what its format cannot hold."""
 
+import math
+from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
 
@@ -13,7 +15,7 @@ from ...files import Staging, check_not_read, check_writable
 from ...pipeline_io import load_pipeline, model_name
 from ...tags import SCHEMES
 from ..doc_bins import read_doc_bins
-from ..docs import INCORRECT_SPANS_KEY, SECOND_START, load_tokenizer
+from ..docs import INCORRECT_SPANS_KEY, SECOND_START, check_words, load_tokenizer
 from ..findings import Findings, Where
 from ..readers.lines import read_json_objects, read_lines
 from .conll import ConllWriter
@@ -84,10 +86,18 @@ class _Counted:
 
 
 def _make_writer(format: str, scheme: str, nlp: Language) -> Writer:
+
+    def tokenize(text: str) -> Doc:
+        try:
+            check_words(nlp, text)
+        except BertHeadsError:
+            return Doc(nlp.vocab, words=[text])
+        return nlp.make_doc(text)
+
     writers: List[Writer] = [
         ProdigyWriter(),
-        LabelStudioWriter(nlp.make_doc),
-        DoccanoWriter(nlp.make_doc),
+        LabelStudioWriter(tokenize),
+        DoccanoWriter(tokenize),
         ConllWriter(scheme, str(nlp.lang)),
     ]
     return next(writer for writer in writers if writer.name == format)
@@ -112,7 +122,9 @@ def _read(source: Path, nlp: Optional[Language], findings: Findings) -> Iterator
 
 
 def _note_layers(doc: Doc, where: Where, findings: Findings) -> None:
-    """Tell what is lost in every format."""
+    """Tell, and take out, what is lost in every format."""
+    for label in [label for label, value in doc.cats.items() if not _is_number(value)]:
+        findings.note("lost_number", where, f"{label} is {doc.cats.pop(label)}")
     if SECOND_START in doc.user_data:
         findings.note("lost_pair", where)
     for name, group in doc.spans.items():
@@ -149,9 +161,14 @@ def _look_through(source: Path) -> Contents:
     for doc, _ in _read_docs(source, None):
         has_ents = has_ents or bool(doc.ents) or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans
         for label, value in doc.cats.items():
-            values[label] = values.get(label, False) or value not in (0.0, 1.0)
+            if _is_number(value):
+                values[label] = values.get(label, False) or value not in (0.0, 1.0)
     scores = frozenset(label for label, is_score in values.items() if is_score)
     return Contents(has_ents=has_ents, has_cats=len(values) > len(scores), scores=scores)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _read_docs(source: Path, vocab: Optional[Vocab]) -> Iterator[Tuple[Doc, Where]]:
@@ -173,9 +190,11 @@ def _read_texts(source: Path, nlp: Language, findings: Findings) -> Iterator[Tup
             text = record.get("text")
             if not isinstance(text, str):
                 raise where.error("H107", repr(text))
+            check_words(nlp, text, where)
             yield text, where
     elif source.name.endswith((".txt", ".txt.gz")) or not source.exists():
         for where, line in read_lines(source, findings):
+            check_words(nlp, line, where)
             yield line, where
     else:
         raise BertHeadsError("H166", path=source, found=source.suffix or "no ending")

@@ -1,7 +1,9 @@
 """The ML backend: what it answers to Label Studio's server, and what it refuses."""
 
+import json
 import logging
 import socket
+import time
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any, Dict, List
 import pytest
 import requests
 import spacy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 pytest.importorskip("flask", reason="needs the extra label-studio")
@@ -145,8 +149,8 @@ def test_many_ask_at_once(predictor: Predictor, nlp):
 class running:
     """The server on a port of its own."""
 
-    def __init__(self, app: Any) -> None:
-        self.server = listen(app, "127.0.0.1", 0)
+    def __init__(self, app: Any, token: str = "") -> None:
+        self.server = listen(app, "127.0.0.1", 0, token=token)
         self.thread = Thread(target=self.server.run, daemon=True)
 
     def __enter__(self) -> str:
@@ -302,6 +306,132 @@ def test_the_verb_says_what_keeps_it_from_serving(nlp, tmp_path: Path, monkeypat
             result = call(*arguments)
             assert result.exit_code == 1, arguments
             assert f"[{code}]" in result.stderr and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("tag", ["Labels", "HyperTextLabels", "Choices"])
+def test_an_interface_takes_time_by_its_length_and_ends_at_its_limits(client, tag: str):
+    def wrap(middle: str) -> str:
+        return f'<View><Text name="t" value="$text"/>{middle}</View>'
+
+    answer = {"Choices": "Choice"}.get(tag, "Label")
+    one = f'<{tag} name="l" toName="t"><{answer} value="x"/>'
+    for xml, part in (
+        (wrap(one * 2000 + f"</{tag}>" * 2000), "within"),
+        (wrap("<View>" * 2000 + "</View>" * 2000), "deep"),
+        (wrap(one + f'<{answer} value="y"/>' * 20_000 + f"</{tag}>"), "labels"),
+        (wrap(" " * 2_000_000), "characters"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]>' + wrap("&a;"), "DOCTYPE"),
+        (wrap("\ud83d"), "encoded"),
+    ):
+        start = time.process_time()
+        for route, body in (("/predict", {"tasks": [], "label_config": xml}), ("/setup", {"schema": xml})):
+            response = client.post(route, json=body)
+            assert response.status_code == 400 and "[H540]" in response.json["error"], response.json
+            assert part in response.json["error"]
+        assert time.process_time() - start < 2.0
+    many = wrap(one + "".join(f'<{answer} value="{number}"/>' for number in range(5000)) + f"</{tag}>")
+    assert len(LabellingConfig.from_xml(many).questions[0].labels) == 5001
+
+
+def test_a_text_that_would_hold_the_tokenizer_is_refused_and_the_others_are_not(client, nlp):
+    start = time.process_time()
+    results = ask(client, ["where is my order", "!?" * 200_000, "cancel it"])
+    assert time.process_time() - start < 5.0
+    assert "[H147]" in results[1]["error"] and results[1]["result"] == []
+    assert [read(results[n]) for n in (0, 2)] == [expected(nlp(text)) for text in ("where is my order", "cancel it")]
+
+
+def webhook_body(id: str = "1", text: str = '"x"', more: str = "", task: str = "1", xml: str = '"<View/>"') -> bytes:
+    data = f'{{"id": {task}, "data": {{"text": {text}}}}}'
+    annotation = f'{{"id": {id}, "result": [] {more}}}'
+    event = f'{{"action": "ANNOTATION_CREATED", "task": {data}, "annotation": {annotation}'
+    return f'{event}, "project": {{"label_config": {xml}}}}}'.encode("utf8")
+
+
+INTERFACE = '"<View><Text name=\\"text\\" value=\\"$text\\"/></View>"'
+BAD_BODIES = {
+    "half a surrogate pair": webhook_body(text='"bad \\ud83d"', xml=INTERFACE),
+    "half a pair in a key": webhook_body(more=', "\\udc00": 1', xml=INTERFACE),
+    "NaN": webhook_body(more=', "lead_time": NaN', xml=INTERFACE),
+    "infinity": webhook_body(more=', "x": -Infinity', xml=INTERFACE),
+    "infinity by its size": webhook_body(more=', "x": 1e999', xml=INTERFACE),
+    "number of 65 bits": webhook_body(more=', "x": 18446744073709551617', xml=INTERFACE),
+    "number of 10,000 digits": webhook_body(id="1" * 10_000, xml=INTERFACE),
+    "deep": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+    "rather deep": webhook_body(more=', "x": ' + "[" * 300 + "]" * 300, xml=INTERFACE),
+    "interface is a number": webhook_body(xml="5"),
+    "interface is broken": webhook_body(xml='"<View>"'),
+    "text is in no interface": webhook_body(),
+    "id is a string": webhook_body(id='"1"', xml=INTERFACE),
+    "id is true": webhook_body(id="true", xml=INTERFACE),
+    "id is null": webhook_body(id="null", xml=INTERFACE),
+    "task is a list": webhook_body(task="[1]", xml=INTERFACE),
+    "no UTF-8": webhook_body(xml=INTERFACE) + b"\xff",
+    "no JSON": b"{",
+    "nothing": b"",
+    "data is a string": webhook_body(xml=INTERFACE).replace(b'{"text": "x"}', b'"x"'),
+    "result is a number": webhook_body(xml=INTERFACE).replace(b'"result": []', b'"result": 5'),
+    "result holds numbers": webhook_body(xml=INTERFACE).replace(b'"result": []', b'"result": [5]'),
+    "annotation is a list": b'{"action": "ANNOTATION_CREATED", "task": {}, "annotation": [], "project": {}}',
+    "annotations are numbers": b'{"action": "ANNOTATIONS_DELETED", "annotations": [5]}',
+    "annotations are a number": b'{"action": "ANNOTATIONS_DELETED", "annotations": 5}',
+    "tasks are strings": b'{"action": "ANNOTATIONS_CREATED", "task": ["x"], "annotation": [], "project": {}}',
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_webhooks_are_refused_with_a_code_and_leave_the_file(client, tmp_path: Path, name: str, caplog):
+    path = tmp_path / "answers.jsonl"
+    good = client.post("/webhook", data=webhook_body(id="7", xml=INTERFACE), content_type="application/json")
+    assert good.status_code == 201
+    before = path.read_bytes()
+    response = client.post("/webhook", data=BAD_BODIES[name], content_type="application/json")
+    assert response.status_code == 400 and "[H5" in response.json["error"], response.json
+    assert "Traceback" not in caplog.text and path.read_bytes() == before
+    assert len(response.json["error"]) < 1000
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud83d"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_webhook_brings_the_file_can_be_read(client, tmp_path: Path, data):
+    """A webhook as it should be, with one of its values replaced by any other."""
+    body = event(data.draw(st.sampled_from(["ANNOTATION_CREATED", "ANNOTATION_UPDATED"])), 3, [choice("TRACK")])
+    places = [(body, key) for key in body]
+    places += [(part, key) for part in (body["annotation"], body["task"], body["project"]) for key in part]
+    place, key = data.draw(st.sampled_from(places))
+    place[key] = data.draw(VALUES)
+    raw = json.dumps(body).encode("utf8")
+    assert client.post("/webhook", data=raw, content_type="application/json").status_code in (201, 400)
+    path = tmp_path / "answers.jsonl"
+    AnswersFile(path)
+    for line in path.read_text(encoding="utf8").splitlines() if path.exists() else ():
+        task = json.loads(line, parse_constant=lambda name: pytest.fail(name))
+        assert isinstance(task["data"], dict) and LabellingConfig.from_xml(task["label_config"])
+
+
+@pytest.mark.parametrize("route", ["/predict", "/webhook", "/none"])
+@pytest.mark.parametrize("authorization", ["", "Basic " + b64encode(b"x:wrong").decode(), "Basic \xff", "Bearer x"])
+def test_without_the_password_the_body_is_not_read(predictor: Predictor, route: str, authorization: str):
+    with running(make_app(predictor, token="secret"), token="secret") as url:
+        host, port = url[len("http://") :].split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            lines = [f"POST {route} HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 50000000"]
+            lines += [f"Authorization: {authorization}"] if authorization else []
+            lines += ["Expect: 100-continue"] if route == "/webhook" else []
+            connection.sendall("\r\n".join([*lines, "", ""]).encode("latin1"))
+            # The answer comes though no byte of the body was sent
+            assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
+        right = {"auth": ("any", "secret"), "timeout": 30}
+        assert requests.get(f"{url}/health", **right).status_code == 200
+        assert requests.post(f"{url}/predict", json={"tasks": []}, **right).status_code == 200
+        assert requests.get(f"{url}/health", timeout=30).headers["WWW-Authenticate"].startswith("Basic")
 
 
 @pytest.mark.parametrize("content", ["", "\n", " \t\r\n"])
