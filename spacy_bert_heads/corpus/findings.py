@@ -34,7 +34,10 @@ KINDS: Dict[str, str] = {
     "long_sentence": "sentences of over 1,000 words; a blank line belongs after each sentence",
     "numbered_labels": "labels that are numbers and have no name, kept as they are; --labels gives names",
     "unquoted": "cells in quotes, the quotes taken off as in CSV",
-    "separator_in_label": "labels that hold a separator, taken as one label; --kind multi takes them apart",
+    "separator_in_label": "labels that hold a separator, taken as one; --kind multi takes them apart, at --label-separator",
+    "labels_split": "cells with several labels, taken apart where each of them occurs elsewhere as well",
+    "numbered_cats": "category values that are whole numbers other than 0 and 1; right as scores for bert_regression. "
+    "If they number classes, make each class a category",
     "no_label": "records without a label, left out",
     "no_annotation": "records that nobody has annotated, left out",
     "cancelled": "annotations that were skipped or cancelled, left out",
