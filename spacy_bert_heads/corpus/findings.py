@@ -30,11 +30,12 @@ KINDS: Dict[str, str] = {
     "range_lines": "lines that stand for several words or for none, as in CoNLL-U, left out",
     "tag_columns": "files with several columns of tags, one of them used; --label-column chooses",
     "tag_style": "files whose tags are written otherwise than B-PER, read in this way",
+    "unnamed_label": "entities without a label, ENTITY taken as theirs",
     "word_affixes": "files whose words all have a prefix such as 'en:' or their position behind them, taken off",
     "long_sentence": "sentences of over 1,000 words; a blank line belongs after each sentence",
     "numbered_labels": "labels that are numbers and have no name, kept as they are; --labels gives names",
     "unquoted": "cells in quotes, the quotes taken off as in CSV",
-    "separator_in_label": "labels that hold a separator, taken as one; --kind multi takes them apart, at --label-separator",
+    "separator_in_label": "labels that hold a separator, taken as one; --kind multi takes them apart",
     "labels_split": "cells with several labels, taken apart where each of them occurs elsewhere as well",
     "numbered_cats": "category values that are whole numbers other than 0 and 1; right as scores for bert_regression. "
     "If they number classes, make each class a category",

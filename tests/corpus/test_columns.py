@@ -189,7 +189,7 @@ def test_very_long_sentence_is_told(tmp_path: Path):
 # Format, a good line, bad ones, and what parts them.
 LINES = [
     ("labelled-lines", b"some text {n}\t{label}", [b"one cell", b"a\tb\tc", b"\xff\tx", b"\tx"], b""),
-    ("labelled-lines", b"{n} some text {i}", [b"{", b"NUM:date", b"[broken", b"\xff\xfe", b"x y z"], b""),
+    ("labelled-lines", b"{n} some text {i}", [b"{", b"NUM:date", b"[broken", b"\xff\xfa", b"x y z"], b""),
     ("labelled-lines", b"NUM:x{label} text {i}", [b"NUM:date", b"word word", b"1234567 x"], b""),
     ("csv", b"text {n},{label}", [b"a", b"a,b,c", b'"open,x', b'"a"b,x', b"\xff,x", b",x"], b""),
     ("tsv", b"text {n}\t{label}", [b"a", b"a\tb\tc", b"\xff\tx", b"\tx"], b""),

@@ -73,6 +73,33 @@ def test_fasttext_lines_without_label_or_text(tmp_path: Path):
     assert findings.counts == {"no_label": 1, "H107": 1}
 
 
+@given(st.lists(st.sampled_from(TAGS), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=40)
+def test_marks_of_opennlp_are_read_as_seqeval_reads_tags(tmp_path_factory, tags):
+    ents = {start: (label, end) for label, start, end in get_entities(tags)}
+    parts = []
+    for index in range(len(tags)):
+        parts += [f"<START:{ents[index][0]}>"] if index in ents else []
+        parts.append(f"w{index}")
+        parts += ["<END>"] if any(end == index for _, end in ents.values()) else []
+    path = write(tmp_path_factory.mktemp("opennlp") / "a.txt", " ".join(parts) + "\n")
+    (annotation,), findings = read(path, "opennlp")
+    assert words(annotation) == [f"w{index}" for index in range(len(tags))]
+    expected = [(" ".join(f"w{i}" for i in range(start, end + 1)), label) for start, (label, end) in ents.items()]
+    assert covered(annotation) == expected and not findings.counts
+
+
+@pytest.mark.parametrize("bad", ["<START:X> a", "a <END>", "<START:X> <END> a", "<START:X> a <START:Y> b <END> <END>"])
+def test_marks_that_do_not_fit_are_bad_lines(tmp_path: Path, bad: str):
+    path = write(tmp_path / "a.txt", f"<START> a <END>\n{bad}\nb <START:X> c <END>\n")
+    with pytest.raises(BertHeadsError) as info:
+        read(path)
+    assert (info.value.code, info.value.line) == ("H136", 2)
+    annotations, findings = read(path, skip_bad=True)
+    assert [covered(a) for a in annotations] == [[("a", "ENTITY")], [("c", "X")]]
+    assert findings.counts == {"H136": 1, "unnamed_label": 1}
+
+
 def make_doc(text: str, *ents, cats=None) -> Doc:
     doc = NLP(text)
     doc.set_ents([Span(doc, start, end, label) for start, end, label in ents])
@@ -106,7 +133,7 @@ def test_spacy_2_tokens_without_tags_are_unknown_and_broken_paragraphs_skipped(t
 
 
 def test_ner_annotator_is_streamed_pair_by_pair(tmp_path: Path):
-    pairs = [[f"Anna {n} lives", {"entities": [[0, 4, "PER"]]}] for n in range(20_000)]
+    pairs = [[f"Anna {n} lives", {"entities": [[0, 4, "PER"]]}] for n in range(5_000)]
     content = {"classes": ["PER"], "annotations": [None, *pairs]}
     for text in (json.dumps(content), json.dumps({"annotations": content["annotations"], "classes": []}, indent=1)):
         path = write(tmp_path / "a.json", text)

@@ -125,7 +125,7 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
     whole = [line for line in lines if len(line.cells) == n_columns]
     is_indexed = n_columns > 2 and options.text_column is None and _counts_words(groups)
     if is_indexed:
-        whole = [line for line in whole if not RANGE.fullmatch(line.cells[0])]
+        lines, whole = ([line for line in some if not RANGE.fullmatch(line.cells[0])] for some in (lines, whole))
     if named and not names:
         names = named.decode("utf8", "replace").split()
     elif is_indexed and n_columns == len(CONLLU) and not names:
