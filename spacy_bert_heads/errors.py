@@ -94,8 +94,8 @@ MESSAGES: Dict[str, str] = {
     "a file.",
     "H153": "what came through this pipe could not be kept on disk ({found}). Set the environment variable TMPDIR to a "
     "folder with more space, or name a file.",
-    "H154": "these look like tagged words: blank lines stand between groups of lines, and most texts are one word. The tags, "
-    "such as {found}, follow no known scheme. Pass --format conll with --label-column or --scheme, or --format "
+    "H154": "these look like tagged words, not like texts with labels: most lines hold one word and a tag, such as {found}. "
+    "Pass --format conll, with --label-column or --scheme if its tags are not B-LABEL, I-LABEL and O; or --format "
     "labelled-lines if each line is a text with its label.",
     "H156": "the tags are numbers, such as {found}, and the file does not name them. Pass --labels FILE with one tag a line.",
     "H160": "records cannot be stored on disk for sorting ({found}). Set the environment variable SQLITE_TMPDIR to a "

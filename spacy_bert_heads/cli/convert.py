@@ -15,7 +15,8 @@ FORMAT = typer.Option(
     "--format",
     "-f",
     help="Format of the files: auto (look at the content), prodigy, doccano, label-studio, cluener, spacy-json, "
-    "spacy, hf-datasets, conll, triples, labelled-lines, csv or tsv.",
+    "spacy, hf-datasets, conll, token-lines, triples, fasttext, opennlp, labelled-lines, csv or "
+    "tsv.",
 )
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits texts that come without tokens.")
 SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test. A text keeps its split when data is added.")

@@ -37,6 +37,7 @@ FILES = [
     ("token-lines", '{"text": "a b", "words": ["a", "b"], "labels": ["B-X", "O"]}\n'),
     ("token-lines", '[{"tokens": ["a", "b"], "tags": [1, 0]}]'),
     ("fasttext", "__label__a some text\n__label__b __label__a more\n"),
+    ("opennlp", "<START:X> a <END> b .\nc d\n"),
     ("conll", "a\tB-X\nb\tI-X\n"),
     ("conll", "a\tO\nb\tPLACE\n\nc\tO\nd\tPLACE\n"),
     ("conll", "a\tO\nb\tB_X\n\nc\tO\nd\tO\n"),

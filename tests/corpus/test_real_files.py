@@ -24,6 +24,7 @@ FOLDERS = {
     "doccano": ("doccano", "en"),
     "goemotions": ("labelled-lines", "en"),
     "label_studio": ("label-studio", "zh"),
+    "nested": ("conll", "de"),
     "prodigy": ("prodigy", "en"),
     "resume_ner": ("conll", "zh"),
     "snips": ("triples", "en"),

@@ -14,6 +14,8 @@ from .tag_styles import MOST, PLAIN, TagStyle, find_style
 DOCSTART = b"-DOCSTART-"
 # Lines that are looked at to find out what the columns are.
 N_SAMPLE = 2000
+# Of files with more columns none but the last is thought to be of tags.
+MAX_COLUMNS = 100
 # What columns are called, compared in lower case.
 WORD_NAMES = ("token", "tokens", "word", "words", "form")
 TAG_NAMES = ("ne-coarse-lit", "ner", "ner_tag", "ner_tags", "ner-tag", "ne", "iob", "bio", "tag", "tags", "label")
@@ -24,8 +26,8 @@ GLOBAL_COLUMNS = re.compile(rb"#\s*global\.columns\s*=\s*(.+)")
 RANGE = re.compile(rb"\d+[-.]\d+")
 # How many words have to look alike before something is taken off all of them.
 LEAST_WORDS = 3
-PREFIX = re.compile(r"[a-z]{2,3}(?:-[a-z]+)?:(?=.)")
-POSITION = re.compile(r"(?<=^\D)\d+$")
+PREFIX = re.compile(r"[a-z]{2,12}(?:-[a-z]{1,12}){0,2}:(?=.)")
+POSITION = re.compile(r"(?<=^.)\d{1,3}$")
 
 
 class Columns(NamedTuple):
@@ -43,7 +45,8 @@ class Columns(NamedTuple):
     affix (str): What all words have in common: their "prefix", their "position" behind them, or "".
     tags (Dict[bytes, int]): How often each tag occurs in the lines that were looked at.
     is_tagged (bool): Whether these are tagged words beyond doubt.
-    has_groups (bool): Whether blank lines part groups of lines, most of which begin with a single word.
+    has_groups (bool): Whether blank lines part groups of lines.
+    has_single_words (bool): Whether nearly all lines have a single word in the column of words.
     """
 
     delimiter: Optional[bytes]
@@ -59,6 +62,7 @@ class Columns(NamedTuple):
     tags: Dict[bytes, int]
     is_tagged: bool
     has_groups: bool
+    has_single_words: bool
 
     def is_comment(self, raw: bytes, cells: Sequence[bytes], is_first: bool) -> bool:
         """Tell a comment from a word that begins with '#'.
@@ -121,14 +125,15 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
     whole = [line for line in lines if len(line.cells) == n_columns]
     is_indexed = n_columns > 2 and options.text_column is None and _counts_words(groups)
     if is_indexed:
-        whole = [line for line in whole if not RANGE.fullmatch(line.cells[0])]
+        lines, whole = ([line for line in some if not RANGE.fullmatch(line.cells[0])] for some in (lines, whole))
     if named and not names:
         names = named.decode("utf8", "replace").split()
     elif is_indexed and n_columns == len(CONLLU) and not names:
         names = CONLLU
     word = _choose(options.text_column, names, WORD_NAMES, 1 if is_indexed else 0, n_columns, path)
     tag = _choose(options.label_column, names, TAG_NAMES, -1, n_columns, path)
-    styles = {index: find_style(_count(whole, index)) for index in range(n_columns) if index != word % n_columns}
+    looked_at = range(n_columns) if n_columns <= MAX_COLUMNS else [tag % n_columns]
+    styles = {index: find_style(_count(whole, index)) for index in looked_at if index != word % n_columns}
     inside = [index for index, style in styles.items() if style is PLAIN and _has_entities(whole, index)]
     is_chosen = options.label_column is not None
     if n_columns and not is_chosen and styles.get(tag % n_columns) is None and inside:
@@ -137,8 +142,11 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
     tags = Counter(line.cells[tag].strip() for line in whole)
     sentences = [[line.cells[word] for line in group if len(line.cells) == n_columns] for group in groups]
     are_words = all(line.cells[word].strip() and line.cells[tag].strip() for line in whole)
-    has_groups = _has_groups(groups, [cell for sentence in sentences for cell in sentence])
-    is_certain = _has_entities(whole, tag) or len(whole) > 10 if style is PLAIN else has_groups and style is not None
+    has_groups = len(groups) > 1 and len(whole) >= 2 * len(groups)
+    has_single_words = sum(len(line.cells[word].split()) == 1 for line in whole) >= MOST * len(whole)
+    is_certain = style is not None and has_groups and has_single_words
+    if style is PLAIN:
+        is_certain = _has_entities(whole, tag) or len(whole) > 10
     return Columns(
         delimiter=delimiter,
         n_columns=n_columns,
@@ -153,6 +161,7 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
         tags=tags,
         is_tagged=bool(whole) and len(whole) >= MOST * len(lines) and are_words and is_certain,
         has_groups=has_groups,
+        has_single_words=has_single_words,
     )
 
 
@@ -163,9 +172,11 @@ def sniff_columns(head: bytes) -> Columns:
 
 
 def looks_tagged(head: bytes) -> bool:
-    """RETURNS (bool): Whether lines of one word and something else stand in groups, be that a tag or not."""
+    """RETURNS (bool): Whether lines are one word and something else, and they stand in groups or some hold an O."""
     columns = sniff_columns(head)
-    return columns.delimiter == b"\t" and columns.n_columns == 2 and columns.has_groups
+    is_pair = columns.delimiter == b"\t" and columns.n_columns == 2
+    has_tags = columns.style is not None and columns.style is not PLAIN
+    return is_pair and columns.has_single_words and (columns.has_groups or has_tags)
 
 
 def most_frequent_tags(head: bytes) -> str:
@@ -248,11 +259,6 @@ def _has_entities(lines: Sequence[_Line], index: int) -> bool:
     return any(len(cell) > 1 for cell in cells)
 
 
-def _has_groups(groups: Sequence[Sequence[_Line]], words: Sequence[bytes]) -> bool:
-    n_single = sum(len(word.split()) == 1 for word in words)
-    return len(groups) > 1 and len(words) >= 2 * len(groups) and n_single >= MOST * len(words)
-
-
 def _find_affix(sentences: Sequence[Sequence[bytes]]) -> str:
     """Find what all words have: a language before them as in WikiANN, or a position behind them as in Weibo NER."""
     decoded = [[cell.decode("utf8", "replace").strip() for cell in sentence] for sentence in sentences]
@@ -262,14 +268,15 @@ def _find_affix(sentences: Sequence[Sequence[bytes]]) -> str:
     prefixes = {match.group() if match else "" for match in map(PREFIX.match, words)}
     if len(prefixes) == 1 and prefixes != {""}:
         return "prefix"
-    return "position" if all(map(_has_positions, decoded)) else ""
+    n_digits = sum(word[:1].isdigit() for word in words)
+    return "position" if 2 * n_digits < len(words) and all(map(_has_positions, decoded)) else ""
 
 
 def _has_positions(words: Sequence[str]) -> bool:
     before = -1
     for word in words:
         match = POSITION.search(word)
-        place = int(match.group()) if match and len(match.group()) < 4 else -1
+        place = int(match.group()) if match else -1
         if place not in (0, before + 1):
             return False
         before = place

@@ -18,6 +18,8 @@ from .tag_styles import TagStyle, find_tags
 WITHOUT_SPACES = ("bo", "ja", "km", "lo", "my", "th", "zh")
 # Sentences of more words are told: blank lines may be missing.
 LONG = 1000
+# As many characters as spaCy takes. A file without blank lines may be larger than memory.
+MAX_WORDS = 1_000_000
 # One character of Chinese or Japanese.
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff]")
 
@@ -216,6 +218,9 @@ class _Rows:
             return
         if self.begin is None:
             self.begin = number
+        if len(self.words) == MAX_WORDS and self.error is None:
+            found = f"a sentence of over {MAX_WORDS:,} words"
+            self.error = Where(self.path, self.begin).error("H138", found, limit=MAX_WORDS)
         if len(cells) != columns.n_columns:
             self._fail(number, raw, len(cells))
         if self.error is None:

@@ -17,6 +17,7 @@ from .label_studio import LabelStudioConverter
 from .labelled_lines import LinesConverter
 from .lines import head_values, is_text, most, read_head
 from .offsets import show
+from .opennlp import OpenNlpConverter
 from .options import AUTO, ReadOptions
 from .prodigy import ProdigyConverter
 from .spacy_files import DocBinConverter, SpacyJsonConverter
@@ -70,6 +71,7 @@ CONVERTERS: Dict[str, Converter] = {
         TokenLinesConverter(),
         TriplesConverter(),
         FastTextConverter(),
+        OpenNlpConverter(),
         LinesConverter(),
         TableConverter("csv"),
         TableConverter("tsv"),

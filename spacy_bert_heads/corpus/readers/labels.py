@@ -1,9 +1,11 @@
 """Labels of whole texts, as cells of a table or values in a record have them -> categories."""
 
 import ast
+import itertools
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Set
 
@@ -16,6 +18,9 @@ from .options import AUTO, ReadOptions
 MAX_LABELS = 10_000
 # Different combinations of labels that are looked at to find the labels.
 MAX_CELLS = 100_000
+# What may stand between the labels of a text beside the comma, which is too often part of a label.
+SEPARATORS = "|;"
+DEFAULT_SEPARATOR = ","
 NUMBER_LIST = re.compile(r"\d+(?:,\d+)*")
 BOOLEANS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
@@ -96,6 +101,9 @@ class LabelColumn:
         self.is_found = self.kind == AUTO
         if self.is_found:
             self.kind = _find_kind(distinct)
+            found = _find_separator(distinct, options.label_separator) if self.kind == "single" else None
+            if found is not None and not any(found in name for name in self.names.names or known):
+                self.kind, self.separator = "multi", found
         labels: Set[str] = set()
         if self.kind != "score":
             labels.update(self.names.names or known)
@@ -118,8 +126,10 @@ class LabelColumn:
         if self.kind == "score":
             return {self.name: read_number(cell, self.name, where)}
         chosen = [self.names.get(value, where, findings) for value in self._split(cell)]
-        if self.is_found and self.kind == "single" and self.separator in cell:
+        if self.is_found and self.kind == "single" and any(mark in cell for mark in (self.separator, *SEPARATORS)):
             findings.note("separator_in_label", where, repr(cell))
+        if self.is_found and self.kind == "multi" and self.separator in SEPARATORS and self.separator in cell:
+            findings.note("labels_split", where, repr(cell))
         return {**self.none_hold, **dict.fromkeys(chosen, 1.0)}
 
     @property
@@ -175,6 +185,19 @@ def _find_kind(cells: Set[str]) -> str:
     if cells and all(map(is_number, cells)) and not all(_is_whole(cell) for cell in cells):
         return "score"
     return "single"
+
+
+def _find_separator(cells: Set[str], given: str) -> Optional[str]:
+    """What stands between labels: what the user says, or what parts labels all of which occur elsewhere."""
+    if given != DEFAULT_SEPARATOR:
+        return given if any(given in cell for cell in cells) else None
+    for separator in SEPARATORS:
+        parts = [{part.strip() for part in cell.split(separator)} - {""} for cell in cells]
+        counts = Counter(itertools.chain.from_iterable(parts))
+        joined = [names for cell, names in zip(cells, parts) if separator in cell]
+        if joined and all(counts[name] > 1 for names in joined for name in names):
+            return separator
+    return None
 
 
 def is_number(cell: str) -> bool:

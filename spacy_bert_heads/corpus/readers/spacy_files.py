@@ -3,8 +3,9 @@
 import math
 import re
 import zlib
+from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
@@ -51,21 +52,24 @@ class DocBinConverter:
 
         path (Path): A `.spacy` file.
         findings (Findings): Takes what is in the Docs beside entities, rejected spans and categories.
-        options (ReadOptions): Not needed.
+        options (ReadOptions): Whether categories are scores.
         YIELDS (Annotation): One for each Doc that says something about its text; its "line" is its number.
         RAISES (BertHeadsError): H144 if the file is broken.
         """
         read_head(path)
-        vocab = Vocab()
+        vocab, values = Vocab(), _CatValues()
         try:
             docs = enumerate(DocBin(store_user_data=True).from_disk(find_file(path)).get_docs(vocab), 1)
             while True:
                 try:
                     number, doc = next(docs)
                 except StopIteration:
+                    values.tell(findings, options)
                     return
                 findings.n_records[path] += 1
-                yield from _read_doc(doc, Where(path, number), findings)
+                for annotation in _read_doc(doc, Where(path, number), findings):
+                    values.add(annotation)
+                    yield annotation
         except BertHeadsError:
             raise
         except Exception as error:  # whatever zlib, msgpack and spaCy say about broken bytes
@@ -94,21 +98,48 @@ class SpacyJsonConverter:
 
         path (Path): A JSON or JSONL file, plain or gzipped.
         findings (Findings): Takes bad records, and what is not used of good ones.
-        options (ReadOptions): Not needed.
+        options (ReadOptions): Whether categories are scores.
         YIELDS (Annotation): One for each record that says something about its text.
         RAISES (BertHeadsError): For a bad record, unless those are skipped.
         """
+        values = _CatValues()
         is_member = NER_ANNOTATOR.match(read_head(path)) is not None
         records = read_json_member(path, "annotations", findings) if is_member else read_json_records(path, findings)
         for where, value in records:
             try:
                 for annotation in _read_value(value, where, findings):
+                    values.add(annotation)
                     if annotation.is_empty:
                         findings.note("no_annotation", where)
                     else:
                         yield annotation
             except BertHeadsError as error:
                 findings.bad(error)
+        values.tell(findings, options)
+
+
+class _CatValues:
+    """Notices categories that hold the number of a class, where a classifier needs 0 or 1 of each class."""
+
+    def __init__(self) -> None:
+        self.numbers: Dict[str, List[Tuple[Where, float]]] = {}
+        self.counts: "Counter[str]" = Counter()
+        self.scores: Set[str] = set()
+
+    def add(self, annotation: Annotation) -> None:
+        for label, value in annotation.cats.items():
+            if value in (0.0, 1.0):
+                continue
+            if value < 0.0 or not value.is_integer():
+                self.scores.add(label)
+            self.counts[label] += 1
+            self.numbers.setdefault(label, [(annotation.where, value)])
+
+    def tell(self, findings: Findings, options: ReadOptions) -> None:
+        """What is said to be a score, or cannot be anything else, is right."""
+        for label, [(where, value)] in self.numbers.items():
+            if label not in self.scores and options.kind != "score":
+                findings.note("numbered_cats", where, f"{label!r} is {value:g}", self.counts[label])
 
 
 def _read_value(value: Any, where: Where, findings: Findings) -> Iterator[Annotation]:
