@@ -63,6 +63,8 @@ KINDS: Dict[str, str] = {
     "repeated_text": "texts that occur before in the same corpus, but for case and white space",
     "shared_text": "texts that occur in another corpus as well, so scores on one of the two flatter",
     "differing_text": "texts annotated otherwise than where they occur first",
+    "probabilities": "texts whose categories have a classifier's probabilities, the likeliest taken as the one that "
+    "holds, or all from 0.5 on where they do not add up to 1",
     "bare": "texts with no annotation that the format can hold, written as they are",
     "lost_blank": "texts without a word, left out",
     "lost_unknown": "texts with tokens that are not annotated, which the format makes tokens outside entities",
