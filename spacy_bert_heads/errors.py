@@ -98,6 +98,7 @@ MESSAGES: Dict[str, str] = {
     "H184": "training in several processes needs spacy_bert_heads.AdamW.v1 under [training.optimizer], not {found}.",
     "H185": "'{found}' cannot learn in several processes, which only encoders and heads of this package can. Freeze it, or train in one process.",
     "H186": "this training was begun with {found} processes, not {expected}. Go on with as many.",
+    "H188": "cannot be read or written: {found}. Check the path, who may use it, and the space that is left.",
     # H2xx shapes, architectures and configs
     "H201": "windows that share {found} wordpieces cannot move on: they hold {capacity}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -255,6 +256,10 @@ MESSAGES: Dict[str, str] = {
 }
 
 
+# Characters of a value that a message shows
+LONGEST = 200
+
+
 class BertHeadsError(ConfigValidationError):
     """A mistake the user can mend: says where, what was expected, what was found and what to do.
 
@@ -266,7 +271,7 @@ class BertHeadsError(ConfigValidationError):
     path (Optional[Union[str, Path]]): File in which the mistake is.
     line (Optional[int]): Line in that file, counted from 1. None or 0: the file as a whole.
     record (int): Which record of that file, counted from 1, where a line may have many. 0 if that is of no use.
-    found (Any): The offending value.
+    found (Any): The offending value, which the attribute keeps whole and the message cuts off where it is long.
     **fields (Any): The other values the message names.
     """
 
@@ -282,7 +287,7 @@ class BertHeadsError(ConfigValidationError):
     ) -> None:
         place = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
         which = f"record {record}: " if record else ""
-        message = f"{place}[{code}] {which}{MESSAGES[code].format(found=found, **fields)}"
+        message = f"{place}[{code}] {which}{MESSAGES[code].format(found=_shorten(found), **fields)}"
         super().__init__(title=message)
         self.code = code
         self.path = path
@@ -300,6 +305,12 @@ class BertHeadsError(ConfigValidationError):
     def from_error(cls, err: ConfigValidationError, *args: Any, **kwargs: Any) -> ConfigValidationError:
         """What spaCy's commands make of the error to show it."""
         return ConfigValidationError.from_error(err, *args, **kwargs)
+
+
+def _shorten(value: Any) -> Any:
+    """Numbers stay, for messages may say how to write them."""
+    text = str(value)
+    return value if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
 def _restore(state: Dict[str, Any]) -> BertHeadsError:
