@@ -116,6 +116,7 @@ MESSAGES: Dict[str, str] = {
     "H184": "training in several processes needs spacy_bert_heads.AdamW.v1 under [training.optimizer], not {found}.",
     "H185": "'{found}' cannot be trained in several processes; only the encoders and heads of this package can. Freeze it, or train in one process.",
     "H186": "this training run was started with {found} processes, not {expected}. Resume with the same number.",
+    "H188": "cannot be read or written: {found}. Check the path, who may use it, and the space that is left.",
     "H187": "is in use by process {found}. Wait until it has ended, or name another folder.",
     # H2xx shapes, architectures and configs
     "H201": "windows of {capacity} wordpieces cannot overlap by {found}. Lower `overlap`.",
@@ -283,6 +284,10 @@ MESSAGES: Dict[str, str] = {
 }
 
 
+# Characters of a value that a message shows
+LONGEST = 200
+
+
 class BertHeadsError(ConfigValidationError):
     """A mistake the user can fix: says where, what was expected, what was found and what to do.
 
@@ -294,7 +299,7 @@ class BertHeadsError(ConfigValidationError):
     path (Optional[Union[str, Path]]): File in which the mistake is.
     line (Optional[int]): Line in that file, counted from 1. None or 0: the file as a whole.
     record (int): Which record of that file, counted from 1, where a line may have many. 0 if that is of no use.
-    found (Any): The offending value.
+    found (Any): The offending value, which the attribute keeps whole and the message cuts off where it is long.
     **fields (Any): The other values the message names.
     """
 
@@ -311,7 +316,8 @@ class BertHeadsError(ConfigValidationError):
         shown = printable(path)
         place = "" if path is None else f"{shown}:{line}: " if line else f"{shown}: "
         which = f"record {record}: " if record else ""
-        message = place + printable(f"[{code}] {which}{MESSAGES[code].format(found=found, **fields)}", lines=True)
+        message = f"[{code}] {which}{MESSAGES[code].format(found=_shorten(found), **fields)}"
+        message = place + printable(message, lines=True)
         super().__init__(title=message)
         self.code = code
         self.path = path
@@ -374,6 +380,12 @@ def printable(value: Any, *, lines: bool = False) -> str:
         lambda match: match[0] if lines and match[0] == "\n" else match[0].encode("unicode_escape").decode("ascii"),
         str(value),
     )
+
+
+def _shorten(value: Any) -> Any:
+    """Numbers stay, for messages may say how to write them."""
+    text = str(value)
+    return value if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
 def _restore(cls: Type[BertHeadsError], state: Dict[str, Any]) -> BertHeadsError:

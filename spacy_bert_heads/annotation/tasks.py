@@ -6,7 +6,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..corpus.writers.exported import THRESHOLD
-from ..corpus.writers.prodigy import write_ents, write_options, write_tokens
+from ..corpus.writers.prodigy import CHOICE_BLOCK, write_ents, write_options, write_tokens
 from ..errors import BertHeadsError
 from ..pipeline_io import model_name
 from .hashes import set_hashes
@@ -19,8 +19,7 @@ TEXTCAT_VIEWS = ("choice", "classification", "blocks")
 VIEWS = ("ner_manual", "ner", "choice", "classification", "blocks")
 # They ask yes or no about one suggestion.
 BINARY_VIEWS = ("ner", "classification")
-# The interfaces of `blocks`; the text need not be shown twice.
-BLOCKS = [{"view_id": "ner_manual"}, {"view_id": "choice", "text": None}]
+BLOCKS = [{"view_id": "ner_manual"}, CHOICE_BLOCK]
 # For views that do not ask about such labels.
 NO_HEAD = Head(name="", labels=(), exclusive=False, scored=False)
 # What an earlier task asked and an annotator said.

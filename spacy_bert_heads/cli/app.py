@@ -60,6 +60,12 @@ def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         except BertHeadsError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error
+        except OSError as error:
+            # Of the file system it is the user's: a name that is too long, no permission, no space
+            if error.filename is None:
+                raise
+            typer.echo(str(BertHeadsError("H188", path=error.filename, found=error.strerror)), err=True)
+            raise typer.Exit(1) from error
 
     return wrapper
 

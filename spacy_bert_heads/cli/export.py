@@ -19,6 +19,9 @@ LANG = typer.Option(
     "-l",
     help="Language of the texts; decides the spaces in conll and the tokens elsewhere.",
 )
+SEPARATE = typer.Option(
+    "--separate", help="prodigy: entities and categories of a text on two lines, for two interfaces."
+)
 
 
 def export_cli(
@@ -28,6 +31,7 @@ def export_cli(
     model: Annotated[Optional[str], MODEL] = None,
     scheme: Annotated[str, SCHEME] = "bio",
     lang: Annotated[str, LANG] = "en",
+    separate: Annotated[bool, SEPARATE] = False,
 ) -> None:
     """
     Export annotated texts, or a pipeline's predictions, to Prodigy, Label Studio, doccano or CoNLL columns.
@@ -37,7 +41,9 @@ def export_cli(
     from ..corpus.report import render_findings
     from ..corpus.writers.export import export
 
-    count, findings = export(source, output, format=format, model=model, scheme=scheme, lang=lang)
+    count, findings = export(
+        source, output, format=format, model=model, scheme=scheme, lang=lang, separate=separate
+    )
     for line in render_findings(findings):
         typer.echo(line)
     typer.echo(f"Wrote {count} texts as {format} to {output}")

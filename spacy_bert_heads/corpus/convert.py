@@ -168,4 +168,5 @@ def _write_texts(
             name = assign_split(split_key(annotation.text), shares, seed) if role == "main" else role
             doc = build_doc(nlp, annotation, report.findings)
             report.splits[name].add(doc, wordpieces)
+            report.scripts.add(doc)
             writers[name].add(doc)

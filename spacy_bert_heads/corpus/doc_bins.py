@@ -1,7 +1,8 @@
 """`.spacy` files: written one or several to a corpus, read one after the other."""
 
+import zlib
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List
 
 from spacy.tokens import Doc, DocBin
 from srsly.msgpack import Packer
@@ -15,6 +16,8 @@ SHARD_DOCS = 50_000
 SHARD_TOKENS = 1_000_000
 # What a `.spacy` file of ours holds of each token, beside its word and the space behind it.
 ATTRIBUTES = ("ENT_IOB", "ENT_TYPE")
+# Bytes that tell a `.spacy` file, which is packed by zlib, from others.
+HEAD = 1024
 
 
 class DocWriter:
@@ -81,12 +84,32 @@ def read_doc_bins(path: Path) -> Iterator[DocBin]:
     YIELDS (DocBin): One for each file.
     RAISES (BertHeadsError): H101 if there is nothing, H315 if it cannot be read.
     """
-    files = sorted(path.rglob("*.spacy")) if path.is_dir() else [path]
-    if not files or not path.exists():
-        raise BertHeadsError("H101", path=path)
-    for file in files:
+    for file in _find_files(path):
         try:
             doc_bin = DocBin().from_disk(file)
         except Exception as error:  # zlib, msgpack and numpy each have their own
             raise BertHeadsError("H315", path=file, found=f"{type(error).__name__}: {error}") from error
         yield doc_bin
+
+
+def check_doc_bins(path: Path) -> None:
+    """See that there are annotated texts, by the beginning of each file.
+
+    path (Path): A `.spacy` file, or a folder of them.
+    RAISES (BertHeadsError): H101 if there is nothing, H315 if a file is of another kind.
+    """
+    for file in _find_files(path):
+        try:
+            with file.open("rb") as stream:
+                begun = zlib.decompressobj().decompress(stream.read(HEAD))
+        except zlib.error as error:
+            raise BertHeadsError("H315", path=file, found=f"zlib: {error}") from error
+        if not begun:
+            raise BertHeadsError("H315", path=file, found="an empty file")
+
+
+def _find_files(path: Path) -> List[Path]:
+    files = sorted(path.rglob("*.spacy")) if path.is_dir() else [path]
+    if not files or not path.exists():
+        raise BertHeadsError("H101", path=path)
+    return files

@@ -11,6 +11,7 @@ from ..errors import printable
 from .counts import DEFAULT_LIMIT, SplitCounts, count_over, middle_and_longest
 from .findings import KINDS, Findings
 from .splits import SPLITS
+from .tokens import ScriptCounts, long_texts_warning
 
 # How many labels of a kind the text report lists, the most frequent first, and how many a warning names. The JSON
 # report lists all.
@@ -30,6 +31,7 @@ class ConvertReport:
     shards (Dict[str, int]): Number of files of each split that is a folder.
     limit (int): Wordpieces that the encoder takes at once.
     notes (List[str]): What else people should know about the files read.
+    scripts (ScriptCounts): The letters of all texts.
     """
 
     settings: Dict[str, Any]
@@ -40,6 +42,7 @@ class ConvertReport:
     shards: Dict[str, int] = field(default_factory=dict)
     limit: int = DEFAULT_LIMIT
     notes: List[str] = field(default_factory=list)
+    scripts: ScriptCounts = field(default_factory=ScriptCounts)
 
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): The report, ready for JSON."""
@@ -81,6 +84,12 @@ class ConvertReport:
         if empty:
             warnings.append(f"no texts in {' and '.join(empty)}. Add more data, or pass another --split.")
         filled = [name for name in self.splits if name not in empty]
+        if self.scripts.warning():
+            warnings.append(f"{self.scripts.warning()}.")
+        for name in filled:
+            long = long_texts_warning(self.splits[name].tokens)
+            if long:
+                warnings.append(f"in {name}, {long}.")
         for kind, attribute in (("entity", "spans"), ("category", "cats")):
             by_split: Dict[str, "Counter[str]"] = {name: getattr(self.splits[name], attribute) for name in filled}
             for name in filled:

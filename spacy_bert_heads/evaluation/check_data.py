@@ -21,6 +21,7 @@ from ..corpus.doc_bins import read_doc_bins
 from ..corpus.docs import check_words
 from ..corpus.report import SplitCounts
 from ..corpus.splits import split_key
+from ..corpus.tokens import ScriptCounts, long_texts_warning
 from ..errors import BertHeadsError, printable
 from ..files import write_files
 from ..pipeline_io import read_sourced
@@ -61,6 +62,7 @@ class Split:
     bare (int): Docs without any annotation.
     no_numbers (List[Tuple[str, str, str]]): Value, category and text where doc.cats holds no finite number; these are
         not counted.
+    scripts (ScriptCounts): Letters, by the config's tokenizer.
     """
 
     counts: SplitCounts = field(default_factory=SplitCounts)
@@ -71,6 +73,7 @@ class Split:
     none_true: int = 0
     bare: int = 0
     no_numbers: List[Tuple[str, str, str]] = field(default_factory=list)
+    scripts: ScriptCounts = field(default_factory=ScriptCounts)
 
     def labels(self, kind: str) -> "Counter[str]":
         """RETURNS (Counter[str]): Examples of each label of a kind of head."""
@@ -236,6 +239,7 @@ def _add(split: Split, nlp: Language, doc: Doc) -> None:
     check_words(nlp, doc.text)
     tokenized = nlp.make_doc(doc.text)
     split.lengths.append(len(tokenized))
+    split.scripts.add(tokenized)
     for ent in doc.ents:
         if tokenized.char_span(ent.start_char, ent.end_char) is None:
             split.misaligned.append((ent.text, ent.label_, doc.text))
@@ -355,6 +359,9 @@ def _check_texts(report: DataReport) -> None:
                     f"the first is {_short(min(both))!r}"
                 )
     for name, split in report.splits.items():
+        for warning in (split.scripts.warning(), long_texts_warning(Counter(split.lengths))):
+            if warning is not None:
+                report.warnings.append(f"in {name}, {warning}")
         if split.bare:
             report.warnings.append(f"{split.bare} texts in {name} have no annotation at all")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional
 
+from spacy.util import get_lang_class
 from thinc.api import Config
 
 from ..corpus.doc_bins import read_doc_bins
@@ -97,14 +98,28 @@ def fit_config(
 def read_config(path: Path) -> Config:
     """Read a training config, variables as they stand.
 
-    RAISES (BertHeadsError): H101 if there is no such file, H221 if it is not a config.
+    RAISES (BertHeadsError): H101 if there is no such file, H221 if it is not a config, or one of a language that spaCy
+        does not know.
     """
     if not path.is_file():
         raise BertHeadsError("H101", path=path)
     try:
-        return Config().from_disk(path, interpolate=False)
+        config = Config().from_disk(path, interpolate=False)
+        check_language(config, path)
+        return config
     except ValueError as error:
+        if isinstance(error, BertHeadsError):
+            raise
         raise BertHeadsError("H221", path=path, found=str(error).strip().splitlines()[0]) from error
+
+
+def check_language(config: Config, path: Path) -> None:
+    """RAISES (BertHeadsError): H221 if a config names no language that spaCy knows."""
+    lang = config.interpolate().get("nlp", {}).get("lang")
+    try:
+        get_lang_class(str(lang))
+    except ImportError as error:
+        raise BertHeadsError("H221", path=path, found=f"no language {lang!r} under [nlp]") from error
 
 
 def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str) -> Fit:

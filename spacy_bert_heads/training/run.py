@@ -16,6 +16,7 @@ from thinc.api import Config
 from wasabi import msg
 
 from .. import files
+from ..corpus.doc_bins import check_doc_bins
 from ..errors import BertHeadsError, NotResumableError
 from ..files import lock
 from ..pipeline_io import check_encoders
@@ -23,10 +24,11 @@ from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_c
 from .console import head_names, score_names
 from .curve import draw_curve
 from .distributed import Ranks
-from .fit_config import check_overrides, set_encoder
+from .fit_config import check_language, check_overrides, set_encoder
 from .loop import RESULT, train
 
 CURVE = "training.png"
+SPACY_READER = "spacy.Corpus.v1"
 
 
 def run(
@@ -109,6 +111,7 @@ def _run(
         if ranks.is_first:
             msg.info(f"Resuming after step {resumed.step}")
     else:
+        _check_corpora(config)
         output.mkdir(parents=True, exist_ok=True)
         with show_validation_error(config_path, hint_fill=False):
             nlp = init_nlp(config, use_gpu=use_gpu)
@@ -136,13 +139,30 @@ def _run(
 
 def _read_config(path: Path, overrides: Dict[str, Any], encoder: Optional[str]) -> Config:
     """An encoder comes with its learning rates, which an override may replace."""
-    with show_validation_error(path):
-        config = load_config(path, interpolate=False)
+    try:
+        with show_validation_error(path):
+            config = load_config(path, interpolate=False)
+    except UnicodeDecodeError as error:
+        raise BertHeadsError("H221", path=path, found=str(error)) from error
     if encoder is not None:
         set_encoder(config, encoder, path)
     check_overrides(config, overrides, path)
     with show_validation_error(path):
-        return Config().from_str(config.to_str(interpolate=False), overrides=overrides, interpolate=False)
+        config = Config().from_str(config.to_str(interpolate=False), overrides=overrides, interpolate=False)
+        config.interpolate()  # shows what a variable lacks
+    check_language(config, path)
+    return config
+
+
+def _check_corpora(config: Config) -> None:
+    """See that the files are there and of the right kind, which spaCy says by a traceback, or not at all.
+
+    RAISES (BertHeadsError): H101 if there is none, H315 if one is something else.
+    """
+    corpora = config.interpolate().get("corpora", {})
+    for corpus in corpora.values() if isinstance(corpora, dict) else ():
+        if corpus.get("@readers") == SPACY_READER and corpus.get("path"):
+            check_doc_bins(Path(corpus["path"]))
 
 
 def _best(rows: List[Dict[str, Any]]) -> str:

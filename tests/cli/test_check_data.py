@@ -265,3 +265,12 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "trained").rename(tmp_path / "elsewhere")
     status, shown = run(*arguments)
     assert status == 1 and "[H227]" in shown and "trained" in shown
+
+
+def test_texts_of_another_language_and_long_ones_are_warned_of(tmp_path: Path) -> None:
+    train = [make_doc(f"我的订单在哪里请帮我查一下退款{i}", cats={"A": i % 2, "B": 1 - i % 2}) for i in range(30)]
+    dev = [*make_docs(100, 4), make_doc("word " * 2500, cats={"A": 1.0, "B": 0.0})]
+    run(*make_project(tmp_path, train, dev, heads=("textcat",)))
+    warnings = read_report(tmp_path)["warnings"]
+    assert any(warning.startswith("in train, most letters are Chinese") for warning in warnings)
+    assert any(warning.startswith("in dev, 1 texts have 2,500 to 2,500 tokens") for warning in warnings)

@@ -217,6 +217,63 @@ def test_scores_survive_in_label_studio_and_are_said_to_be_lost_elsewhere(tmp_pa
     assert [doc.cats for doc in back] == [doc.cats for doc in docs]
 
 
+def make_joint(text: str, **cats: float) -> Doc:
+    doc = make_scored(text, **cats)
+    doc.set_ents([Span(doc, 0, 1, "ORG")], default="outside")
+    return doc
+
+
+def read_lines(path: Path):
+    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
+
+
+def test_prodigy_has_one_line_a_text_unless_two_interfaces_are_asked_for(tmp_path: Path):
+    docs = [make_joint("Apple one", POS=1.0, NEG=0.0), make_joint("Apple two", POS=0.0, NEG=1.0)]
+    source = write_docs(tmp_path / "in.spacy", *docs)
+    export(source, tmp_path / "out", format="prodigy")
+    records = read_lines(tmp_path / "out")
+    assert [record["text"] for record in records] == ["Apple one", "Apple two"]
+    assert {record["_view_id"] for record in records} == {"blocks"}
+    assert [block["view_id"] for block in records[0]["config"]["blocks"]] == ["ner_manual", "choice"]
+    assert records[0]["accept"] == ["POS"] and records[0]["spans"][0]["label"] == "ORG"
+    export(source, tmp_path / "separate", format="prodigy", separate=True)
+    views = [(record["text"], record["_view_id"]) for record in read_lines(tmp_path / "separate")]
+    assert views == [(text, view) for text in ("Apple one", "Apple two") for view in ("ner_manual", "choice")]
+    for path in ("out", "separate"):
+        run(tmp_path / path, tmp_path, format="prodigy", split=ALL_TRAIN)
+        back = load_docs(tmp_path / "train.spacy")
+        assert [(doc.text, doc.cats, get_spans(doc.ents)) for doc in back] == [
+            (doc.text, doc.cats, get_spans(doc.ents)) for doc in docs
+        ]
+
+
+@pytest.mark.parametrize("format", ["prodigy", "label-studio", "doccano"])
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_textcat_multilabel"])
+def test_categories_survive_spacy_apply(tmp_path: Path, bert_folder: str, head: str, format: str):
+    nlp = make_nlp(bert_folder, [head])
+    texts = ["Anna wants a refund", "track Smith", "where is New York?", "cancel"]
+    docs = list(nlp.pipe(texts))
+    held = {doc.text: {label for label, value in doc.cats.items() if value >= 0.5} for doc in docs}
+    if head == "bert_textcat":
+        held = {doc.text: {max(doc.cats, key=doc.cats.get)} for doc in docs}
+    # What `spacy apply` writes
+    source = write_docs(tmp_path / "applied.spacy", *docs)
+    _, findings = export(source, tmp_path / "out", format=format)
+    assert findings.counts["probabilities"] == 4 and not findings.counts["lost_scores"]
+    run(tmp_path / "out", tmp_path, format=format, split=ALL_TRAIN)
+    back = load_docs(tmp_path / "train.spacy")
+    assert {doc.text: {label for label, value in doc.cats.items() if value} for doc in back}.items() <= held.items()
+    assert len(back) == sum(map(bool, held.values())) or format != "doccano"
+
+
+def test_numbers_that_people_wrote_stay_numbers(tmp_path: Path):
+    for values in ((0.25, 0.75), (0.5, 3.0), (0.123456789, -1.5)):
+        source = write_docs(tmp_path / "in.spacy", *(make_scored(f"text {value}", quality=value) for value in values))
+        export(source, tmp_path / "out", format="label-studio")
+        run(tmp_path / "out", tmp_path, format="label-studio", split=ALL_TRAIN)
+        assert [doc.cats["quality"] for doc in load_docs(tmp_path / "train.spacy")] == list(values)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     nlp = spacy.blank("en")

@@ -28,6 +28,9 @@ FORMATS = (ProdigyWriter.name, LabelStudioWriter.name, DoccanoWriter.name, Conll
 # Components that choose exactly one category, and the one whose categories are numbers.
 EXCLUSIVE_FACTORIES = ("textcat", "bert_textcat")
 SCORE_FACTORY = "bert_regression"
+# Digits of a number that somebody wrote, and by how much the probabilities of exclusive categories may miss 1.
+DIGITS = 4
+TOLERANCE = 1e-3
 
 
 def export(
@@ -38,6 +41,7 @@ def export(
     model: Optional[str] = None,
     scheme: str = "bio",
     lang: str = "en",
+    separate: bool = False,
 ) -> Tuple[int, Findings]:
     """Write Docs in the format of an annotation tool.
 
@@ -49,6 +53,8 @@ def export(
     scheme (str): Tag scheme for "conll", one of tags.SCHEMES.
     lang (str): Language of the texts: in some, no spaces part the words of "conll"; and formats without tokens lose
         those that its tokenizer does not make. A model knows its own.
+    separate (bool): For "prodigy": write a record for the entities of a text and another for its categories, as two
+        interfaces need them, instead of one for both.
     RETURNS (Tuple[int, Findings]): How many texts were written, and what the format could not hold.
     RAISES (BertHeadsError): H101 to H107 or H315 for a bad file; H119 for an unknown language; H123 if the output
         cannot be written or is the source; H165 or H166 for a file of no known kind; H167 or H331 for an unknown
@@ -61,7 +67,7 @@ def export(
     check_writable(output.parent)
     check_not_read(output, [source])
     nlp = load_pipeline(model) if model is not None else None
-    writer = _make_writer(format, scheme, nlp or load_tokenizer(lang))
+    writer = _make_writer(format, scheme, nlp or load_tokenizer(lang), separate)
     findings = Findings(skip_bad=False)
     docs = _Counted(_read(source, nlp, findings))
     with Staging() as staging:
@@ -85,7 +91,7 @@ class _Counted:
             yield doc
 
 
-def _make_writer(format: str, scheme: str, nlp: Language) -> Writer:
+def _make_writer(format: str, scheme: str, nlp: Language, separate: bool) -> Writer:
 
     def tokenize(text: str) -> Doc:
         try:
@@ -95,7 +101,7 @@ def _make_writer(format: str, scheme: str, nlp: Language) -> Writer:
         return nlp.make_doc(text)
 
     writers: List[Writer] = [
-        ProdigyWriter(),
+        ProdigyWriter(separate=separate),
         LabelStudioWriter(tokenize),
         DoccanoWriter(tokenize),
         ConllWriter(scheme, str(nlp.lang)),
@@ -116,6 +122,8 @@ def _read(source: Path, nlp: Optional[Language], findings: Findings) -> Iterator
     for doc, where in docs:
         if len(doc):
             _note_layers(doc, where, findings)
+            if contents.from_classifier and doc.cats:
+                findings.note("probabilities", where)
             yield Exported.from_doc(doc, where, contents)
         else:
             findings.note("lost_blank", where)
@@ -155,16 +163,55 @@ def _promised(nlp: Language) -> Contents:
 
 
 def _look_through(source: Path) -> Contents:
-    """What annotated Docs hold: a category that has a value between yes and no anywhere is a number."""
+    """What annotated Docs hold. A category that has a value between yes and no anywhere is a number, unless the values
+    look like the probabilities of a text classifier, as `spacy apply` leaves them.
+    """
     has_ents = False
-    values: Dict[str, bool] = {}
+    values = _CategoryValues()
     for doc, _ in _read_docs(source, None):
         has_ents = has_ents or bool(doc.ents) or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans
-        for label, value in doc.cats.items():
-            if _is_number(value):
-                values[label] = values.get(label, False) or value not in (0.0, 1.0)
-    scores = frozenset(label for label, is_score in values.items() if is_score)
-    return Contents(has_ents=has_ents, has_cats=len(values) > len(scores), scores=scores)
+        values.add(doc.cats)
+    exclusive = (frozenset(values.labels),) if values.are_probabilities and values.sum_to_one else ()
+    scores = frozenset() if values.are_probabilities else frozenset(values.fractional)
+    return Contents(
+        has_ents=has_ents,
+        has_cats=len(values.labels) > len(scores),
+        scores=scores,
+        exclusive=exclusive,
+        from_classifier=values.are_probabilities,
+    )
+
+
+class _CategoryValues:
+    """The categories of all Docs.
+
+    labels (Set[str]): All of them.
+    fractional (Set[str]): Those that have a value other than 0 and 1.
+    sum_to_one (bool): Whether the values of each Doc do, as those of exclusive categories.
+    """
+
+    def __init__(self) -> None:
+        self.labels: Set[str] = set()
+        self.fractional: Set[str] = set()
+        self.sum_to_one = True
+        self._outside = False
+        self._computed = False
+
+    def add(self, cats: Dict[str, float]) -> None:
+        """Look at the categories of a Doc."""
+        cats = {label: value for label, value in cats.items() if _is_number(value)}
+        self.labels |= cats.keys()
+        self.fractional |= {label for label, value in cats.items() if value not in (0.0, 1.0)}
+        self._outside = self._outside or not all(0.0 <= value <= 1.0 for value in cats.values())
+        self._computed = self._computed or any(round(value, DIGITS) != value for value in cats.values())
+        if cats:
+            self.sum_to_one = self.sum_to_one and len(cats) > 1 and abs(sum(cats.values()) - 1.0) < TOLERANCE
+
+    @property
+    def are_probabilities(self) -> bool:
+        """RETURNS (bool): Whether a classifier wrote them. Numbers to be predicted go beyond 0 and 1, or have the few
+        digits that people write."""
+        return bool(self.fractional) and not self._outside and (self.sum_to_one or self._computed)
 
 
 def _is_number(value: Any) -> bool:

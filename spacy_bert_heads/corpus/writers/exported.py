@@ -28,6 +28,7 @@ class Contents:
     scores (FrozenSet[str]): Categories that are numbers to be predicted, rather than yes or no.
     model (Optional[str]): Name and version of the pipeline that predicted them. None: people annotated them.
     exclusive (Tuple[FrozenSet[str], ...]): Labels of each component of the pipeline that chooses exactly one.
+    from_classifier (bool): Whether categories have probabilities although no pipeline is known to have predicted them.
     """
 
     has_ents: bool
@@ -35,6 +36,7 @@ class Contents:
     scores: FrozenSet[str]
     model: Optional[str] = None
     exclusive: Tuple[FrozenSet[str], ...] = ()
+    from_classifier: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,21 @@ from .exported import Exported
 UNKNOWN_LABEL = "UNKNOWN"
 
 
+# The interfaces of `blocks`, which asks for entities and categories at once; the text need not be shown twice.
+CHOICE_BLOCK = {"view_id": "choice", "text": None}
+
+
 class ProdigyWriter:
-    """Writes one record for the entities of a text and one for its categories. Predictions carry no answer."""
+    """Writes one record for each text: of the view `blocks` where it has both entities and categories. Predictions
+    carry no answer.
+
+    separate (bool): Whether to write two records there instead, one for each interface.
+    """
 
     name = "prodigy"
+
+    def __init__(self, *, separate: bool = False) -> None:
+        self._separate = separate
 
     def lines(self, docs: Iterable[Exported], findings: Findings) -> Iterator[str]:
         """Write a file.
@@ -27,6 +38,8 @@ class ProdigyWriter:
         """
         for exported in docs:
             records = list(_records(exported, findings))
+            if len(records) > 1 and not self._separate:
+                records = [_join(*records)]
             if not records:
                 findings.note("bare", exported.where)
                 records = [_task(exported)]
@@ -60,6 +73,11 @@ def _records(exported: Exported, findings: Findings) -> Iterator[Dict[str, Any]]
             "_view_id": "choice",
             **answer,
         }
+
+
+def _join(ents: Dict[str, Any], choice: Dict[str, Any]) -> Dict[str, Any]:
+    config = {**choice["config"], "blocks": [{"view_id": ents["_view_id"]}, CHOICE_BLOCK]}
+    return {**ents, **choice, "config": config, "_view_id": "blocks"}
 
 
 def _task(exported: Exported) -> Dict[str, Any]:
