@@ -15,7 +15,7 @@ from wasabi import msg
 
 from ..errors import BertHeadsError
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
-from .console import head_names, score_names
+from .console import describe_start, head_names, score_names
 from .curve import draw_curve
 from .distributed import Ranks
 from .loop import RESULT, recover_models, train
@@ -103,6 +103,8 @@ def _run(
             msg.info(f"Resuming after step {resumed.step}")
     else:
         output.mkdir(parents=True, exist_ok=True)
+        if ranks.is_first:
+            msg.info(describe_start(config))
         with show_validation_error(config_path, hint_fill=False):
             nlp = init_nlp(config, use_gpu=use_gpu)
     if ranks.is_first:
