@@ -83,7 +83,7 @@ def read_back(path: Path, *records: Dict[str, Any], labels: FrozenSet[str] = fro
 
 def content(annotation: Annotation) -> Annotation:
     """What an annotation says, wherever and whenever it was said."""
-    return replace(annotation, where=Where(Path(), 0), timestamp=None, tokens=None, input_hash=None)
+    return replace(annotation, where=Where(Path(), 0), timestamp=None, tokens=None, input_hash=None, annotator=None)
 
 
 def make_annotation(**says: Any) -> Annotation:
