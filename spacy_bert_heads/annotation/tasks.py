@@ -21,11 +21,9 @@ VIEWS = ("ner_manual", "ner", "choice", "classification", "blocks")
 BINARY_VIEWS = ("ner", "classification")
 # The interfaces of `blocks`; the text need not be shown twice.
 BLOCKS = [{"view_id": "ner_manual"}, {"view_id": "choice", "text": None}]
-# Of the best reading, an entity can be improbable where all other readings are more so. To remove a wrong suggestion
-# takes one action; to add what was not suggested takes two, marking and labelling: filling in pays from a third on.
-MIN_FILLED = 1 / 3
-# The answer to a question about a suggestion as improbable as this is known.
-MIN_ASKED = 0.01
+# An entity of the best reading can be improbable where all other readings are even more so. Of suggestions below this,
+# annotators would have to remove nearly all, and would be asked what is known; one that they overlook is learned.
+MIN_CONFIDENCE = 0.05
 # For views that do not ask about such labels.
 NO_HEAD = Head(name="", labels=(), exclusive=False, scored=False)
 # What an earlier task asked and an annotator said.
@@ -45,9 +43,9 @@ def default_view(heads: Heads) -> str:
 class TaskMaker:
     """Makes the tasks of one interface, with what the pipeline predicts filled in.
 
-    ner_manual: one task with all entities of a probability of at least MIN_FILLED. If only some labels are shown,
+    ner_manual: one task with all entities of a probability of at least MIN_CONFIDENCE. If only some labels are shown,
     `config` names them, so that our reader knows that the others were not asked about.
-    ner: yes or no, one task for each entity of at least MIN_ASKED, so perhaps none.
+    ner: yes or no, one task for each entity of at least this probability, so perhaps none.
     choice: one task with all labels as options, each with its probability; of exclusive ones the likeliest is chosen,
     of others all from 0.5 on.
     classification: yes or no, one task for each of the given labels; if none are given one for the likeliest label,
@@ -153,11 +151,10 @@ class TaskMaker:
         return [{**task, **choice, "config": config}]
 
     def _spans(self, doc: Doc) -> List[Dict[str, Any]]:
-        least = MIN_ASKED if self.view in BINARY_VIEWS else MIN_FILLED
         return [
             span
             for span in write_ents(doc, self._model)
-            if span["label"] in self.ner_labels and span.get("score", 1.0) >= least
+            if span["label"] in self.ner_labels and span.get("score", 1.0) >= MIN_CONFIDENCE
         ]
 
     def _choice(self, doc: Doc) -> Dict[str, Any]:

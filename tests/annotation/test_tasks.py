@@ -12,7 +12,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_bert_heads.annotation.hashes import input_hash, set_hashes
 from spacy_bert_heads.annotation.heads import find_heads
-from spacy_bert_heads.annotation.tasks import MIN_ASKED, MIN_FILLED, VIEWS, TaskMaker
+from spacy_bert_heads.annotation.tasks import MIN_CONFIDENCE, VIEWS, TaskMaker
 from spacy_bert_heads.corpus.annotations import Annotation, CharSpan
 from spacy_bert_heads.corpus.findings import Findings, Where
 from spacy_bert_heads.corpus.readers.formats import AUTO, find_converter
@@ -171,16 +171,14 @@ def test_binary_tasks_show_how_sure_the_pipeline_is(pipelines: Dict[str, Languag
     assert task["meta"] == {"score": 5.0}
 
 
-@pytest.mark.parametrize(
-    ("view", "least"), [("ner_manual", MIN_FILLED), ("blocks", MIN_FILLED), ("ner", MIN_ASKED)]
-)
-def test_improbable_entities_are_not_suggested(pipelines: Dict[str, Language], view: str, least: float) -> None:
+@pytest.mark.parametrize("view", ["ner_manual", "blocks", "ner"])
+def test_improbable_entities_are_not_suggested(pipelines: Dict[str, Language], view: str) -> None:
     nlp = pipelines["exclusive"]
-    for confidence, n_spans in ((6e-27, 2), (least - 1e-6, 2), (least, 3)):
+    for confidence, n_spans in ((6e-27, 2), (MIN_CONFIDENCE - 1e-6, 2), (MIN_CONFIDENCE, 3)):
         doc = make_predicted(nlp)
         set_confidence(doc.ents[1], confidence)
         spans = [span for task in TaskMaker(nlp, view).make(doc) for span in task["spans"]]
-        assert len(spans) == n_spans and all(span["score"] >= least for span in spans)
+        assert len(spans) == n_spans and all(span["score"] >= MIN_CONFIDENCE for span in spans)
 
 
 def test_spacys_own_entities_have_no_score(pipelines: Dict[str, Language]) -> None:
@@ -258,7 +256,7 @@ def test_hashes_are_of_the_text_and_of_what_is_asked(pipelines: Dict[str, Langua
     assert len({task["_task_hash"] for task in made["ner"]}) == 3
     # The same questions by a pipeline that is less sure
     for ent in doc.ents:
-        set_confidence(ent, MIN_FILLED)
+        set_confidence(ent, 0.1)
     for view, tasks in made.items():
         again = TaskMaker(nlp, view).make(doc, record={"text": TEXT, "meta": {"page": 3}})
         assert [task["_task_hash"] for task in again] == [task["_task_hash"] for task in tasks]
