@@ -78,6 +78,17 @@ print(json.dumps(found))
     assert run_python(code) == []
 
 
+def test_our_commands_add_no_other_module_to_those_of_spacy() -> None:
+    """Every `spacy` command imports ours; its 5 s are for spaCy."""
+    code = """
+import json, sys, spacy.cli
+before = set(sys.modules)
+import spacy_bert_heads.cli.app
+print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - before})))
+"""
+    assert run_python(code) == ["spacy_bert_heads"]
+
+
 @pytest.mark.parametrize("point", OURS, ids=lambda point: f"{point.group}:{point.name}")
 def test_every_entry_point_resolves(point: Any) -> None:
     assert callable(point.load())

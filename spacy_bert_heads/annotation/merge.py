@@ -5,18 +5,19 @@ from collections import Counter, deque
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, ClassVar, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
 from tqdm import tqdm
+from wasabi import table
 
-from ..corpus.annotations import Annotation
+from ..corpus.annotations import Annotation, CharSpan
 from ..corpus.annotations import merge as merge_records
 from ..corpus.convert import commit
 from ..corpus.doc_bins import DocWriter
 from ..corpus.docs import INCORRECT_SPANS_KEY, build_doc, load_tokenizer
-from ..corpus.findings import KINDS, Findings, Where
+from ..corpus.findings import Findings, Where
 from ..corpus.readers.formats import AUTO, CONVERTERS, ReadOptions
 from ..corpus.readers.lines import iter_lines, read_head
 from ..corpus.readers.prodigy import find_labels
@@ -26,10 +27,11 @@ from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
 from ..corpus.store import StoredText, TextStore
 from ..errors import BertHeadsError, BrokenLineError, NothingAnnotatedError, printable
 from ..files import Staging, check_writable, clean_up, lock
+from .agreement import Agreement
 from .hashes import input_hash
 
-# Answers are there to be learned from; a fifth of them shows whether they are, as in Prodigy.
-DEFAULT_SPLIT = "0.8,0.2,0"
+# Answers are there to be learned from, as in the loop: a dev split that grew by them would be another yardstick.
+DEFAULT_SPLIT = "1,0,0"
 # What a file is for. The place of a text is that of the first of these in which it is.
 LEAVE_OUT, TEST, DEV, TRAIN, RECORDS = range(5)
 SPLIT_OF: Dict[Optional[int], str] = {TEST: "test", DEV: "dev", TRAIN: "train"}
@@ -38,7 +40,7 @@ CONFLICTS = ("entity_conflict", "binary_conflict", "binary_against_manual", "bin
 UNANSWERED = "not answered"
 # How many conflicts and new labels the text report names. The JSON report names all.
 MAX_SHOWN = 20
-EXCERPT = 60
+EXCERPT = 32
 
 
 class Conflict(NamedTuple):
@@ -48,12 +50,16 @@ class Conflict(NamedTuple):
     kind (str): One of CONFLICTS.
     detail (str): What it is about, and where the answer is that won.
     text (str): The text.
+    kept (str): What the answers that won say where they differ.
+    lost (str): What the answer that lost says there.
     """
 
     where: Where
     kind: str
     detail: str
     text: str
+    kept: str
+    lost: str
 
 
 @dataclass
@@ -65,11 +71,16 @@ class MergeReport(ConvertReport):
     conflicts (List[Conflict]): All of them.
     new_labels (Dict[Tuple[str, str], Where]): Kind and name of labels that the corpus did not have, with an answer
         that has each. None are listed where there was no corpus.
+    agreement (Agreement): Of annotators whom the answers name.
     """
 
+    # The loop shows a report in each round, and `inspect` the labels of a corpus
+    shows_labels: ClassVar[bool] = False
+    shown_elsewhere: ClassVar[Sequence[str]] = CONFLICTS
     texts: "Counter[str]" = field(default_factory=Counter)
     conflicts: List[Conflict] = field(default_factory=list)
     new_labels: Dict[Tuple[str, str], Where] = field(default_factory=dict)
+    agreement: Agreement = field(default_factory=Agreement)
 
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): The report, ready for JSON."""
@@ -81,6 +92,8 @@ class MergeReport(ConvertReport):
                 "kind": conflict.kind,
                 "detail": conflict.detail,
                 "text": conflict.text,
+                "kept": conflict.kept,
+                "not_used": conflict.lost,
             }
             for conflict in self.conflicts
         ]
@@ -88,23 +101,37 @@ class MergeReport(ConvertReport):
             {"kind": kind, "label": label, "path": str(where.path), "line": where.line}
             for (kind, label), where in sorted(self.new_labels.items())
         ]
-        return {**super().to_dict(), "texts": dict(self.texts), "conflicts": conflicts, "new_labels": labels}
+        return {
+            **super().to_dict(),
+            "texts": dict(self.texts),
+            "conflicts": conflicts,
+            "agreement": self.agreement.to_list(),
+            "new_labels": labels,
+        }
 
     def to_text(self) -> str:
         """RETURNS (str): The report, ready for a terminal. Its last line says what was written."""
         *lines, written = super().to_text().split("\n")
-        lines += [f"Conflicts ({len(self.conflicts)}):"] if self.conflicts else []
-        for where, kind, detail, text in self.conflicts[:MAX_SHOWN]:
-            excerpt = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
-            lines.append(printable(f"  {where}: {KINDS[kind].split(',')[0]}: {detail}: {excerpt!r}"))
+        if self.conflicts:
+            lines += [f"Conflicts ({len(self.conflicts)}), the newest answer kept:", render_conflicts(self.conflicts)]
         if len(self.conflicts) > MAX_SHOWN:
             lines.append(f"  and {len(self.conflicts) - MAX_SHOWN} more, which --report lists")
+        lines += filter(None, [self.agreement.to_text()])
         for (kind, label), where in sorted(self.new_labels.items())[:MAX_SHOWN]:
             at = printable(where)
             lines.append(f"Warning: the corpus had no {kind} label {label!r}, first at {at}. Is it new, or a typo?")
         counts = ", ".join(f"{self.texts[name]} {name}" for name in ("new", "changed", "unchanged", "left out"))
         lines.append(f"Answered texts: {counts}")
         return "\n".join([*lines, written])
+
+
+def render_conflicts(conflicts: Sequence[Conflict]) -> str:
+    """RETURNS (str): The first ones as a table for a terminal: what was kept, what was not used, and where that is."""
+    rows = [
+        (_shorten(one.text), _shorten(one.kept), _shorten(one.lost), printable(one.where))
+        for one in conflicts[:MAX_SHOWN]
+    ]
+    return str(table(rows, header=("text", "kept", "not used", "at"), divider=True, max_col=EXCERPT)).strip("\n")
 
 
 def merge(
@@ -120,6 +147,7 @@ def merge(
     off_tokens: str = "error",
     skip_bad: bool = False,
     report_path: Optional[Path] = None,
+    merged_before: Sequence[Path] = (),
 ) -> MergeReport:
     """Join answers to a corpus: all that is known about a text becomes one Doc, by the rules of
     `corpus.annotations.merge`.
@@ -143,6 +171,8 @@ def merge(
     off_tokens (str): What to do with spans not at token boundaries: "error", "drop", "expand" or "split".
     skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
     report_path (Optional[Path]): Where to write the report as JSON.
+    merged_before (Sequence[Path]): Those of `answers` whose texts were counted as new before, such as in an earlier
+        round, and are not again.
     RETURNS (MergeReport): What was read, decided and written.
     RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H520 for a file of answers whose last
         line is cut off. Nothing is written then.
@@ -151,10 +181,12 @@ def merge(
     for folder in (output, *([report_path.parent] if report_path else [])):
         check_writable(folder)
     files = _list_files(bases, leave_out)
+    counted = set(map(os.path.realpath, merged_before))
     known_as = set(map(os.path.realpath, files))
     answer_files = list(
         {os.path.realpath(path): path for path in answers if os.path.realpath(path) not in known_as}.values()
     )
+    old_files = {path for path in answer_files if os.path.realpath(path) in counted}
     nlp = load_tokenizer(lang)
     report = MergeReport({"lang": lang, "seed": seed, "split": shares}, Findings(skip_bad=skip_bad))
     with lock(output), closing(_MergeStore()) as store:
@@ -179,7 +211,7 @@ def merge(
         with Staging() as staging:
             writers = {name: DocWriter(staging, output / f"{name}.spacy") for name in names}
             for stored in _stored_texts(store, nlp):
-                annotation, effect = _merge_text(stored, set(answer_files), exclusive, report)
+                annotation, effect = _merge_text(stored, set(answer_files), old_files, exclusive, report)
                 place = None if stored.elsewhere is None else files[stored.elsewhere.path]
                 doc = _build_doc(nlp, annotation, report.findings)
                 if place == LEAVE_OUT:
@@ -291,7 +323,7 @@ def _cut_off_told(path: Path) -> Iterator[None]:
 
 
 def _merge_text(
-    stored: StoredText, answer_files: Set[Path], exclusive: bool, report: MergeReport
+    stored: StoredText, answer_files: Set[Path], old_files: Set[Path], exclusive: bool, report: MergeReport
 ) -> Tuple[Annotation, str]:
     """Merge all records of a text, and find what the answers among them did: a key of MergeReport.texts."""
     answers = [record for record in stored.records if record.where.path in answer_files]
@@ -301,21 +333,88 @@ def _merge_text(
             report.findings.note("edited_text", answer.where)
     if exclusive:
         known = [replace(record, exclusive=record.exclusive or _is_choice(record.cats)) for record in known]
-    records = [*known, *answers]
-    if answers and all(answer.timestamp is not None for answer in answers):
-        # What the corpus says without a time is older than any answer; at the same time, it came of that answer.
-        records = [*answers, *(replace(record, timestamp=record.timestamp or 0.0) for record in known)]
-        records.sort(key=lambda record: record.timestamp or 0.0)
     findings = Findings(skip_bad=True)
+    records = _in_order(known, answers)
     merged = merge_records(records, findings)
     report.findings.add(findings)
     for kind in CONFLICTS:
-        cases = findings.cases.get(kind, [])
-        report.conflicts += [Conflict(case.where, kind, case.detail, merged.text) for case in cases]
-    if not answers or not known:
-        return merged, "new" if answers else UNANSWERED
-    before = merge_records(known, Findings(skip_bad=True))
+        for case in findings.cases.get(kind, []):
+            # The place may be that of either of the two: the one that lost is the one that differs
+            ordered = [*(record for record in records if record.where == case.where), *reversed(records)]
+            lost = next((record for record in ordered if _differs(kind, merged, record)), ordered[0])
+            said = _describe_conflict(kind, merged, lost)
+            report.conflicts.append(Conflict(lost.where, kind, case.detail, merged.text, *said))
+    report.agreement.add(answers)
+    old = [answer for answer in answers if answer.where.path in old_files]
+    if len(old) == len(answers):
+        return merged, UNANSWERED
+    if not known and not old:
+        return merged, "new"
+    before = merge_records(_in_order(known, old), Findings(skip_bad=True))
     return merged, "unchanged" if _statement(before) == _statement(merged) else "changed"
+
+
+def _describe_conflict(kind: str, merged: Annotation, lost: Annotation) -> Tuple[str, str]:
+    """What the merged answers and the one that lost say where they differ."""
+    if kind == "category_conflict":
+        labels = _differing_labels(merged, lost)
+        return _show_cats(merged.cats, labels), _show_cats(lost.cats, labels)
+    spans = _differing_spans(merged, lost)
+    return _show_spans(merged, spans), _show_spans(lost, spans)
+
+
+def _differs(kind: str, merged: Annotation, other: Annotation) -> bool:
+    return bool(_differing_labels(merged, other) if kind == "category_conflict" else _differing_spans(merged, other))
+
+
+def _differing_labels(merged: Annotation, other: Annotation) -> List[str]:
+    return [label for label, value in other.cats.items() if merged.cats.get(label) != value]
+
+
+def _differing_spans(merged: Annotation, other: Annotation) -> List[CharSpan]:
+    """Spans about which the other one says something else than the merged answers."""
+    spans = sorted({*merged.ents, *merged.rejected, *other.ents, *other.rejected})
+    said = [(span, _verdict(other, span)) for span in spans]
+    return [span for span, verdict in said if verdict is not None and verdict != _verdict(merged, span)]
+
+
+def _verdict(annotation: Annotation, span: CharSpan) -> Optional[bool]:
+    """Whether an annotation says that a span is an entity; None if it does not say."""
+    if span in annotation.ents:
+        return True
+    return False if annotation.complete or span in annotation.rejected else None
+
+
+def _show_spans(annotation: Annotation, spans: Sequence[CharSpan]) -> str:
+    shown = []
+    for span in spans:
+        verdict = _verdict(annotation, span)
+        found = f'{span.label} "{annotation.text[span.start : span.end]}"'
+        if verdict or not annotation.complete:
+            shown.append({True: found, False: f"not {found}", None: f"{found}?"}[verdict])
+    return ", ".join(shown) or "no entity"
+
+
+def _show_cats(cats: Dict[str, float], labels: Sequence[str]) -> str:
+    """Labels that hold; if none does, those that do not. Numbers that are neither 1 nor 0 are shown as they are."""
+    numbers = [f"{label} {cats[label]:g}" for label in labels if cats.get(label, 0.0) not in (0.0, 1.0)]
+    holding = [label for label in labels if cats.get(label) == 1.0]
+    return ", ".join(numbers + holding) or ", ".join(f"not {label}" for label in labels if label in cats)
+
+
+def _shorten(text: str) -> str:
+    """One line of a table. Control characters are shown as escapes."""
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return shown if len(shown) <= EXCERPT else f"{shown[: EXCERPT - 3]}..."
+
+
+def _in_order(known: List[Annotation], answers: List[Annotation]) -> List[Annotation]:
+    """What the corpus says and what was answered, as `merge_records` takes them."""
+    if not answers or not all(answer.timestamp is not None for answer in answers):
+        return [*known, *answers]
+    # What the corpus says without a time is older than any answer; at the same time, it came of that answer.
+    records = [*answers, *(replace(record, timestamp=record.timestamp or 0.0) for record in known)]
+    return sorted(records, key=lambda record: record.timestamp or 0.0)
 
 
 def _build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:

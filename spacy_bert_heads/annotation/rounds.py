@@ -20,7 +20,7 @@ from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
 from ..training.run import run
 from .curve import draw_rounds, render_rounds
-from .heads import Heads, find_heads
+from .heads import find_heads
 from .merge import list_spacy_files, merge
 from .suggest import suggest
 
@@ -168,7 +168,7 @@ def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Cal
                 model,
                 settings.raw,
                 tasks,
-                view=settings.view or default_view(find_heads(load_pipeline(model))),
+                view=settings.view,
                 strategy=settings.strategy,
                 limit=settings.limit,
                 exclude=done,
@@ -184,13 +184,6 @@ def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Cal
         f"Round {now.number} is waiting for answers: annotate {tasks}, save the result in the same folder, for "
         f"example as {now.folder / 'answers.jsonl'}, and run this command again."
     )
-
-
-def default_view(heads: Heads) -> str:
-    """RETURNS (str): The interface that asks about everything the heads predict, predictions filled in."""
-    if heads.ner is not None and heads.textcat is not None:
-        return "blocks"
-    return "choice" if heads.ner is None else "ner_manual"
 
 
 def _learn(now: Round, model: str, settings: LoopSettings, say: Callable[[str], Any]) -> str:
@@ -209,11 +202,12 @@ def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]
     if now.report.exists():
         return
     config = read_config(settings.config)
-    answers = [path for number in range(1, now.number + 1) for path in Round(number, now.loop).answers]
+    before = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
     report = merge(
         settings.bases,
         now.corpus.parent,
-        answers=answers,
+        answers=[*before, *now.answers],
+        merged_before=before,
         split="1,0,0",
         leave_out=[settings.dev, *([settings.test] if settings.test else [])],
         lang=config["nlp"]["lang"],

@@ -24,7 +24,7 @@ from .hashes import input_hash
 from .heads import Heads, find_heads
 from .selection import Selection
 from .strategies import RANDOM, Scorer, default_strategy, make_scorer
-from .tasks import BINARY_VIEWS, NER_VIEWS, TEXTCAT_VIEWS, TaskMaker
+from .tasks import BINARY_VIEWS, NER_VIEWS, TEXTCAT_VIEWS, TaskMaker, default_view
 from .vectors import annotate_vectors, get_vector
 
 # What a text was when it came before
@@ -38,6 +38,7 @@ class SuggestReport:
     """What became of the raw texts.
 
     strategy (str): By which they were ordered.
+    view (str): How annotators are asked.
     n_read (int): Texts in the source.
     n_blank (int): Without a word.
     n_excluded (int): That were annotated before.
@@ -53,6 +54,7 @@ class SuggestReport:
 
     strategy: str
     findings: Findings
+    view: str
     n_read: int = 0
     n_blank: int = 0
     n_excluded: int = 0
@@ -78,6 +80,7 @@ class SuggestReport:
             *render_findings(self.findings),
             f"Read {self.n_read} texts" + (f"; left out: {said}" if said else ""),
             f"Chose {self.n_texts} texts by {self.strategy}{drawn}; scores {self.highest:.4f} to {self.lowest:.4f}",
+            f"Asking by the view {self.view}",
             f"Wrote {self.n_tasks} tasks",
         ]
         return "\n".join(lines)
@@ -88,7 +91,7 @@ def suggest(
     source: Path,
     output: Path,
     *,
-    view: str,
+    view: Optional[str] = None,
     strategy: Optional[str] = None,
     limit: Optional[int] = None,
     labels: Optional[Sequence[str]] = None,
@@ -109,7 +112,7 @@ def suggest(
     source (Path): A `.jsonl` file whose lines have a "text", all of whose keys are kept, or a `.txt` file of one text
         a line; plain or gzipped.
     output (Path): The file to be written.
-    view (str): One of tasks.VIEWS.
+    view (Optional[str]): One of tasks.VIEWS. None: that which asks about all heads at once.
     strategy (Optional[str]): Key of STRATEGIES or "random". None: the one for the heads that the view asks about.
     limit (Optional[int]): How many texts. None: all.
     labels (Optional[Sequence[str]]): To ask about; None: all.
@@ -131,11 +134,12 @@ def suggest(
         raise BertHeadsError("H166", path=source, found=source.suffix or "no ending")
     selection = Selection(limit, diverse=diverse, random_share=random_share, seed=seed)
     nlp = load_pipeline(model)
+    view = view or default_view(find_heads(nlp, components))
     maker = TaskMaker(nlp, view, labels=labels, components=components)
     scorer = make_view_scorer(nlp, view, strategy, components=components, seed=seed)
     if diverse:
         annotate_vectors(nlp)
-    report = SuggestReport(scorer.strategy, Findings(skip_bad=skip_bad))
+    report = SuggestReport(scorer.strategy, Findings(skip_bad=skip_bad), view)
     edited = _note_excluded(selection, exclude)
     with Staging() as staging:
         texts = _new_texts(source, nlp, selection, edited, report)
@@ -154,7 +158,7 @@ def suggest(
         finally:
             selection.close()
         if not report.n_texts:
-            raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-3])
+            raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-4])
         staging.commit()
     return report
 

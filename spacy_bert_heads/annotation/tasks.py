@@ -19,7 +19,11 @@ TEXTCAT_VIEWS = ("choice", "classification", "blocks")
 VIEWS = ("ner_manual", "ner", "choice", "classification", "blocks")
 # They ask yes or no about one suggestion.
 BINARY_VIEWS = ("ner", "classification")
+# The interfaces of `blocks`; the text need not be shown twice.
 BLOCKS = [{"view_id": "ner_manual"}, CHOICE_BLOCK]
+# An entity of the best reading can be improbable where all other readings are even more so. Of suggestions below this,
+# annotators would have to remove nearly all, and would be asked what is known; one that they overlook is learned.
+MIN_CONFIDENCE = 0.05
 # For views that do not ask about such labels.
 NO_HEAD = Head(name="", labels=(), exclusive=False, scored=False)
 # What an earlier task asked and an annotator said.
@@ -29,12 +33,19 @@ ANSWER_KEYS = (
 )
 
 
+def default_view(heads: Heads) -> str:
+    """RETURNS (str): The interface that asks about everything the heads predict, predictions filled in."""
+    if heads.ner is not None and heads.textcat is not None:
+        return "blocks"
+    return "choice" if heads.ner is None else "ner_manual"
+
+
 class TaskMaker:
     """Makes the tasks of one interface, with what the pipeline predicts filled in.
 
-    ner_manual: one task with all entities. If only some labels are shown, `config` names them, so that our reader
-    knows that the others were not asked about.
-    ner: yes or no, one task for each entity, so perhaps none.
+    ner_manual: one task with all entities of a probability of at least MIN_CONFIDENCE. If only some labels are shown,
+    `config` names them, so that our reader knows that the others were not asked about.
+    ner: yes or no, one task for each entity of at least this probability, so perhaps none.
     choice: one task with all labels as options, each with its probability; of exclusive ones the likeliest is chosen,
     of others all from 0.5 on.
     classification: yes or no, one task for each of the given labels; if none are given one for the likeliest label,
@@ -140,7 +151,11 @@ class TaskMaker:
         return [{**task, **choice, "config": config}]
 
     def _spans(self, doc: Doc) -> List[Dict[str, Any]]:
-        return [span for span in write_ents(doc, self._model) if span["label"] in self.ner_labels]
+        return [
+            span
+            for span in write_ents(doc, self._model)
+            if span["label"] in self.ner_labels and span.get("score", 1.0) >= MIN_CONFIDENCE
+        ]
 
     def _choice(self, doc: Doc) -> Dict[str, Any]:
         if self._textcat.exclusive:

@@ -9,6 +9,9 @@ CONFIG = typer.Argument(help="Training config.", show_default=False)
 TRAIN = typer.Option("--train", "--paths.train", help="Train split.", show_default="as in the config")
 DEV = typer.Option("--dev", "--paths.dev", help="Dev split.", show_default="as in the config")
 TEST = typer.Option("--test", help="Test split, if there is one.", show_default=False)
+DEBUG_DATA = typer.Option(
+    "--debug-data", help="First run `spacy debug data`, in the same process: importing spaCy again takes seconds."
+)
 OUTPUT = typer.Option("--output", "-o", help="Also write the report here, as JSON.", show_default=False)
 
 
@@ -18,6 +21,7 @@ def check_data_cli(
     dev: Annotated[Optional[Path], DEV] = None,
     test: Annotated[Optional[Path], TEST] = None,
     output: Annotated[Optional[Path], OUTPUT] = None,
+    debug_data: Annotated[bool, DEBUG_DATA] = False,
 ) -> None:
     """
     Check that annotated texts fit a training config.
@@ -25,6 +29,12 @@ def check_data_cli(
     Looks at labels, token boundaries, exclusive categories and texts in two splits, which `spacy debug data` does
     not do for the heads of this package. Exit status 1 if training would fail or learn the wrong thing.
     """
+    if debug_data:
+        from spacy.cli.debug_data import debug_data as run_debug_data
+
+        paths = {"paths.train": train, "paths.dev": dev}
+        overrides = {name: str(path) for name, path in paths.items() if path is not None}
+        run_debug_data(config, config_overrides=overrides, no_format=False, silent=False)
     from ..evaluation.check_data import check_data
 
     report = check_data(config, train=train, dev=dev, test=test, output=output)

@@ -17,7 +17,9 @@ ANSWERS = typer.Option(
 OUTPUT = typer.Option(
     "--output", "-o", help="Folder for train.spacy, dev.spacy and test.spacy; may be BASE.", show_default=False
 )
-SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test for texts that have no split yet.")
+SPLIT = typer.Option(
+    "--split", "-s", help="Shares of train, dev and test for texts that have no split yet. By default all go to train."
+)
 SEED = typer.Option("--seed", help="Seed of the split: another number divides the texts differently.")
 LEAVE_OUT = typer.Option(
     "--leave-out", help="File or folder of texts that are never written, such as test texts; can be repeated."
@@ -36,7 +38,7 @@ def merge_cli(
     answers: Annotated[List[Path], ANSWERS],
     output: Annotated[Path, OUTPUT],
     bases: Annotated[Optional[List[Path]], BASES] = None,
-    split: Annotated[str, SPLIT] = "0.8,0.2,0",
+    split: Annotated[str, SPLIT] = "1,0,0",
     seed: Annotated[int, SEED] = 0,
     leave_out: Annotated[Optional[List[Path]], LEAVE_OUT] = None,
     lang: Annotated[str, LANG] = "en",

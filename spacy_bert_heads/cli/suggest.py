@@ -17,7 +17,7 @@ VIEW = typer.Option(
     "-v",
     help="How annotators are asked: ner_manual or choice (correct what is filled in), blocks (both at once), ner or "
     "classification (yes or no).",
-    show_default=False,
+    show_default="everything the heads predict, filled in",
 )
 STRATEGY = typer.Option(
     "--strategy",
@@ -47,7 +47,7 @@ def suggest_cli(
     model: Annotated[str, MODEL],
     source: Annotated[Path, SOURCE],
     output: Annotated[Path, OUTPUT],
-    view: Annotated[str, VIEW],
+    view: Annotated[Optional[str], VIEW] = None,
     strategy: Annotated[Optional[str], STRATEGY] = None,
     limit: Annotated[Optional[int], LIMIT] = None,
     labels: Annotated[Optional[str], LABELS] = None,

@@ -31,6 +31,7 @@ class Annotation:
     timestamp (Optional[float]): Unix time of the answer, of the newest one when several were merged.
     input_hash (Optional[int]): By which the tool knows the text, of a record that says so.
     second_start (Optional[int]): Where the second sentence begins, of a text that is a pair of sentences.
+    annotator (Optional[str]): By whom the tool knows who answered.
     """
 
     text: str
@@ -45,6 +46,7 @@ class Annotation:
     timestamp: Optional[float] = None
     input_hash: Optional[int] = None
     second_start: Optional[int] = None
+    annotator: Optional[str] = None
 
     @property
     def is_empty(self) -> bool:

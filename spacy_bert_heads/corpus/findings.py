@@ -76,8 +76,8 @@ KINDS: Dict[str, str] = {
     "repeated_text": "texts that occur earlier in the same corpus, ignoring case and white space",
     "shared_text": "texts that also occur in another corpus, so scores on one of the two are too high",
     "differing_text": "texts annotated differently from their first occurrence",
-    "probabilities": "texts whose categories are probabilities from a classifier; the likeliest category is taken, or all "
-    "from 0.5 on where they do not add up to 1",
+    "probabilities": "texts whose categories are probabilities from a classifier; the likeliest category is taken, or "
+    "all from 0.5 on where they do not add up to 1",
     "bare": "texts with no annotation that the format can hold, written as they are",
     "lost_blank": "texts without a word, left out",
     "lost_unknown": "texts with unannotated tokens, which the format turns into tokens outside entities",

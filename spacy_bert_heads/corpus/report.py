@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Set
+from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Set
 
 from wasabi import table
 
@@ -43,6 +43,10 @@ class ConvertReport:
     limit: int = DEFAULT_LIMIT
     notes: List[str] = field(default_factory=list)
     scripts: ScriptCounts = field(default_factory=ScriptCounts)
+    # Whether the text report has a row for each label
+    shows_labels: ClassVar[bool] = True
+    # Kinds of findings that it has a table for
+    shown_elsewhere: ClassVar[Sequence[str]] = ()
 
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): The report, ready for JSON."""
@@ -67,7 +71,7 @@ class ConvertReport:
         ]
         lines += [f"Note: {note}" for note in self.notes]
         table_at = len(lines)
-        lines += render_findings(self.findings)
+        lines += render_findings(self.findings, shown_elsewhere=self.shown_elsewhere)
         lines += [f"Warning: {warning}" for warning in self._list_warnings()]
         for name, count in self.shards.items():
             path = next(path for path in self.files if path.stem == name)
@@ -75,7 +79,7 @@ class ConvertReport:
         written = ", ".join(f"{name}.spacy ({counts.docs} docs)" for name, counts in self.splits.items())
         lines.append(f"Wrote {written} in {self.files[0].parent}" if self.files else "Wrote nothing")
         lines = [printable(line) for line in lines]
-        lines.insert(table_at, render_counts(self.splits, self.limit))
+        lines.insert(table_at, render_counts(self.splits, self.limit, labels=self.shows_labels))
         return "\n".join(lines)
 
     def _list_warnings(self) -> List[str]:
@@ -123,22 +127,29 @@ def list_cases(findings: Findings, *, bad_records: bool) -> List[Dict[str, Any]]
     ]
 
 
-def render_findings(findings: Findings) -> List[str]:
-    """RETURNS (List[str]): Lines for a terminal: what was skipped and what was decided, each with its first cases."""
+def render_findings(findings: Findings, *, shown_elsewhere: Sequence[str] = ()) -> List[str]:
+    """Make findings readable.
+
+    findings (Findings): All of them.
+    shown_elsewhere (Sequence[str]): Kinds that are left out.
+    RETURNS (List[str]): Lines for a terminal: what was skipped and what was decided, each with its first cases.
+    """
     lines = []
     for title, bad_records in (("Skipped", True), ("Decided", False)):
-        entries = list_cases(findings, bad_records=bad_records)
+        cases = list_cases(findings, bad_records=bad_records)
+        entries = [entry for entry in cases if entry["kind"] not in shown_elsewhere]
         lines += [f"{title}:"] if entries else []
         for entry in entries:
             lines += _render_cases(entry, findings)
     return [printable(line) for line in lines]
 
 
-def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT) -> str:
+def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT, labels: bool = True) -> str:
     """Make a table of counts.
 
     splits (Mapping[str, SplitCounts]): One column each.
     limit (int): Wordpieces that the encoder takes at once.
+    labels (bool): Whether there is a row for each label.
     RETURNS (str): The table, for a terminal.
     """
     columns = list(splits.values())
@@ -150,8 +161,9 @@ def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT)
     if any(counts.wordpieces for counts in columns):
         rows.append(("wordpieces, median / longest", *(_show_lengths(counts.wordpieces) for counts in columns)))
         rows.append((f"  over {limit} wordpieces", *(_show_over(counts, limit) for counts in columns)))
-    scored = {label for counts in columns for label in counts.scores}
-    for title, yes, no in (("span", "spans", "rejected"), ("category", "cats", "cats_not")):
+    scored = {label for counts in columns if labels for label in counts.scores}
+    kinds = (("span", "spans", "rejected"), ("category", "cats", "cats_not")) if labels else ()
+    for title, yes, no in kinds:
         rows += _label_rows(title, [(getattr(counts, yes), getattr(counts, no)) for counts in columns], scored)
     for label in sorted(scored):
         cells = [counts.values.get(label) for counts in columns]

@@ -18,6 +18,8 @@ Logger = Tuple[LogStep, Callable[[], None]]
 
 # Width of a column of numbers, and of the heads' names above them
 WIDTH = 8
+# The architecture that learns its vocabulary unless it is given one
+SCRATCH = "spacy_bert_heads.BertFromScratch.v1"
 
 
 def build_console_logger_v1(
@@ -133,6 +135,52 @@ class TrainingLog:
         if self.total is None or row["step"] == 0:
             return ""
         return str(timedelta(seconds=round(row["seconds"] / done * max(0, self.total - done))))
+
+
+def show_note(text: str, stream: IO) -> None:
+    """Show a line between the rows.
+
+    text (str): The line.
+    stream (IO): Where to; a progress bar on it is moved out of the way.
+    """
+    tqdm.write(Printer(no_print=True).info(text), file=stream)
+    stream.flush()
+
+
+def describe_start(config: Dict[str, Any]) -> str:
+    """RETURNS (str): What takes time before the first step of a training with this config."""
+    encoders = [component.get("model", {}) for component in config.get("components", {}).values()]
+    learned = any(model.get("@architectures") == SCRATCH and not model.get("vocab") for model in encoders)
+    given = any(values.get("vocab") for values in config.get("initialize", {}).get("components", {}).values())
+    doing = ["reading labels from the training corpus"]
+    if learned and not given:
+        doing.append("learning a vocabulary from its texts")
+    path = config.get("paths", {}).get("train")
+    return f"Initialising: {', '.join(doing)}" + (f" ({path})" if path else "")
+
+
+def describe_plan(training: Dict[str, Any]) -> str:
+    """RETURNS (str): How long a training is, and when it evaluates, from the block [training]."""
+    steps, every = _total_steps(training), training["eval_frequency"]
+    length = f"{steps} steps" if steps else "no fixed number of steps"
+    return f"Loading the training corpus; {length}, an evaluation after the first and then every {every}"
+
+
+def describe_evaluation(seconds: float, step: int, training: Dict[str, Any]) -> str:
+    """What the evaluations of a training cost.
+
+    seconds (float): What one took.
+    step (int): After which step it was.
+    training (Dict[str, Any]): The block [training].
+    RETURNS (str): For people.
+    """
+    total, every = _total_steps(training), training["eval_frequency"]
+    shown = f"An evaluation takes about {seconds:.1f} s"
+    if total is None or step + every >= total:
+        return shown
+    n_more = (total - 1) // every - step // every
+    left = timedelta(seconds=round(n_more * seconds))
+    return f"{shown}; {n_more} more, the next after step {step + every}, take about {left}"
 
 
 def head_names(nlp: Language) -> List[str]:

@@ -8,6 +8,7 @@ whole training.
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Tuple
 from zlib import crc32
@@ -42,7 +43,7 @@ from .checkpoint import (
     set_data_state,
     set_random_state,
 )
-from .console import to_row
+from .console import describe_evaluation, describe_plan, show_note, to_row
 from .distributed import Ranks
 from .optimizer import AdamW
 
@@ -116,7 +117,10 @@ def train(
             replace_folder(output / DIR_MODEL_LAST, before_to_disk(nlp).to_disk)
 
     rows: List[Dict[str, Any]] = []
+    is_timed = False
     seconds_before = history[-1]["seconds"] if history else 0
+    if ranks.is_first:
+        show_note(describe_plan(filled["training"]), stdout)
     with nlp.select_pipes(disable=frozen):
         log_step, finish_log = T["logger"](nlp, stdout, stderr) if ranks.is_first else (_log_nothing, _log_nothing)
     try:
@@ -153,6 +157,9 @@ def train(
                 info["output_path"] = str(output / DIR_MODEL_LAST)
                 rows.append(to_row(info, info["step"] - (rows[-1]["step"] if rows else -1)))
             log_step(info if is_best is not None else None)
+            if seat.seconds is not None and not is_timed and ranks.is_first:
+                is_timed = True
+                show_note(describe_evaluation(seat.seconds, info["step"], filled["training"]), stdout)
             if resumed is not None and info["step"] == resumed.step:
                 if batches.digest != resumed.digest:
                     raise NotResumableError("H182", found="it has other texts")
@@ -185,6 +192,8 @@ class _Seat:
     evaluate (Callable): Evaluates it.
     history (List[Dict[str, Any]]): Evaluations to replay; those of a Checkpoint.
     ranks (Ranks): The processes that train.
+
+    seconds (Optional[float]): What the last evaluation took, if there was one that was not replayed.
     """
 
     def __init__(
@@ -198,6 +207,7 @@ class _Seat:
         self.ranks = ranks
         self.is_replaying = bool(history)
         self.replayed: Dict[str, Any] = {}
+        self.seconds: Optional[float] = None
         self._evaluate = evaluate
         self._history = iter(list(history))
 
@@ -214,7 +224,10 @@ class _Seat:
 
     def evaluate(self) -> Tuple[float, Dict[str, Any]]:
         if not self.is_replaying:
-            return self.ranks.broadcast(self._evaluate() if self.ranks.is_first else (0.0, {}))
+            start = time.perf_counter()
+            found = self.ranks.broadcast(self._evaluate() if self.ranks.is_first else (0.0, {}))
+            self.seconds = time.perf_counter() - start
+            return found
         self.replayed = next(self._history)
         return self.replayed["score"], self.replayed["other_scores"]
 

@@ -21,7 +21,7 @@ from ..errors import BertHeadsError, NotResumableError
 from ..files import lock
 from ..pipeline_io import check_encoders
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
-from .console import head_names, score_names
+from .console import describe_start, head_names, score_names
 from .curve import draw_curve
 from .distributed import Ranks
 from .fit_config import check_language, check_overrides, set_encoder
@@ -113,6 +113,8 @@ def _run(
     else:
         _check_corpora(config)
         output.mkdir(parents=True, exist_ok=True)
+        if ranks.is_first:
+            msg.info(describe_start(config))
         with show_validation_error(config_path, hint_fill=False):
             nlp = init_nlp(config, use_gpu=use_gpu)
         check_encoders(nlp)

@@ -25,6 +25,8 @@ from ..corpus.helpers import ALL_TRAIN, PARIS, get_iob, get_spans, load_docs, ma
 
 WORDS = "Anna didn't go to Paris with Bob, Kim and cos in May".split()
 LABELS = ("PER", "LOC")
+# Two files are written
+INTO_BOTH = "0.8,0.2,0"
 
 
 def manual(text: str, *spans: Dict[str, Any], **keys: Any) -> Dict[str, Any]:
@@ -41,6 +43,9 @@ def question(text: str, label: str, answer: str, **keys: Any) -> Dict[str, Any]:
 
 def choice(*accepted: str, **keys: Any) -> Dict[str, Any]:
     return {**make_choice(*accepted, **keys), "answer": "accept"}
+
+
+YES = binary(PARIS, make_span(0, 5), "accept")
 
 
 def read_folder(folder: Path) -> Dict[str, bytes]:
@@ -96,8 +101,9 @@ def test_round_by_round_gives_what_all_answers_at_once_give(tmp_path: Path, time
         write_jsonl(tmp_path / f"{number}.jsonl", *make_answers(texts, 60, number, timed)) for number in (1, 2, 3)
     ]
     for number, answers in enumerate(rounds):
-        merge([tmp_path / "corpus"] if number else [base], tmp_path / "corpus", answers=[answers])
-    merge([base], tmp_path / "at_once", answers=rounds)
+        before = [tmp_path / "corpus"] if number else [base]
+        merge(before, tmp_path / "corpus", answers=[answers], split=INTO_BOTH)
+    merge([base], tmp_path / "at_once", answers=rounds, split=INTO_BOTH)
     stepwise, at_once = describe(tmp_path / "corpus"), describe(tmp_path / "at_once")
     assert stepwise.keys() == at_once.keys() and len(at_once) > 30
     assert {place for *_, place in at_once.values()} == {"train.spacy", "dev.spacy"}
@@ -254,7 +260,7 @@ def test_texts_stay_in_their_split_and_answers_reach_them_there(tmp_path: Path) 
     assert {places[text] for text in dev} == {"dev.spacy"}
     assert found[dev[0].upper()][-1] == "dev.spacy"
     assert {places[text] for text in test} == {"test.spacy"}
-    assert {places[text] for text in texts[40:]} == {"train.spacy", "dev.spacy"}
+    assert {places[text] for text in texts[40:]} == {"train.spacy"}
     assert all(len(found[text][0]) == 1 for text in texts)
     # Left out altogether, they are in no file.
     leave_out = [tmp_path / "corpus" / "dev.spacy", tmp_path / "corpus" / "test.spacy"]
@@ -271,6 +277,24 @@ def test_real_answers_merged_again_change_nothing(shared_data: Path, tmp_path: P
     again = merge([tmp_path / "out"], tmp_path / "out", answers=answers, off_tokens="drop")
     assert read_folder(tmp_path / "out") == before
     assert again.texts["unchanged"] == first.texts["new"] > 1000 and not again.texts["new"] + again.texts["changed"]
+
+
+def test_texts_are_new_once(tmp_path: Path) -> None:
+    """As in the second round of a loop, which merges the answers of both, the first ones among them changed later."""
+    texts = make_texts(40)
+    base = write_jsonl(tmp_path / "base.jsonl", *map(manual, texts[:5]))
+    first = write_jsonl(tmp_path / "first.jsonl", *(manual(text, _timestamp=1) for text in texts[5:20]))
+    changed = manual(texts[6], make_span(0, len(texts[6].split()[0])), _timestamp=2)
+    again = manual(texts[7], _timestamp=2)
+    second = write_jsonl(
+        tmp_path / "second.jsonl", changed, again, *(manual(text, _timestamp=2) for text in texts[20:])
+    )
+    report = merge([base], tmp_path / "out", answers=[first, second], merged_before=[first], split=ALL_TRAIN)
+    assert "Answered texts: 20 new, 1 changed, 1 unchanged, 0 left out" in report.to_text()
+    # Labels are for `convert` and `inspect` to list
+    assert "span" not in report.to_text()
+    all_new = merge([base], tmp_path / "other", answers=[first, second], split=ALL_TRAIN)
+    assert all_new.texts["new"] == 35 and read_folder(tmp_path / "other") == read_folder(tmp_path / "out")
 
 
 def test_conflicts_are_all_listed_with_place_and_text(tmp_path: Path) -> None:
@@ -291,8 +315,33 @@ def test_conflicts_are_all_listed_with_place_and_text(tmp_path: Path) -> None:
         ("bob.jsonl", line) for line in range(1, len(texts) + 1)
     ]
     assert [entry["text"] for entry in written] == texts
-    assert f"{other}:1: complete annotations that differ" in report.to_text()
+    assert all(entry["kept"].startswith('PER "') and entry["not_used"].startswith('LOC "') for entry in written)
+    # One table, in which every conflict has one line with both answers
+    shown = report.to_text().splitlines()
+    assert "Conflicts (40), the newest answer kept:" in shown
+    assert not any("complete annotations" in row for row in shown)
+    first = texts[0].split()[0]
+    [row] = [row for row in shown if row.endswith(f" {other}:1")]
+    assert f'PER "{first}"' in row and f'LOC "{first}"' in row and row.startswith(texts[0][:20])
     assert f"and {len(texts) - 20} more" in report.to_text()
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "kept", "lost"),
+    [
+        (manual(PARIS, make_span(0, 5)), manual(PARIS), "no entity", 'ORG "Apple"'),
+        (YES, {**YES, "answer": "reject"}, 'not ORG "Apple"', 'ORG "Apple"'),
+        (binary(PARIS, make_span(0, 5), "reject"), manual(PARIS, make_span(0, 5)), 'ORG "Apple"', 'not ORG "Apple"'),
+        (choice("POS", text=PARIS), choice("NEG", text=PARIS), "NEG", "POS"),
+        (question(PARIS, "NEWS", "accept"), question(PARIS, "NEWS", "reject"), "not NEWS", "NEWS"),
+    ],
+)
+def test_a_conflict_shows_both_answers(
+    tmp_path: Path, older: Dict[str, Any], newer: Dict[str, Any], kept: str, lost: str
+) -> None:
+    records = [{**older, "_timestamp": 1}, {**newer, "_timestamp": 2}]
+    report = merge([], tmp_path / "out", answers=[write_jsonl(tmp_path / "a.jsonl", *records)])
+    assert {(one.kept, one.lost) for one in report.conflicts} == {(kept, lost)}
 
 
 def test_bad_records_stop_it_with_place_and_reason_and_nothing_is_written(tmp_path: Path) -> None:
@@ -432,9 +481,9 @@ def test_whenever_it_ends_files_are_the_old_ones_or_the_new_ones(
     base = write_jsonl(tmp_path / "base.jsonl", *map(manual, texts[:40]))
     answers = write_jsonl(tmp_path / "new.jsonl", *make_answers(texts, 80, 1))
     corpus = tmp_path / "corpus"
-    merge([], corpus, answers=[base])
+    merge([], corpus, answers=[base], split=INTO_BOTH)
     old = read_folder(corpus)
-    merge([corpus], tmp_path / "new", answers=[answers])
+    merge([corpus], tmp_path / "new", answers=[answers], split=INTO_BOTH)
     new = read_folder(tmp_path / "new")
     replace, moved = os.replace, []
 
@@ -447,12 +496,12 @@ def test_whenever_it_ends_files_are_the_old_ones_or_the_new_ones(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", stop)
         with pytest.raises(KeyboardInterrupt):
-            merge([corpus], corpus, answers=[answers])
+            merge([corpus], corpus, answers=[answers], split=INTO_BOTH)
     assert read_folder(corpus) == {
         "dev.spacy": old["dev.spacy"],
         "train.spacy": (new if n_moved else old)["train.spacy"],
     }
-    merge([corpus], corpus, answers=[answers])
+    merge([corpus], corpus, answers=[answers], split=INTO_BOTH)
     assert read_folder(corpus) == new
 
 
@@ -463,9 +512,10 @@ def test_killed_at_any_moment_it_leaves_the_old_corpus_or_the_new_one(tmp_path: 
     base = write_jsonl(tmp_path / "base.jsonl", *map(manual, texts[:200]))
     answers = write_jsonl(tmp_path / "new.jsonl", *make_answers(texts, 400, 1))
     corpus = tmp_path / "corpus"
-    merge([base], tmp_path / "new", answers=[answers])
-    call = [sys.executable, "-m", "spacy", "bert-heads", "merge", str(base), "-a", str(answers), "-o", str(corpus)]
-    merge([], corpus, answers=[base])
+    merge([base], tmp_path / "new", answers=[answers], split=INTO_BOTH)
+    options = ["-a", str(answers), "-o", str(corpus), "--split", INTO_BOTH]
+    call = [sys.executable, "-m", "spacy", "bert-heads", "merge", str(base), *options]
+    merge([], corpus, answers=[base], split=INTO_BOTH)
     old, new = read_folder(corpus), read_folder(tmp_path / "new")
     began = time.monotonic()
     subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
@@ -479,7 +529,7 @@ def test_killed_at_any_moment_it_leaves_the_old_corpus_or_the_new_one(tmp_path: 
         process.wait()
         for name, content in read_folder(corpus).items():
             assert content in (old.get(name), new.get(name)) or name.startswith(".")
-    merge([base], corpus, answers=[answers])
+    merge([base], corpus, answers=[answers], split=INTO_BOTH)
     assert read_folder(corpus) == new and {path.name for path in corpus.iterdir()} == set(new)
 
 

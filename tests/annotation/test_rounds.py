@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.annotation.heads import Head, Heads
 from spacy_bert_heads.annotation.merge import merge
-from spacy_bert_heads.annotation.rounds import LoopSettings, default_view, run_loop
+from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
+from spacy_bert_heads.annotation.tasks import default_view
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.training import loop as training_loop

@@ -80,6 +80,19 @@ def test_tasks_come_in_the_order_of_their_scores(model: str, view: str, tmp_path
     assert output.read_bytes() == first
 
 
+@pytest.mark.parametrize(
+    ("left_out", "view"), [((), "blocks"), (("bert_ner",), "choice"), (("bert_textcat",), "ner_manual")]
+)
+def test_the_view_is_that_of_the_heads(model: str, left_out: Sequence[str], view: str, tmp_path: Path) -> None:
+    nlp = spacy.load(model, exclude=list(left_out))
+    nlp.to_disk(tmp_path / "model")
+    raw, output, named = write_raw(tmp_path), tmp_path / "tasks.jsonl", tmp_path / "named.jsonl"
+    report = suggest(str(tmp_path / "model"), raw, output)
+    assert report.view == view and f"Asking by the view {view}" in report.to_text()
+    suggest(str(tmp_path / "model"), raw, named, view=view)
+    assert output.read_bytes() == named.read_bytes()
+
+
 def test_memory_zones_change_nothing(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw, output = write_raw(tmp_path), tmp_path / "tasks.jsonl"
     found = []

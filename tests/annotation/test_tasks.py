@@ -12,7 +12,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_bert_heads.annotation.hashes import input_hash, set_hashes
 from spacy_bert_heads.annotation.heads import find_heads
-from spacy_bert_heads.annotation.tasks import VIEWS, TaskMaker
+from spacy_bert_heads.annotation.tasks import MIN_CONFIDENCE, VIEWS, TaskMaker
 from spacy_bert_heads.corpus.annotations import Annotation, CharSpan
 from spacy_bert_heads.corpus.findings import Findings, Where
 from spacy_bert_heads.corpus.readers.formats import AUTO, find_converter
@@ -83,7 +83,7 @@ def read_back(path: Path, *records: Dict[str, Any], labels: FrozenSet[str] = fro
 
 def content(annotation: Annotation) -> Annotation:
     """What an annotation says, wherever and whenever it was said."""
-    return replace(annotation, where=Where(Path(), 0), timestamp=None, tokens=None, input_hash=None)
+    return replace(annotation, where=Where(Path(), 0), timestamp=None, tokens=None, input_hash=None, annotator=None)
 
 
 def make_annotation(**says: Any) -> Annotation:
@@ -169,6 +169,16 @@ def test_binary_tasks_show_how_sure_the_pipeline_is(pipelines: Dict[str, Languag
     assert (task["label"], task["meta"]) == ("SPORT", {"page": 3, "score": 0.7})
     [task] = TaskMaker(nlp, "classification").make(doc, meta={"score": 5.0})
     assert task["meta"] == {"score": 5.0}
+
+
+@pytest.mark.parametrize("view", ["ner_manual", "blocks", "ner"])
+def test_improbable_entities_are_not_suggested(pipelines: Dict[str, Language], view: str) -> None:
+    nlp = pipelines["exclusive"]
+    for confidence, n_spans in ((6e-27, 2), (MIN_CONFIDENCE - 1e-6, 2), (MIN_CONFIDENCE, 3)):
+        doc = make_predicted(nlp)
+        set_confidence(doc.ents[1], confidence)
+        spans = [span for task in TaskMaker(nlp, view).make(doc) for span in task["spans"]]
+        assert len(spans) == n_spans and all(span["score"] >= MIN_CONFIDENCE for span in spans)
 
 
 def test_spacys_own_entities_have_no_score(pipelines: Dict[str, Language]) -> None:

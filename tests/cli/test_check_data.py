@@ -57,6 +57,17 @@ def codes(report: Dict[str, Any]) -> List[str]:
     return [error["code"] for error in report["errors"]]
 
 
+def test_spacys_own_checks_run_in_the_same_process(tmp_path: Path) -> None:
+    arguments = make_project(tmp_path, make_docs(0, 120), make_docs(200, 4))
+    status, shown = run(*arguments, "--debug-data")
+    assert status == 0, shown
+    assert shown.index("Data file validation") < shown.index("124 texts fit the config")
+    assert read_report(tmp_path)["errors"] == []
+    # What spaCy finds wrong ends it: far too few texts
+    status, shown = run(*make_project(tmp_path, make_docs(0, 5), make_docs(200, 4)), "--debug-data")
+    assert status == 1 and "fit the config" not in shown
+
+
 def test_good_data_pass_and_are_counted(tmp_path: Path) -> None:
     status, shown = run(*make_project(tmp_path, make_docs(0, 30), make_docs(100, 4)))
     assert status == 0, shown

@@ -31,7 +31,7 @@ CONFIGURED = {
     "check-data": ["check-data", "{path}", "--train", "good.spacy", "--dev", "good.spacy"],
     "fit-config": ["fit-config", "{path}", "out.cfg", "--train", "good.spacy"],
     "train": ["train", "{path}", "-o", "out", "--paths.train", "good.spacy", "--paths.dev", "good.spacy"],
-    "loop": ["loop", "rounds", "--config", "{path}", "--raw", "good.spacy", "--dev", "good.spacy", "--base", "good.spacy"],
+    "loop": "loop rounds --config {path} --raw good.spacy --dev good.spacy --base good.spacy".split(),
 }
 
 

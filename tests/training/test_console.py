@@ -4,13 +4,19 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import pytest
 from spacy.util import registry
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.training.console import build_console_logger_v1, to_row
+from spacy_bert_heads.training.console import (
+    build_console_logger_v1,
+    describe_evaluation,
+    describe_plan,
+    describe_start,
+    to_row,
+)
 from spacy_bert_heads.training.curve import draw_curve
 
 from ..making import make_nlp
@@ -110,3 +116,30 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
 def test_it_is_registered() -> None:
     logger = registry.resolve({"logger": {"@loggers": "spacy_bert_heads.ConsoleLogger.v1"}})["logger"]
     assert callable(logger)
+
+
+def test_what_comes_before_the_first_step_is_said() -> None:
+    config: Dict[str, Any] = {
+        "paths": {"train": "corpus/train.spacy"},
+        "components": {"transformer": {"model": {"@architectures": "spacy_bert_heads.BertFromScratch.v1"}}},
+        "initialize": {"components": {"transformer": {"vocab": None}}},
+    }
+    said = describe_start(config)
+    assert "learning a vocabulary" in said and "(corpus/train.spacy)" in said
+    config["initialize"]["components"]["transformer"]["vocab"] = "vocab.txt"
+    assert "vocabulary" not in describe_start(config)
+    config["components"] = {"bert_ner": {"source": "other"}}
+    assert "vocabulary" not in describe_start(config)
+
+
+@pytest.mark.parametrize(("total", "every", "step"), [(16, 3, 0), (16, 5, 0), (15, 5, 5), (4, 9, 0), (None, 3, 0)])
+def test_the_evaluations_to_come_are_those_of_spacys_loop(total: Optional[int], every: int, step: int) -> None:
+    training = {"optimizer": {"total_steps": total}, "max_steps": 0, "eval_frequency": every}
+    said = describe_evaluation(2.0, step, training)
+    # spaCy evaluates after steps 0, every, 2 * every, ...
+    later = [number for number in range(step + 1, total or 0) if number % every == 0]
+    if later:
+        assert f"{len(later)} more, the next after step {later[0]}, take about 0:00:{2 * len(later):02}" in said
+    else:
+        assert said == "An evaluation takes about 2.0 s"
+    assert f"every {every}" in describe_plan(training)

@@ -116,6 +116,17 @@ def test_the_training_is_that_of_spacy_train(unbroken: Path, tmp_path: Path) -> 
         assert ours.meta["performance"].keys() == theirs.meta["performance"].keys()
 
 
+def test_it_says_what_it_does_before_and_after_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(make_config_file(tmp_path, max_steps=4), tmp_path / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    steps = ("Loading the training corpus; 5 steps", "every 3", "epoch", "An evaluation takes")
+    places = [said.index(part) for part in ("Initialising: ", "learning a vocabulary", *steps)]
+    assert places == sorted(places) and said.count("An evaluation takes") == 1
+    assert "1 more, the next after step 3, take" in said
+
+
 def test_what_a_training_leaves(unbroken: Path) -> None:
     assert {path.name for path in (unbroken / "out").iterdir()} - {"training.png"} == LEFT
     rows = read_rows(unbroken / "out")

@@ -41,6 +41,7 @@ class Submitted(NamedTuple):
 
     results: List[Result]
     timestamp: Optional[float]
+    annotator: Optional[str] = None
 
 
 class Questions:
@@ -182,7 +183,7 @@ def _read_task(task: Any, where: Where, findings: Findings, options: ReadOptions
         if relations:
             findings.note("relations", where, count=len(relations))
         answers = [_read_result(result, where) for result in results if result.get("type") != "relation"]
-        submitted.append(Submitted(answers, _read_time(annotation)))
+        submitted.append(Submitted(answers, _read_time(annotation), _read_annotator(annotation)))
     return submitted
 
 
@@ -255,7 +256,15 @@ def _annotate(
         cats=cats,
         exclusive=is_exclusive and bool(cats),
         timestamp=submitted.timestamp,
+        annotator=submitted.annotator,
     )
+
+
+def _read_annotator(annotation: Dict[str, Any]) -> Optional[str]:
+    """The number of the user; of some exports the user, whose number is kept and no address."""
+    found = annotation.get("completed_by")
+    found = found.get("id") if isinstance(found, dict) else found
+    return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def _text_key(data: Any, to_names: Sequence[str], options: ReadOptions) -> str:

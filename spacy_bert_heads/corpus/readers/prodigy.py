@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Set, Tuple
@@ -15,6 +16,8 @@ from .options import ReadOptions
 from .token_lines import is_token_record
 
 ANSWERS = ("accept", "reject", "ignore")
+# How Prodigy names a session without a name: by the time of its start, which says nothing about who answered.
+UNNAMED_SESSION = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 # Interfaces that ask about the whole text; spans in their records were only shown.
 TEXT_VIEWS = ("classification", "choice")
 # The interface that asks yes or no about the spans it shows, in files older than `_is_binary`.
@@ -162,6 +165,7 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
         exclusive=asks_choice and bool(cats) and _is_exclusive(record),
         timestamp=_read_timestamp(record),
         input_hash=_read_input_hash(record),
+        annotator=_read_annotator(record),
     )
 
 
@@ -200,6 +204,11 @@ def _read_timestamp(record: Dict[str, Any]) -> Optional[float]:
     if isinstance(time, (int, float)) and not isinstance(time, bool) and math.isfinite(time):
         return float(time)
     return None
+
+
+def _read_annotator(record: Dict[str, Any]) -> Optional[str]:
+    found = record.get("_annotator_id", record.get("_session_id"))
+    return found if isinstance(found, str) and not UNNAMED_SESSION.fullmatch(found) else None
 
 
 def _read_input_hash(record: Dict[str, Any]) -> Optional[int]:
