@@ -4,10 +4,11 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 import numpy
 from spacy.language import Language
+from spacy.scorer import Scorer
 from spacy.training import Corpus, Example
 from spacy.util import fix_random_seed
 
@@ -124,9 +125,10 @@ def evaluate(
         examples = []
         notes.append(str(error))
     fix_random_seed()
+    scorer = _KeepingScorer(nlp=nlp)
     with _keep_uncertainty(nlp, with_uncertainty):
-        scores = nlp.evaluate(examples)
-    evaluation = evaluate_examples(nlp, examples)
+        scores = nlp.evaluate(examples, scorer=scorer)
+    evaluation = evaluate_examples(nlp, scorer.examples)
     evaluation.corpus, evaluation.scores = str(corpus), scores
     evaluation.notes[:0] = notes
     return evaluation
@@ -178,6 +180,16 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
         if mistakes[number]
     ]
     return evaluation
+
+
+class _KeepingScorer(Scorer):
+    """`nlp.evaluate` predicts on copies of the Examples, which nobody else sees."""
+
+    examples: List[Example]
+
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
+        self.examples = list(examples)
+        return super().score(self.examples, **kwargs)
 
 
 class _Gold(NamedTuple):

@@ -88,10 +88,11 @@ def to_text(evaluation: Evaluation) -> str:
             rows = [tuple(map(_printable, row)) for row in one.rows]
             aligns: Any = ("l", *("r" for _ in one.header[1:]))
             lines += ["", _printable(one.title)]
-            lines.append(str(table(rows, header=one.header, divider=True, aligns=aligns, max_col=60)))
+            lines.append(str(table(rows, header=one.header, divider=True, aligns=aligns, max_col=60)).strip("\n"))
     rows = [(_printable(name), value, interval) for name, value, interval in headlines(evaluation)]
     if rows:
-        lines += ["", str(table(rows, header=("", "score", "95 % interval"), divider=True, aligns=("l", "r", "r")))]
+        header = ("", "score", "95 % interval")
+        lines += ["", str(table(rows, header=header, divider=True, aligns=("l", "r", "r"))).strip("\n")]
     return "\n".join(lines)
 
 
