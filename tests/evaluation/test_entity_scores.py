@@ -11,6 +11,7 @@ from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 from sklearn.metrics import precision_recall_fscore_support
 from spacy.scorer import get_ner_prf
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from spacy_bert_heads.evaluation.entity_scores import (
@@ -26,7 +27,7 @@ from spacy_bert_heads.evaluation.entity_scores import (
     read_entities,
 )
 
-from .perturb import bio_of, make_example, make_examples
+from .perturb import VOCAB, bio_of, make_example, make_examples
 
 LABELS = ("ORG", "PER", "LOC")
 
@@ -147,6 +148,19 @@ def test_kinds_of_mistakes_in_one_text() -> None:
         "PER": {"": 1, "PER": 1},
     }
     assert scores["errors"]["ORG"][WRONG_LABEL] == 1 and scores["errors"]["LOC"][INVENTED] == 1
+
+
+def test_gold_and_prediction_may_have_different_tokens() -> None:
+    reference = Doc(VOCAB, words=["New", "York", "-", "based", "Anna", "Li"], spaces=[1, 0, 0, 1, 1, 0])
+    predicted = Doc(VOCAB, words=["New", "York-based", "Anna", "L", "i"], spaces=[1, 1, 1, 0, 0])
+    reference.set_ents([Span(reference, 0, 2, "LOC"), Span(reference, 4, 6, "PER")])
+    predicted.set_ents([Span(predicted, 0, 2, "LOC"), Span(predicted, 2, 5, "PER")])
+    scores = score([Example(predicted, reference)])
+    assert scores["errors"]["LOC"][WRONG_BOUNDARY] == 1 and scores["per_label"]["PER"]["f1"] == 1.0
+    # A token is in an entity if any of its characters are
+    assert {tag: row["f1"] for tag, row in scores["tokens"]["per_tag"].items()} == dict.fromkeys(
+        ("B-LOC", "I-LOC", "B-PER", "I-PER"), 1.0
+    )
 
 
 def test_labels_and_texts_without_anything_to_count() -> None:

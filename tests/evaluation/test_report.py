@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -130,6 +131,16 @@ def test_a_page_of_many_texts_stays_small(monkeypatch: pytest.MonkeyPatch) -> No
     shown = read_data(page)["examples"]
     assert 10 < len(shown) < len(evaluation.wrong)
     assert len(json.dumps(shown)) < 120_000 and len(page) < 600_000
+
+
+@pytest.mark.slow
+def test_ten_thousand_texts_take_less_than_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    examples = add_cats(make_examples(10_000, LABELS, longest=40))
+    started = time.perf_counter()
+    evaluation = make_evaluation(monkeypatch, examples)
+    report.write_report(evaluation, tmp_path)
+    assert time.perf_counter() - started < 60
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
 def test_rare_mistakes_are_shown_beside_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
