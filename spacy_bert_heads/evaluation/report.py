@@ -33,7 +33,9 @@ SURE = 0.5
 CERTAIN = 0.98
 MAX_MATRIX = 30
 MAX_POINTS = 1000
+# Categories that are shown of a text: the best ones that are not less likely than this
 MAX_CATEGORIES = 5
+UNLIKELY = 0.01
 
 
 class Point(NamedTuple):
@@ -230,9 +232,11 @@ def _category_rows(gold: Dict[str, float], predicted: Dict[str, float], scores: 
     kind, labels = scores["kind"], scores["labels"]
     best = sorted((label for label in labels if label in predicted), key=lambda label: -predicted[label])
     if kind == ExclusiveScorer.kind:
-        best = best[:MAX_CATEGORIES]
+        right = max(gold, key=lambda label: gold[label], default="")
+        shares = [label for label in best[:MAX_CATEGORIES] if predicted[label] >= UNLIKELY]
+        best = [label for label in best if label in (*best[:1], *shares, right)]
     elif kind == MultilabelScorer.kind:
-        best = [label for label in best[:MAX_CATEGORIES] if predicted[label] >= min(scores["threshold"], 0.1)]
+        best = [label for label in best[:MAX_CATEGORIES] if predicted[label] >= UNLIKELY]
     known = [label for label in scores.get("per_label", {}) if label in gold]
     shown = [label for label in known if gold[label] > 0 or kind == "numbers"]
     return {
