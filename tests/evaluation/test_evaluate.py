@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.evaluation.evaluate import evaluate_examples
+from spacy_bert_heads.evaluation.report import to_html, to_markdown, to_text
+
+from ..making import make_examples, make_nlp
 
 TEXTS = [("track the order", "A"), ("cancel the order", "B")]
 # What evaluate wrote before it wrote reports; other programs read it
@@ -159,8 +162,6 @@ ENTS = {"entities": [(0, 4, "PER")]}
     ],
 )
 def test_what_cannot_be_scored_is_said(factories: List[str], annotations: List[Dict[str, Any]], note: str) -> None:
-    from spacy_bert_heads.evaluation.report import to_html, to_markdown, to_text
-
     nlp = make_ruler_nlp(*factories)
     evaluation = evaluate_examples(nlp, predict(nlp, annotations))
     assert any(note in found for found in evaluation.notes), evaluation.notes
@@ -192,3 +193,25 @@ def test_text_heads_without_gold_and_with_unknown_labels(trained: Path) -> None:
     evaluation = evaluate_examples(nlp, predict(nlp, [ENTS]))
     assert evaluation.categories[0]["accuracy"] is None
     assert "'bert_textcat' is not scored: no text has a gold value for it." in evaluation.notes
+
+
+@pytest.mark.parametrize(("head", "kind"), [("bert_textcat_multilabel", "multilabel"), ("bert_regression", "numbers")])
+def test_other_text_heads_score_as_their_own_scorers_do(bert_folder: str, head: str, kind: str) -> None:
+    nlp = make_nlp(bert_folder, heads=[head])
+    examples = make_examples(nlp)
+    theirs = nlp.evaluate(examples)
+    for eg in examples:
+        eg.predicted = nlp(eg.predicted)
+    evaluation = evaluate_examples(nlp, examples)
+    [scores] = evaluation.categories
+    assert (scores["component"], scores["kind"]) == (head, kind)
+    if kind == "multilabel":
+        assert scores["threshold"] == 0.5 and scores["micro"]["f1"] == pytest.approx(theirs["cats_micro_f"])
+        assert scores["macro"]["roc_auc"] == pytest.approx(theirs["cats_macro_auc"])
+    else:
+        for label, expected in theirs["cats_per_target"].items():
+            assert {key: scores["per_label"][label][key] for key in expected} == pytest.approx(expected, abs=1e-5)
+    assert "No component finds entities; the 4 gold entities are not scored." in evaluation.notes
+    page = to_html(evaluation)
+    assert ("ROC AUC" in page) == (kind == "multilabel") and ("<circle" in page) == (kind == "numbers")
+    assert head in to_text(evaluation) and head in to_markdown(evaluation).replace("\\", "")
