@@ -15,6 +15,7 @@ from thinc.api import Config
 
 from ..errors import BertHeadsError, NothingToAskError, printable
 from ..evaluation.evaluate import evaluate
+from ..evaluation.report import write_report
 from ..files import lock, write_files
 from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
@@ -288,7 +289,7 @@ def _new_labels(nlp: Language, report: Dict[str, Any]) -> Set[str]:
 
 def _evaluate(now: Round, model: str, settings: LoopSettings) -> None:
     if not (now.folder / METRICS).exists():
-        evaluate(model, settings.test or settings.dev, now.folder / METRICS)
+        write_report(evaluate(model, settings.test or settings.dev), now.folder / METRICS)
 
 
 def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:

@@ -1,32 +1,98 @@
-"""`bert-heads evaluate`: a trained pipeline and annotated texts in, all scores out."""
+"""`bert-heads evaluate`: a trained pipeline and annotated texts in, all scores and a report out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
+from .convert import (
+    DELIMITER,
+    FORMAT,
+    HEADER,
+    KIND,
+    LABEL_COLUMN,
+    LABEL_SEPARATOR,
+    LABELS,
+    OFF_TOKENS,
+    PAIR_SEPARATOR,
+    SCHEME,
+    SKIP_BAD,
+    TEXT_COLUMN,
+)
+
 MODEL = typer.Argument(help="Folder or package of the trained pipeline.", show_default=False)
-DATA = typer.Argument(help="Annotated texts, a .spacy file or a folder of them.", show_default=False)
-OUTPUT = typer.Option("--output", "-o", help="Where to write all scores, as JSON.", show_default=False)
+CORPUS = typer.Argument(
+    help="Annotated texts: a .spacy file, a folder of them, or a file of any format that convert reads.",
+    show_default=False,
+)
+OUTPUT = typer.Option(
+    "--output",
+    "-o",
+    help="Where to write: NAME.json for all scores in one file; otherwise a folder for report.html, report.json and "
+    "report.md.",
+    show_default=False,
+)
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 
 
 def evaluate_cli(
     model: Annotated[str, MODEL],
-    data: Annotated[Path, DATA],
-    output: Annotated[Path, OUTPUT],
+    corpus: Annotated[Path, CORPUS],
+    output: Annotated[Optional[Path], OUTPUT] = None,
     gpu: Annotated[int, GPU] = -1,
+    format: Annotated[str, FORMAT] = "auto",
+    skip_bad: Annotated[bool, SKIP_BAD] = False,
+    off_tokens: Annotated[str, OFF_TOKENS] = "error",
+    labels: Annotated[Optional[Path], LABELS] = None,
+    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
+    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
+    kind: Annotated[str, KIND] = "auto",
+    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
+    delimiter: Annotated[Optional[str], DELIMITER] = None,
+    header: Annotated[Optional[bool], HEADER] = None,
+    scheme: Annotated[str, SCHEME] = "auto",
+    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
 ) -> None:
     """
-    Score a trained pipeline on annotated texts.
+    Score a trained pipeline on annotated texts, and show its mistakes.
 
-    Like `spacy evaluate`, but keeps every score, such as the accuracy of exclusive categories.
+    Every score comes with its support and a 95 % interval. The report's page shows the texts that are wrong, the worst
+    first, and the gold annotations that look wrong.
     """
     from spacy.cli._util import setup_gpu
 
-    from ..evaluation.evaluate import evaluate, to_text
+    from ..corpus.readers.formats import ReadOptions
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.report import NAMES, check_report, is_one_file, to_text, write_report
 
+    if output is not None:
+        check_report(output)
     setup_gpu(gpu)
-    scores = evaluate(model, data, output)
-    typer.echo(to_text(scores))
-    typer.echo(f"Wrote the scores on {scores['docs']} texts to {output}")
+    options = ReadOptions(
+        labels=labels,
+        text_column=text_column,
+        label_column=label_column,
+        kind=kind,
+        label_separator=label_separator,
+        delimiter=delimiter,
+        header=header,
+        scheme=scheme,
+        pair_separator=pair_separator,
+    )
+    evaluation = evaluate(
+        model,
+        corpus,
+        format=format,
+        options=options,
+        off_tokens=off_tokens,
+        skip_bad=skip_bad,
+        with_uncertainty=output is not None and not is_one_file(output),
+    )
+    typer.echo(to_text(evaluation))
+    if output is None:
+        return
+    write_report(evaluation, output)
+    if is_one_file(output):
+        typer.echo(f"Wrote the scores on {evaluation.docs} texts to {output}")
+    else:
+        typer.echo(f"Wrote the report on {evaluation.docs} texts to {output}: {', '.join(NAMES)}")

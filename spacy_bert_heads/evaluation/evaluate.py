@@ -1,68 +1,323 @@
-"""All scores of a trained pipeline on one file of annotated texts."""
+"""One pass of a trained pipeline over annotated texts: all scores, and every mistake."""
 
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
-import srsly
-from spacy.training import Corpus
+import numpy
+from spacy.language import Language
+from spacy.scorer import Scorer
+from spacy.training import Corpus, Example
 from spacy.util import fix_random_seed
 
 from ..corpus.doc_bins import read_doc_bins
-from ..errors import BertHeadsError, printable
-from ..files import write_files
-from ..pipeline_io import load_pipeline
+from ..corpus.readers.formats import AUTO, ReadOptions
+from ..corpus.splits import DEFAULT_SPLIT, parse_split
+from ..corpus.training_corpus import AnnotationCorpus
+from ..corpus.writers.export import EXCLUSIVE_FACTORIES
+from ..errors import BertHeadsError
+from ..pipeline_io import load_pipeline, model_name
+from .bootstrap import mean_interval
+from .category_scores import ExclusiveScorer, MultilabelScorer, NumberScorer
+from .entity_scores import EntityScorer
+from .label_scores import Mistake
 
-# Score, and what people call it; those that the pipeline has are shown
-SHOWN = {
-    "cats_acc": "categories, accuracy",
-    "cats_micro_f": "categories, micro F",
-    "cats_macro_f": "categories, macro F",
-    "cats_pearson": "numbers, Pearson",
-    "cats_spearman": "numbers, Spearman",
-    "ents_p": "entities, precision",
-    "ents_r": "entities, recall",
-    "ents_f": "entities, F",
-}
+ENTITY_FACTORIES = ("bert_ner", "ner", "beam_ner", "entity_ruler")
+MULTILABEL_FACTORIES = ("bert_textcat_multilabel", "textcat_multilabel")
+NUMBER_FACTORIES = ("bert_regression",)
+# Texts whose numbers are furthest off, for each target
+N_FAR_OFF = 200
+# What a mistake counts in the order of texts if nothing says how sure the pipeline was
+UNSURE = 0.5
+
+CategoryScorer = Union[ExclusiveScorer, MultilabelScorer, NumberScorer]
 
 
-def evaluate(model: str, data: Path, output: Path) -> Dict[str, Any]:
-    """Score a trained pipeline and write down everything the scorers said.
+class WrongText(NamedTuple):
+    """A text with mistakes.
 
-    Unlike `spacy evaluate` it keeps every score, such as the accuracy of exclusive categories.
+    number (int): Which text of the corpus it is, counted from 1.
+    example (Example): Prediction and gold annotation.
+    mistakes (List[Mistake]): What is wrong.
+    weight (float): How wrong: mistakes count as much as the pipeline was sure of them.
+    """
+
+    number: int
+    example: Example
+    mistakes: List[Mistake]
+    weight: float
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation found.
+
+    model (str): Language, name and version of the pipeline.
+    corpus (str): The annotated texts.
+    docs (int): How many there are.
+    scores (Dict[str, Any]): What the pipeline's own scorers say.
+    notes (List[str]): What was not scored, and why.
+    entities (Optional[Dict[str, Any]]): See EntityScorer.to_dict; None if nothing can be scored.
+    categories (List[Dict[str, Any]]): The same of each text head.
+    texts (Dict[str, Any]): How many texts are right in everything that is known of them.
+    numbers (List[NumberScorer]): Gold and predicted numbers, to be drawn.
+    wrong (List[WrongText]): Texts with mistakes, the worst first.
+    """
+
+    model: str
+    corpus: str
+    docs: int
+    scores: Dict[str, Any]
+    notes: List[str] = field(default_factory=list)
+    entities: Optional[Dict[str, Any]] = None
+    categories: List[Dict[str, Any]] = field(default_factory=list)
+    texts: Dict[str, Any] = field(default_factory=dict)
+    numbers: List[NumberScorer] = field(default_factory=list)
+    wrong: List[WrongText] = field(default_factory=list)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): The scores of the pipeline's scorers by their own names, and ours. For JSON."""
+        return {
+            "docs": self.docs,
+            **self.scores,
+            "model": self.model,
+            "corpus": self.corpus,
+            "notes": self.notes,
+            "texts": self.texts,
+            "entities": self.entities,
+            "categories": self.categories,
+        }
+
+
+def evaluate(
+    model: str,
+    corpus: Path,
+    *,
+    format: str = AUTO,
+    options: Optional[ReadOptions] = None,
+    off_tokens: str = "error",
+    skip_bad: bool = False,
+    with_uncertainty: bool = False,
+) -> Evaluation:
+    """Score a trained pipeline on annotated texts.
 
     model (str): Folder or package of the pipeline.
-    data (Path): A `.spacy` file, or a folder of them.
-    output (Path): Where to write the scores as JSON.
-    RETURNS (Dict[str, Any]): The scores.
-    RAISES (BertHeadsError): H101 or H315 if the data cannot be read, H227 if the pipeline cannot, H310 if there is
-        no text.
+    corpus (Path): A `.spacy` file, a folder of them, or a file of any format that `convert` reads.
+    format (str): Its format; "auto" looks at the content.
+    options (Optional[ReadOptions]): What the file does not say about itself.
+    off_tokens (str): Spans not at token boundaries: "error", "drop", "expand" or "split".
+    skip_bad (bool): Whether to leave bad records out.
+    with_uncertainty (bool): Whether to keep on each Doc how sure the head is of each token.
+    RETURNS (Evaluation): Scores and mistakes. What cannot be scored is named in its notes.
+    RAISES (BertHeadsError): H1xx or H315 if the data cannot be read, H227 if the pipeline cannot.
     """
-    if not any(len(doc_bin) for doc_bin in read_doc_bins(data)):
-        raise BertHeadsError("H310", path=data)
+    if not corpus.exists():
+        raise BertHeadsError("H101", path=corpus)
     nlp = load_pipeline(model)
+    notes: List[str] = []
+    try:
+        examples = list(_read(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
+    except BertHeadsError as error:
+        if error.code not in ("H117", "H162"):
+            raise
+        examples = []
+        notes.append(str(error))
     fix_random_seed()
-    examples = list(Corpus(data)(nlp))
-    scores: Dict[str, Any] = {"docs": len(examples), **nlp.evaluate(examples)}
-    write_files({output: (srsly.json_dumps(scores, indent=2) + "\n").encode("utf8")})
-    return scores
+    scorer = _KeepingScorer(nlp=nlp)
+    with _keep_uncertainty(nlp, with_uncertainty):
+        scores = nlp.evaluate(examples, scorer=scorer)
+    evaluation = evaluate_examples(nlp, scorer.examples)
+    evaluation.corpus, evaluation.scores = str(corpus), scores
+    evaluation.notes[:0] = notes
+    return evaluation
 
 
-def to_text(scores: Dict[str, Any]) -> str:
-    """RETURNS (str): The main scores as a table for a terminal."""
-    from wasabi import table
+def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
+    """Score predictions that have been made.
 
-    rows: List[Tuple[str, str]] = [
-        (title, f"{100 * scores[key]:.1f}") for key, title in SHOWN.items() if scores.get(key) is not None
+    nlp (Language): The pipeline, whose heads say what is to be scored.
+    examples (Sequence[Example]): Predictions and gold annotation.
+    RETURNS (Evaluation): Scores and mistakes, without those of the pipeline's own scorers.
+    """
+    evaluation = Evaluation(model_name(nlp), "", len(examples), {})
+    gold = _count_gold(examples)
+    entities = _find_entity_scorer(nlp)
+    categories = _find_category_scorers(nlp, gold)
+    scorers = [*([entities] if entities else []), *categories]
+    mistakes: List[List[Mistake]] = [[] for _ in examples]
+    weights = numpy.zeros(len(examples))
+    outcomes: List[float] = []
+    for number, eg in enumerate(examples):
+        results = []
+        for scorer in scorers:
+            right, found = scorer.add(eg)
+            mistakes[number] += found
+            results.append(right)
+        for mistake in mistakes[number]:
+            weights[number] += UNSURE if mistake.confidence is None else mistake.confidence
+        if any(right is not None for right in results):
+            outcomes.append(float(False not in results))
+    for scorer in categories:
+        if isinstance(scorer, NumberScorer):
+            evaluation.numbers.append(scorer)
+            for number, mistake, weight in scorer.worst(N_FAR_OFF):
+                mistakes[number].append(mistake)
+                weights[number] += weight
+    evaluation.entities = entities.to_dict() if entities else None
+    evaluation.categories = [scorer.to_dict() for scorer in categories]
+    evaluation.texts = {
+        "scored": len(outcomes),
+        "accuracy": sum(outcomes) / len(outcomes) if outcomes else None,
+        "accuracy_interval": mean_interval(numpy.array(outcomes)),
+    }
+    evaluation.notes = _write_notes(len(examples), gold, entities, categories)
+    order = numpy.argsort(-weights, kind="stable").tolist()
+    evaluation.wrong = [
+        WrongText(number + 1, examples[number], mistakes[number], float(weights[number]))
+        for number in order
+        if mistakes[number]
     ]
-    if scores.get("cats_rmse") is not None:
-        rows.append(("numbers, RMSE", f"{scores['cats_rmse']:.3f}"))
-    support = scores.get("cats_support") or {}
-    for kind, key in (("category", "cats_f_per_type"), ("entity", "ents_per_type")):
-        for label, score in sorted((scores.get(key) or {}).items()):
-            texts = f" ({support[label]} texts)" if key == "cats_f_per_type" and label in support else ""
-            rows.append((f"{kind} {printable(label)}, F{texts}", f"{100 * score['f']:.1f}"))
-    for label, score in sorted((scores.get("cats_per_target") or {}).items()):
-        pearson = "-" if score["pearson"] is None else f"{100 * score['pearson']:.1f}"
-        rows.append((f"number {printable(label)}, Pearson ({score['support']} texts)", pearson))
-    return str(table([*rows, ("words/s", f"{scores['speed']:.0f}")], aligns=("l", "r")))
+    return evaluation
 
+
+class _KeepingScorer(Scorer):
+    """`nlp.evaluate` predicts on copies of the Examples, which nobody else sees."""
+
+    examples: List[Example]
+
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
+        self.examples = list(examples)
+        return super().score(self.examples, **kwargs)
+
+
+class _Gold(NamedTuple):
+    """Gold annotation of a corpus: how often each entity label and each category has a value."""
+
+    ents: "Counter[str]"
+    cats: "Counter[str]"
+
+
+def _read(
+    nlp: Language, path: Path, format: str, options: ReadOptions, off_tokens: str, skip_bad: bool
+) -> Iterator[Example]:
+    is_spacy = path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)
+    if format == "spacy" or (format == AUTO and is_spacy):
+        for _ in read_doc_bins(path):
+            pass  # says which file cannot be read
+        return iter(Corpus(path)(nlp))
+    corpus = AnnotationCorpus(
+        [path],
+        format=format,
+        options=options,
+        off_tokens=off_tokens,
+        skip_bad=skip_bad,
+        split=None,
+        shares=parse_split(DEFAULT_SPLIT),
+        seed=0,
+        max_length=0,
+        limit=0,
+        augmenter=lambda nlp, example: [example],
+    )
+    return corpus(nlp)
+
+
+@contextmanager
+def _keep_uncertainty(nlp: Language, wanted: bool) -> Iterator[None]:
+    heads: List[Any] = [pipe for _, pipe in nlp.pipeline if wanted and hasattr(pipe, "annotates_uncertainty")]
+    before = [head.annotates_uncertainty for head in heads]
+    try:
+        for head in heads:
+            head.annotates_uncertainty = True
+        yield
+    finally:
+        for head, value in zip(heads, before):
+            head.annotates_uncertainty = value
+
+
+def _count_gold(examples: Sequence[Example]) -> _Gold:
+    gold = _Gold(Counter(), Counter())
+    for eg in examples:
+        try:
+            gold.ents.update(ent.label_ for ent in eg.reference.ents)
+        except ValueError:
+            pass  # EntityScorer counts it
+        gold.cats.update(eg.reference.cats)
+    return gold
+
+
+def _find_entity_scorer(nlp: Language) -> Optional[EntityScorer]:
+    names = [name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory in ENTITY_FACTORIES]
+    pipes: List[Any] = [nlp.get_pipe(name) for name in names]
+    labels = dict.fromkeys(label for pipe in pipes for label in pipe.labels)
+    return EntityScorer(", ".join(names), list(labels)) if names else None
+
+
+def _find_category_scorers(nlp: Language, gold: _Gold) -> List[CategoryScorer]:
+    factories = {name: nlp.get_pipe_meta(name).factory for name in nlp.pipe_names}
+    known = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, *NUMBER_FACTORIES)
+    heads: Dict[str, Any] = {name: nlp.get_pipe(name) for name, factory in factories.items() if factory in known}
+    # Gold labels that no head knows belong to the only head there is; of several nobody knows which
+    claimed = {label for head in heads.values() for label in head.labels}
+    others = sorted(set(gold.cats) - claimed) if len(heads) == 1 else []
+    found: List[CategoryScorer] = []
+    for name, head in heads.items():
+        if factories[name] in EXCLUSIVE_FACTORIES:
+            found.append(ExclusiveScorer(name, head.labels, others))
+        elif factories[name] in MULTILABEL_FACTORIES:
+            found.append(MultilabelScorer(name, head.labels, head.cfg["threshold"], others))
+        else:
+            found.append(NumberScorer(name, head.labels))
+    return found
+
+
+def _write_notes(
+    n_texts: int, gold: _Gold, entities: Optional[EntityScorer], categories: Sequence[CategoryScorer]
+) -> List[str]:
+    if not n_texts:
+        return ["The corpus has no texts, so there is nothing to score."]
+    notes = []
+    if entities is None and gold.ents:
+        notes.append(f"No component finds entities; the {sum(gold.ents.values())} gold entities are not scored.")
+    if not categories and gold.cats:
+        notes.append("No component predicts categories or numbers; the gold ones are not scored.")
+    if entities is not None:
+        notes += _entity_notes(n_texts, gold, entities)
+    for scorer in categories:
+        if scorer.n_unknown == n_texts:
+            notes.append(f"'{scorer.name}' is not scored: no text has a gold value for it.")
+        elif scorer.n_unknown:
+            notes.append(
+                f"{scorer.n_unknown} of {n_texts} texts have no gold value for '{scorer.name}' and are left out."
+            )
+    known = {label for scorer in categories for label in scorer.labels}
+    unknown = {label: n for label, n in sorted(gold.cats.items()) if label not in known}
+    if categories and unknown:
+        scored = isinstance(categories[0], (ExclusiveScorer, MultilabelScorer)) and len(categories) == 1
+        what = "are counted as missed" if scored else "are not scored"
+        notes.append(f"Categories that no component knows {what}: {', '.join(unknown)}.")
+    return notes
+
+
+def _entity_notes(n_texts: int, gold: _Gold, scorer: EntityScorer) -> List[str]:
+    notes = []
+    if scorer.n_unreadable:
+        notes.append(f"{scorer.n_unreadable} texts have a gold entity annotation that spaCy cannot read.")
+    if scorer.n_unknown == n_texts:
+        notes.append(f"'{scorer.name}' is not scored: no text has a gold annotation of entities.")
+        return notes
+    if scorer.n_unknown:
+        notes.append(f"{scorer.n_unknown} of {n_texts} texts have no gold annotation of entities and are left out.")
+    if scorer.n_partial:
+        notes.append(
+            f"{scorer.n_partial} texts are annotated in part; {scorer.n_ignored} predicted entities in the other "
+            "parts are neither right nor wrong."
+        )
+    if not gold.ents:
+        notes.append("No text has a gold entity: every predicted entity is invented.")
+    unknown = {label: n for label, n in sorted(gold.ents.items()) if label not in scorer.labels}
+    if unknown:
+        shown = ", ".join(f"{label} ({n})" for label, n in unknown.items())
+        notes.append(f"'{scorer.name}' does not know these gold labels, which are always missed: {shown}.")
+    return notes

@@ -74,8 +74,8 @@ def score_regression(examples: Iterable[Example], *, labels: Iterable[str], **kw
         pairs = [(eg.predicted.cats[label], eg.reference.cats[label]) for eg in examples if label in eg.reference.cats]
         predicted, gold = numpy.array(pairs, dtype="float64").reshape(-1, 2).T
         per_target[label] = {
-            "pearson": _correlation(predicted, gold),
-            "spearman": _correlation(_ranks(predicted), _ranks(gold)),
+            "pearson": correlation(predicted, gold),
+            "spearman": correlation(ranks(predicted), ranks(gold)),
             "rmse": float(numpy.sqrt(((predicted - gold) ** 2).mean())) if pairs else None,
             "support": len(pairs),
         }
@@ -96,8 +96,8 @@ def _support(examples: Iterable[Example], labels: Iterable[str]) -> Dict[str, in
     return support
 
 
-def _correlation(x: numpy.ndarray, y: numpy.ndarray) -> Optional[float]:
-    """Pearson's; see score_regression for where it is not defined."""
+def correlation(x: numpy.ndarray, y: numpy.ndarray) -> Optional[float]:
+    """RETURNS (Optional[float]): Pearson's; see score_regression for where it is not defined."""
     if len(y) < 2 or (y == y[0]).all():
         return None
     if (x == x[0]).all():
@@ -106,8 +106,8 @@ def _correlation(x: numpy.ndarray, y: numpy.ndarray) -> Optional[float]:
     return float((x @ y) / numpy.sqrt((x @ x) * (y @ y)))
 
 
-def _ranks(values: numpy.ndarray) -> numpy.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
+def ranks(values: numpy.ndarray) -> numpy.ndarray:
+    """RETURNS (numpy.ndarray): Ranks from 1; equal values share the mean of theirs."""
     _, inverse, counts = numpy.unique(values, return_inverse=True, return_counts=True)
     return (numpy.cumsum(counts) - (counts - 1) / 2)[inverse]
 
