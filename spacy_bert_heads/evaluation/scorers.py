@@ -29,9 +29,9 @@ def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
         spaCy's own scorer counts them as wrong, or takes a rejected label for the gold one.
     **kwargs (Any): `labels` and `positive_label`, as the component passes them on.
     RETURNS (Dict[str, Any]): The scores of spaCy's own scorer of categories; "cats_acc", the share of Docs whose best
-        label is the gold one; and "cats_support", the number of Docs of which each label is true. Labels that only the gold Docs have count as
-        missed, and macro averages include them, and labels that no Doc has. None for the overall scores if no Doc
-        has categories.
+        label is the gold one; and "cats_support", the number of Docs of which each label is true. Labels that only
+        the gold Docs have count as missed, and macro averages include them, and labels that no Doc has. None for the
+        overall scores if no Doc has categories.
     """
     examples = [eg for eg in examples if any(value > 0 for value in eg.reference.cats.values())]
     support = _support(examples, kwargs.get("labels", ()))

@@ -30,7 +30,7 @@ from .windows import make_windowed_doc, tokenize
 class EncoderSettings:
     """How texts are cut and put together. Not saved with the weights: the config decides.
 
-    window (Optional[int]): Most wordpieces in a window, special tokens included. None: as many as the encoder can read.
+    window (Optional[int]): Most wordpieces in a window, special tokens included. None: all that the encoder can read.
     overlap (int): Wordpieces that neighbouring windows share.
     max_batch_pieces (int): Wordpieces, padding counted, that go through the encoder at once.
     pair_separator (Optional[str]): What separates the two sentences of a text. None: texts are not pairs.
@@ -65,7 +65,7 @@ def build_bert_encoder_v1(
     gradient_checkpointing (bool): Whether to save memory in training at the cost of time: only the input of each layer
         is kept, and the rest is computed again.
     word_dropout (float): Share of wordpieces that training replaces with the unknown token.
-    window (Optional[int]): Most wordpieces in a window, special tokens included. None: as many as the encoder can read.
+    window (Optional[int]): Most wordpieces in a window, special tokens included. None: all that the encoder can read.
     overlap (int): Wordpieces that neighbouring windows of a long Doc share.
     pair_separator (Optional[str]): What separates the two sentences of a text, such as a tab. The encoder reads them
         as it was trained to read pairs: [CLS] first [SEP] second [SEP], with token types if it has them. None: texts
