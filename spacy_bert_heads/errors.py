@@ -150,7 +150,7 @@ MESSAGES: Dict[str, str] = {
     "H228": "expected at least one epoch, found {found}.",
     "H229": "nothing in this config uses {found}, so setting it would change nothing. Leave it out; another encoder is given with --encoder.",
     "H230": "CRF input {name}: expected {expected}, found {found}. Convert it to that shape and type.",
-    "H231": "CRF constraint {name}: expected {expected}, found {found}. Take the matrices from TagScheme.",
+    "H231": "CRF constraint {name}: expected {expected}, found {found}. Convert it to that shape and type.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
     "H233": "the encoder cannot be trained in fp16: small gradients would underflow. Set train_precision to bf16, fp32 or auto.",
     "H234": "fp16 needs a CUDA GPU; on the {found} it would be slower than fp32. Set the precision to auto, bf16 or fp32.",

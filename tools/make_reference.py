@@ -185,7 +185,7 @@ class Renderer:
 
 
 def find_setting(function: Any, name: str, seen: Tuple[Any, ...] = ()) -> Optional[Setting]:
-    """Where an argument is described: by its function, by one that its docstring names, or by a neighbour.
+    """Where an argument is described: by its function, or by one that its docstring names.
 
     function (Any): A function or class.
     name (str): The argument.
@@ -199,8 +199,7 @@ def find_setting(function: Any, name: str, seen: Tuple[Any, ...] = ()) -> Option
     module = inspect.getmodule(function)
     builders = {thing.function.__name__: thing.function for thing in registered()}
     words = re.findall(r"\w+", inspect.getdoc(function) or "")
-    neighbours = [other for other in builders.values() if inspect.getmodule(other) is module]
-    for other in [*(builders.get(word, getattr(module, word, None)) for word in words), *neighbours]:
+    for other in (builders.get(word, getattr(module, word, None)) for word in words):
         if _is_ours(other) and other not in seen:
             found = find_setting(other, name, seen)
             if found is not None:
@@ -316,7 +315,7 @@ def architectures_page(things: Sequence[Registered]) -> str:
             made = [read_docstring(other) for other in _made(thing)]
             lines += [f"### {thing.title}", "", f'`{key} = "{thing.name}"`', ""]
             for paragraph in [*docstring.paragraphs, *(part for other in made for part in other.paragraphs)]:
-                if not re.fullmatch(r"(Settings|Arguments|Other arguments)\b.*\bbuild_\w+\.", paragraph):
+                if not re.fullmatch(r"(Other settings|Settings): see build_\w+\.", paragraph):
                     lines += [renderer.text(paragraph), ""]
             table = renderer.settings(thing.function)
             lines += [*table, ""] if table else []

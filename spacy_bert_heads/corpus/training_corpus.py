@@ -41,9 +41,9 @@ class AnnotationCorpus:
     skip_bad (bool): Whether bad records are counted and left out. Otherwise the first one stops everything.
     split (Optional[str]): "train", "dev" or "test" to have only this part of the texts, as `convert` divides them.
     shares (Dict[str, float]): Share of each split.
-    seed (int): Another seed divides otherwise.
-    max_length (int): Texts of at least so many tokens are left out. 0: none are.
-    limit (int): Number of texts at most. 0: all.
+    seed (int): Seed of the split.
+    max_length (int): Texts of this many tokens or more are left out. 0: none are.
+    limit (int): Most texts to read. 0: all.
     augmenter (Augmenter): Makes several examples of one.
     """
 
@@ -147,22 +147,22 @@ def build_corpus_v1(
     scheme: str = AUTO,
     pair_separator: str = " ",
 ) -> Callable[[Language], Iterator[Example]]:
-    """Registered as "spacy_bert_heads.Corpus.v1" among the readers.
+    """Examples from annotation files, as `convert` would read them. Registered as spacy_bert_heads.Corpus.v1.
 
     path (Union[None, str, Path, List[Union[str, Path]]]): One file or several of any format that `convert` knows.
     format (str): Name of the format, or "auto" to look at the content.
-    split (Optional[str]): "train", "dev" or "test" to have this part only, by the hash of the text, as in `convert`.
+    split (Optional[str]): "train", "dev" or "test" to read this part only, by the hash of the text, as in `convert`.
     shares (str): Shares of train, dev and test.
-    seed (int): Another seed divides otherwise.
-    skip_bad (bool): Whether to leave bad records out. Otherwise the first one stops the training.
+    seed (int): Seed of the split.
+    skip_bad (bool): Whether to leave out bad records. Otherwise the first one stops the training.
     off_tokens (str): Spans not at token boundaries: "error", "drop", "expand" or "split".
-    max_length (int): Texts of at least so many tokens are left out. 0: none are.
-    limit (int): Number of texts at most. 0: all.
+    max_length (int): Texts of this many tokens or more are left out. 0: none are.
+    limit (int): Most texts to read. 0: all.
     augmenter (Optional[Augmenter]): As in spaCy's own reader.
     labels, text_column, label_column, kind, label_separator, delimiter, header, scheme, pair_separator: As in
         `ReadOptions`.
-    RETURNS (Callable[[Language], Iterator[Example]]): To be called for each epoch.
-    RAISES (BertHeadsError): H163 if there is no path; H120 or H164 for a bad division.
+    RETURNS (Callable[[Language], Iterator[Example]]): Called by `spacy train` for each epoch.
+    RAISES (BertHeadsError): H163 if there is no path; H120 or H164 for a bad split.
     """
     # From a config paths come as strings.
     paths = [Path(one) for one in (path if isinstance(path, list) else [path] if path is not None else [])]

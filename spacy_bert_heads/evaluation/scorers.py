@@ -28,10 +28,10 @@ def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     examples (Iterable[Example]): Predicted and gold Docs. Those without a gold category that is true are left out;
         spaCy's own scorer counts them as wrong, or takes a rejected label for the gold one.
     **kwargs (Any): `labels` and `positive_label`, as the component passes them on.
-    RETURNS (Dict[str, Any]): Scorer.score_cats'; "cats_acc", the share of Docs whose best label is the gold one; and
-        "cats_support", the number of Docs of which each label is true. Labels that only the gold Docs have are missed
-        and count in the macro averages, as do those of which there is no Doc. None for the overall scores if no Doc
-        has categories.
+    RETURNS (Dict[str, Any]): The scores of spaCy's own scorer of categories; "cats_acc", the share of Docs whose best
+        label is the gold one; and "cats_support", the number of Docs of which each label is true. Labels that only
+        the gold Docs have count as missed, and macro averages include them, and labels that no Doc has. None for the
+        overall scores if no Doc has categories.
     """
     examples = [eg for eg in examples if any(value > 0 for value in eg.reference.cats.values())]
     support = _support(examples, kwargs.get("labels", ()))
@@ -49,7 +49,9 @@ def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
 def score_textcat_multilabel(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     """Scores of classes that do not exclude each other, over the Docs that have categories.
 
-    Arguments and result as for score_textcat, without "cats_acc".
+    examples (Iterable[Example]), **kwargs (Any): As for score_textcat.
+    RETURNS (Dict[str, Any]): The scores of spaCy's own scorer of categories, and "cats_support", the number of Docs of
+        which each label is true. None for the overall scores if no Doc has categories.
     """
     examples = [eg for eg in examples if eg.reference.cats]
     support = _support(examples, kwargs.get("labels", ()))

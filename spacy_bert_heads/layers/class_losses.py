@@ -14,12 +14,12 @@ BALANCED = "balanced"
 class LossSettings(NamedTuple):
     """How a text head learns.
 
-    class_weights (Optional[Union[str, Dict[str, float]]]): Weight of each label; those not named have 1. "balanced":
-        the rarer, the heavier. None: all alike. With exclusive classes it is that of the whole text, otherwise that of
-        its being true.
-    label_smoothing (float): Share of the truth that is spread evenly over all labels. 0: none.
-    focal_gamma (float): What the model is sure of and right about counts for less, the more so the higher. 0: all
-        alike.
+    class_weights (Optional[Union[str, Dict[str, float]]]): Weight of each label; labels not named have 1. "balanced":
+        the rarer a label, the greater its weight. None: all weigh the same. With exclusive classes, the weight of the
+        true label weighs the whole text; otherwise it weighs the positive term of that label.
+    label_smoothing (float): Share of the target probability that is spread evenly over all labels. 0: none.
+    focal_gamma (float): Down-weights examples the model already gets right with confidence; higher values do so more
+        strongly. 0: all examples count alike.
     loss_weight (float): Weight of this head's loss beside those of the other heads.
     """
 

@@ -28,24 +28,25 @@ def build_bilstm_crf_v1(
     features: Optional[Model[List[Doc], List[Floats2d]]] = None,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], List[Floats2d]]:
-    """Token vectors, BiLSTM, linear, CRF. Registered as spacy_bert_heads.BiLSTMCRF.v1.
+    """Token vectors, BiLSTM, linear layer, CRF. Registered as spacy_bert_heads.BiLSTMCRF.v1.
 
     tok2vec (Model): spacy_bert_heads.TokenListener.v1, any other tok2vec of spaCy's, or an encoder of the head's own:
         an encoder architecture, or spacy_bert_heads.TokenVectors.v1 around one.
-    lstm_width (Optional[int]): Width of the BiLSTM's output, both directions together, so even. None: no BiLSTM.
+    lstm_width (Optional[int]): Width of the BiLSTM's output, both directions together: an even number. None: no
+        BiLSTM.
     lstm_depth (int): Layers of the BiLSTM.
-    crf (Optional[str]): "constrained": a CRF in which paths the tag scheme forbids have no probability, and which
-        learns from Docs that are annotated in part. "pytorch-crf": that library's, which does neither. None: no CRF,
-        each token is decided by itself.
+    crf (Optional[str]): "constrained": a CRF that gives paths the tag scheme forbids no probability, and learns from
+        partly annotated Docs. "pytorch-crf": that library's CRF, which does neither. None: no CRF; each token is
+        decided on its own.
     scheme (str): How entities become tags: "bio", "biluo", "bioes" or "bmes".
-    lr_scale (float): Multiplies the learning rate for BiLSTM, linear layer and CRF; at BERT's own rate a CRF
+    lr_scale (float): Multiplies the learning rate of BiLSTM, linear layer and CRF; at BERT's own rate a CRF
         stays almost untrained.
     precision (str): What the BiLSTM computes in when it predicts, by the names of the encoder's precisions. The
         linear layer, the CRF and all training are in fp32.
-    features (Optional[Model]): More vectors of each token, put beside those of tok2vec, such as
-        spacy.MultiHashEmbed.v2's of its shape: an encoder that lowercases its input has seen no capital letters.
+    features (Optional[Model]): More vectors for each token, concatenated with those of tok2vec, such as
+        spacy.MultiHashEmbed.v2 over its shape: an encoder that lowercases its input sees no capital letters.
     nO (Optional[int]): Number of tags, if known.
-    RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc; for its CRF see get_crf.
+    RETURNS (Model): Docs to emissions, float (n_tokens, nO) per Doc.
     RAISES (BertHeadsError): H214 for an odd width, H216 for an unknown CRF, H331 for an unknown scheme,
         H209 for an unknown precision.
     """

@@ -30,7 +30,7 @@ from .windows import make_windowed_doc, tokenize
 class EncoderSettings:
     """How texts are cut and put together. Not saved with the weights: the config decides.
 
-    window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
+    window (Optional[int]): Most wordpieces in a window, special tokens included. None: all that the encoder can read.
     overlap (int): Wordpieces that neighbouring windows share.
     max_batch_pieces (int): Wordpieces, padding counted, that go through the encoder at once.
     pair_separator (Optional[str]): What separates the two sentences of a text. None: texts are not pairs.
@@ -60,14 +60,16 @@ def build_bert_encoder_v1(
     name (str): Folder, `package:IMPORT_NAME/SUBFOLDER`, or an id on the Hugging Face hub.
     hidden_states (bool): Whether to expose the output of every layer too.
     precision (str): What predictions compute in: "fp32", "bf16", "fp16" (GPU only), or "auto": bf16 where the device
-        computes in it by itself, else fp32. Weights, outputs and the heads' losses are fp32 in any case.
-    train_precision (Optional[str]): The same for training, which fp16 is not for. None: as `precision`.
-    gradient_checkpointing (bool): Train in less memory and more time: of each layer only the input is kept.
-    word_dropout (float): Share of wordpieces that training hides, each as if it were unknown to the vocabulary.
-    window (Optional[int]): Wordpieces of a window at most, special tokens counted. None: all the encoder can read.
+        computes in it natively, otherwise fp32. Weights, outputs and the heads' losses are fp32 in any case.
+    train_precision (Optional[str]): What training computes in; not "fp16". None: as `precision`.
+    gradient_checkpointing (bool): Whether to save memory in training at the cost of time: only the input of each layer
+        is kept, and the rest is computed again.
+    word_dropout (float): Share of wordpieces that training replaces with the unknown token.
+    window (Optional[int]): Most wordpieces in a window, special tokens included. None: all that the encoder can read.
     overlap (int): Wordpieces that neighbouring windows of a long Doc share.
-    pair_separator (Optional[str]): What parts two sentences in a text, such as a tab. They are read as the encoder was
-        trained to read pairs: [CLS] first [SEP] second [SEP], with token types where it has them. None: texts are one.
+    pair_separator (Optional[str]): What separates the two sentences of a text, such as a tab. The encoder reads them
+        as it was trained to read pairs: [CLS] first [SEP] second [SEP], with token types if it has them. None: texts
+        are not pairs.
     tokenizer_config (Dict[str, Any]): Arguments for `AutoTokenizer.from_pretrained`.
     transformer_config (Dict[str, Any]): Settings that replace those of the encoder's own config, such as
         `hidden_dropout_prob`.
@@ -117,8 +119,8 @@ def build_bert_from_scratch_v1(
     depth (int): Number of layers.
     heads (int): Attention heads in each layer.
     feed_forward_width (int): Width inside each layer's feed-forward part.
-    max_length (int): Wordpieces of a window at most, special tokens counted.
-    vocab_size (int): Vocabulary entries at most.
+    max_length (int): Most wordpieces in a window, special tokens included.
+    vocab_size (int): Most entries in the vocabulary.
     lowercase (bool): Whether to lower-case and strip accents.
     dropout (float): BERT's own dropout, in hidden states and attention.
     hidden_states, precision, train_precision, gradient_checkpointing, word_dropout, overlap, pair_separator: see

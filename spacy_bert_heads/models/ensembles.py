@@ -17,15 +17,21 @@ def build_text_ensemble_v1(
     """The mean of the logits of several text classifiers. Registered as spacy_bert_heads.TextEnsemble.v1.
 
     The more the members differ, in architecture or only in their initial weights, the more the mean gains. It costs as
-    much as all members together. Each has its own loss: trained on their mean, the fastest would learn for all.
-    spaCy's `replace_listeners` handles one tok2vec per model, so members over a shared encoder keep listening to it.
+    much as all members together. Each member has its own loss; with one loss for their mean, the fastest learner would
+    leave nothing for the others to learn. spaCy's `replace_listeners` handles one tok2vec per model, so members over a
+    shared encoder keep listening to it.
 
     *members (Model): Classifiers of this package: TextCNN.v1, BagOfNgrams.v1, PooledClassifier.v1 and so on. In a
-        config, blocks `[components.bert_textcat.model.*.cnn]` and so on, by any names.
+        config, one block for each, such as `[components.bert_textcat.model.*.cnn]`; the last part is any name.
     exclusive_classes (bool): Whether exactly one label is true, as for every member.
     nO (Optional[int]): Number of labels, if known.
+<<<<<<< HEAD
     RETURNS (Model): Docs to logits, float (n_docs, nO). In training (n_classifiers * n_docs, nO), member after member;
         see n_classifiers.
+=======
+    RETURNS (Model): Docs to logits, float (n_docs, nO). In training (n_members * n_docs, nO), member after member,
+        as the components' `get_loss` expects.
+>>>>>>> docs2
     RAISES (BertHeadsError): H261 for no members, H265 for one of the other kind.
     """
     check_sizes(members=len(members))

@@ -61,7 +61,7 @@ def build_token_listener_v1(
         without a wordpiece, such as white space, get zeros.
     layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
         encoder needs hidden_states = true.
-    lr_scale (float): Multiplies the learning rate for what is learned here, the layer mix.
+    lr_scale (float): Multiplies the learning rate of the layer mix, which is learned here.
     grad_factor (float): Multiplies the gradients this head sends to the encoder; 0 sends none.
     upstream (str): Name of the encoder component, or "*" for whichever there is.
     RETURNS (Model): Docs to one array per Doc, float (n_tokens, width).
@@ -80,17 +80,24 @@ def build_pooled_listener_v1(
 ) -> Model[List[Doc], Floats2d]:
     """One vector per Doc from the shared encoder. Registered as spacy_bert_heads.PooledListener.v1.
 
+<<<<<<< HEAD
     pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh. "cls": [CLS] as it stands. "mean", "max",
         "attention" (a mean weighted by a learned query): of the Doc's wordpieces, without special tokens and padding;
         see pooling.pooled_pieces.
     windows (str): What a Doc of several windows gets with "pooler" and "cls": the "mean" of theirs, that of the
+=======
+    pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh; untrained in some encoders, such as
+        roberta-base. "cls": [CLS] as it stands. "mean", "max", "attention" (a mean weighted by a learned query): of
+        the Doc's wordpieces, without special tokens and padding.
+    windows (str): How the vectors of several windows of a Doc become one, with "pooler" and "cls": their "mean", the
+>>>>>>> docs2
         "first", or the "max" of each component. The other poolings read the wordpieces of all windows.
     layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
-        encoder needs hidden_states = true. Not with "pooler", which knows the last layer only.
-    lr_scale (float): Multiplies the learning rate for what is learned here, layer mix and attention.
+        encoder needs hidden_states = true. Not for "pooler", which exists for the last layer only.
+    lr_scale (float): Multiplies the learning rate of the layer mix and the attention, which are learned here.
     grad_factor, upstream: see build_token_listener_v1.
     RETURNS (Model): Docs to one vector per Doc, float (n_docs, width).
-    RAISES (BertHeadsError): H211 for an unknown pooling, H237 for an unknown way to put windows together, H263 for a
+    RAISES (BertHeadsError): H211 for an unknown pooling, H237 for an unknown way to combine windows, H263 for a
         layer mix with "pooler".
     """
     source = EncoderListener(upstream, reads_tokens=False)
@@ -106,7 +113,9 @@ def build_token_vectors_v1(
 ) -> Model[List[Doc], List[Floats2d]]:
     """Token vectors from an encoder of the head's own. Registered as spacy_bert_heads.TokenVectors.v1.
 
-    encoder (Model): spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.
+    encoder (Model): spacy_bert_heads.BertEncoder.v1 or spacy_bert_heads.BertFromScratch.v1.
+
+    Other settings: see build_token_listener_v1.
     """
     return token_vectors(replace_listener(encoder), pooling, grad_factor, layer_mix, lr_scale)
 
@@ -121,7 +130,9 @@ def build_pooled_vectors_v1(
 ) -> Model[List[Doc], Floats2d]:
     """One vector per Doc from an encoder of the head's own. Registered as spacy_bert_heads.PooledVectors.v1.
 
-    Settings: see build_pooled_listener_v1.
+    encoder (Model): spacy_bert_heads.BertEncoder.v1 or spacy_bert_heads.BertFromScratch.v1.
+
+    Other settings: see build_pooled_listener_v1.
     """
     return pooled_vectors(replace_listener(encoder), windows, grad_factor, pooling, layer_mix, lr_scale)
 
@@ -132,7 +143,9 @@ def build_transformer_vectors_v1(
     """What a spacy-transformers listener becomes when `nlp.replace_listeners` gives its component an encoder of its
     own. Registered as spacy_bert_heads.TransformerVectors.v1.
 
+    encoder (Model): spacy_bert_heads.BertEncoder.v1 or spacy_bert_heads.BertFromScratch.v1.
     pooling (Model): A thinc reduction, as in spacy-transformers.TransformerListener.v1.
+    grad_factor: see build_token_listener_v1.
     """
     return chain(replace_listener(encoder), trfs2arrays(pooling, grad_factor))
 

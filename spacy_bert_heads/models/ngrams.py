@@ -35,16 +35,16 @@ def build_ngram_embed_v1(
     widths: List[int], min_count: int = 2, word_dropout: float = 0.0, include_static_vectors: bool = False
 ) -> Model[List[Doc], List[Floats2d]]:
     """Learned vectors of the n-grams that begin at a token, side by side: of the token itself, of it and the next one,
-    and so on, in lower case. A tok2vec for networks with no BERT. Registered as spacy_bert_heads.NgramEmbed.v1.
+    and so on, in lower case. A tok2vec for networks without a BERT. Registered as spacy_bert_heads.NgramEmbed.v1.
 
     The components of this package learn the vocabulary from all training texts. Other components, and a corpus that is
-    streamed (`max_epochs = -1`), show a model few of them: use spacy.MultiHashEmbed.v2 there.
+    streamed (`max_epochs = -1`), show a model only a few texts: use spacy.MultiHashEmbed.v2 there.
 
     widths (List[int]): Width of the vectors of n-grams of 1, 2, ... tokens.
     min_count (int): How often an n-gram must occur in the training texts. All rarer ones share one vector.
-    word_dropout (float): Share of the n-grams that training hides, each as if it were one of the rare.
-    include_static_vectors (bool): Whether to put a linear layer over the vocabulary's vectors beside them, as wide as
-        the first.
+    word_dropout (float): Share of the n-grams that training treats as rare ones.
+    include_static_vectors (bool): Whether to append the vocabulary's static vectors, through a linear layer as wide as
+        the first of `widths`.
     RETURNS (Model): Docs to vectors, float (n_tokens, sum of widths) per Doc.
     RAISES (BertHeadsError): H261 for a size below 1, H273 for a word_dropout below 0, of 1 or more.
     """
@@ -64,13 +64,12 @@ def build_ngram_embed_v1(
 def build_bag_of_ngrams_v1(
     exclusive_classes: bool, ngram_size: int = 3, min_count: int = 2, nO: Optional[int] = None
 ) -> Model[List[Doc], Floats2d]:
-    """A linear layer over the counts of n-grams, in lower case: what fastText computes, without the narrow layer
-    between n-grams and labels. Registered as spacy_bert_heads.BagOfNgrams.v1. For its vocabulary see
-    build_ngram_embed_v1.
+    """A linear layer over the counts of n-grams, in lower case: fastText without its hidden layer. It learns its
+    vocabulary like build_ngram_embed_v1. Registered as spacy_bert_heads.BagOfNgrams.v1.
 
-    exclusive_classes (bool): Whether exactly one label is true. The component reads it: softmax or sigmoid.
-    ngram_size (int): Tokens of the longest n-grams; all shorter ones count too.
-    min_count (int): How often an n-gram must occur in the training texts. Rarer ones count for nothing.
+    exclusive_classes (bool): Whether exactly one label is true. The component then uses softmax, otherwise sigmoid.
+    ngram_size (int): Length of the longest n-grams in tokens; all shorter ones count too.
+    min_count (int): How often an n-gram must occur in the training texts. Rarer ones are ignored.
     nO (Optional[int]): Number of labels, if known.
     RETURNS (Model): Docs to logits, float (n_docs, nO).
     RAISES (BertHeadsError): H261 for a size below 1.

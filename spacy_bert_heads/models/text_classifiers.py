@@ -29,9 +29,9 @@ def build_pooled_classifier_v1(
 
     tok2vec (Model): spacy_bert_heads.PooledListener.v1, or an encoder of the head's own: an encoder architecture, or
         spacy_bert_heads.PooledVectors.v1 around one.
-    exclusive_classes (bool): Whether exactly one label is true. The component reads it: softmax or sigmoid.
+    exclusive_classes (bool): Whether exactly one label is true. The component then uses softmax, otherwise sigmoid.
     dropout_samples (int): Dropouts of the same vector in training, whose logits are averaged (multi-sample dropout).
-    lr_scale (float): Multiplies the learning rate for this head; BERT's own rate is too low for new weights.
+    lr_scale (float): Multiplies the learning rate of this head; BERT's own rate is too low for new weights.
     nO (Optional[int]): Number of labels, if known.
     RETURNS (Model): Docs to logits, float (n_docs, nO).
     RAISES (BertHeadsError): H261 for fewer than one dropout sample.
@@ -58,10 +58,11 @@ def build_text_cnn_v1(
 
     tok2vec (Model): Token vectors: spacy_bert_heads.TokenListener.v1, any tok2vec of spaCy's, or an encoder of the
         head's own: an encoder architecture, or spacy_bert_heads.TokenVectors.v1 around one.
-    exclusive_classes (bool): Whether exactly one label is true. The component reads it: softmax or sigmoid.
+    exclusive_classes (bool): Whether exactly one label is true. The component then uses softmax, otherwise sigmoid.
     kernels (List[int]): Tokens each kernel spans.
     filters (int): Filters of each kernel.
-    lr_scale (float): Multiplies the learning rate for this head, BERT's own rate being too low. 1 over embeddings.
+    lr_scale (float): Multiplies the learning rate of this head, for which BERT's rate is too low. Use 1 over
+        embeddings.
     nO (Optional[int]): Number of labels, if known.
     RETURNS (Model): Docs to logits, float (n_docs, nO). A text shorter than a kernel is followed by zeros.
     RAISES (BertHeadsError): H261 for a size below 1.
@@ -79,7 +80,7 @@ def build_text_rnn_v1(
 ) -> Model[List[Doc], Floats2d]:
     """The last states of a BiLSTM. Registered as spacy_bert_heads.TextRNN.v1.
 
-    lstm_width (int): Width of the BiLSTM's output, both directions together, so even.
+    lstm_width (int): Width of the BiLSTM's output, both directions together: an even number.
     lstm_depth (int): Layers of the BiLSTM.
     tok2vec, exclusive_classes, lr_scale, nO: see build_text_cnn_v1.
     RAISES (BertHeadsError): H214 for an odd width, H261 for a size below 1.
@@ -96,9 +97,9 @@ def build_text_rnn_attention_v1(
     lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
-    """A BiLSTM's states, weighted by attention. Registered as spacy_bert_heads.TextRNNAttention.v1.
+    """The mean of a BiLSTM's states, weighted by attention. Registered as spacy_bert_heads.TextRNNAttention.v1.
 
-    Arguments as for build_text_rnn_v1.
+    Settings: see build_text_rnn_v1.
     """
     sizes = {"lstm_width": lstm_width, "lstm_depth": lstm_depth}
     return _text_model(tok2vec, "rnn_attention", exclusive_classes, nO, lr_scale, **sizes)
@@ -113,11 +114,12 @@ def build_text_rcnn_v1(
     lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
-    """A BiLSTM beside its input, a dense layer, the largest value of each unit. Registered as
+    """A BiLSTM's states beside its input, a dense layer, and the maximum of each unit over the text. Registered as
     spacy_bert_heads.TextRCNN.v1.
 
     hidden_width (int): Width of the dense layer.
-    Other arguments as for build_text_rnn_v1.
+
+    Other settings: see build_text_rnn_v1.
     """
     sizes = {"lstm_width": lstm_width, "lstm_depth": lstm_depth, "hidden_width": hidden_width}
     return _text_model(tok2vec, "rcnn", exclusive_classes, nO, lr_scale, **sizes)
@@ -131,10 +133,10 @@ def build_dpcnn_v1(
     lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
-    """A pyramid of convolutions. Registered as spacy_bert_heads.DPCNN.v1.
+    """A pyramid of convolutions, each level of which halves the text. Registered as spacy_bert_heads.DPCNN.v1.
 
     filters (int): Filters of every convolution.
-    depth (int): Blocks that halve the text.
+    depth (int): Number of levels.
     tok2vec, exclusive_classes, lr_scale, nO: see build_text_cnn_v1.
     RAISES (BertHeadsError): H261 for no filters or a negative depth.
     """

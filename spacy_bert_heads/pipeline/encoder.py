@@ -82,9 +82,9 @@ class BertEncoder(NotRehearsed, Transformer):
     model (Model): spacy_bert_heads.BertEncoder.v1 or spacy_bert_heads.BertFromScratch.v1.
     set_extra_annotations (Callable): Called with the Docs and the outputs after each prediction.
     name (str): The component's name.
-    max_batch_items (int): Wordpieces, padding counted, that go through the encoder at once, in training too.
-    keep_outputs (bool): Whether outputs stay on the Docs. If not, they are removed when all of our heads that listen
-        have annotated them; where another component listens too, or a head is disabled, they stay.
+    max_batch_items (int): Most wordpieces, padding included, that go through the encoder at once, also in training.
+    keep_outputs (bool): Whether outputs stay on the Docs. If not, they are removed once every head of this package
+        that listens has annotated the Docs. If another component listens too, or a head is disabled, they stay.
     RAISES (BertHeadsError): H251 for a model of another architecture.
     """
 

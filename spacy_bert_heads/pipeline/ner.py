@@ -73,8 +73,8 @@ class BertEntityRecognizer(Head, TrainablePipe):
     model (Model): Docs to emissions, such as spacy_bert_heads.BiLSTMCRF.v1.
     name (str): The component's name.
     min_confidence (float): Predicted entities of lower confidence are dropped; 0 keeps all.
-    incorrect_spans_key (Optional[str]): In training, `doc.spans` under this key are entities that somebody rejected.
-        None: there are none.
+    incorrect_spans_key (Optional[str]): Key of `doc.spans` under which training finds entities that an annotator
+        rejected. None: nowhere.
     loss_weight (float): Weight of this head's loss beside those of the other heads.
     scorer (Optional[Callable]): The scoring method.
     RAISES (BertHeadsError): H273 for a loss_weight below 0.

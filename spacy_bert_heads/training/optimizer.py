@@ -348,23 +348,26 @@ def build_adamw_v1(
 ) -> Optimizer:
     """torch's AdamW with a learning rate for each part of the pipeline. Registered as spacy_bert_heads.AdamW.v1.
 
-    learn_rate (float): Of the encoder, at its highest.
-    head_rate (Optional[float]): Of the heads. None: learn_rate times the head's own `lr_scale`; 1 for spaCy's heads.
-    crf_rate (Optional[float]): Of the CRF. None: as the rest of its head.
-    layer_decay (float): Each layer of the encoder learns so many times as fast as the one above it; the embeddings
-        come below the first.
-    weight_decay (float): Of matrices; biases and LayerNorm have none.
-    grad_clip (float): Greatest norm of all gradients together; 0: no limit.
-    warmup (float): Steps in which the rate rises from 0; below 1, a part of total_steps.
-    decay (str): How it then falls to 0 at total_steps: "linear", "cosine", or "constant" if it does not.
-    total_steps (Optional[int]): Steps of the training. None: found by spacy_bert_heads.count_steps.v1 under
+    learn_rate (float): Peak learning rate of the encoder.
+    head_rate (Optional[float]): Peak learning rate of the heads. None: learn_rate times each head's own `lr_scale`,
+        which is 1 for spaCy's heads.
+    crf_rate (Optional[float]): Peak learning rate of the CRF. None: as the rest of its head.
+    layer_decay (float): Learning-rate factor between one layer and the one above, such as 0.9. The embeddings count as
+        the layer below the first. 1: all layers learn alike.
+    weight_decay (float): Weight decay of matrices; biases and LayerNorm have none.
+    grad_clip (float): Greatest norm of all gradients together. 0: no clipping.
+    warmup (float): Steps in which the rate rises from 0; below 1, a share of total_steps.
+    decay (str): How the rate then falls to 0 at total_steps: "linear" or "cosine". "constant": it does not fall.
+    total_steps (Optional[int]): Steps of the training. None: counted by spacy_bert_heads.count_steps.v1 under
         [initialize.before_init].
-    freeze_embeddings (bool): Whether the encoder's embeddings stay as they are.
-    freeze_layers (int): So many of its lowest layers stay as they are.
-    beta1 (float), beta2 (float), eps (float): Adam's.
-    use_averages (bool): Whether evaluations and the saved pipeline have averages of the weights, as thinc makes them.
+    freeze_embeddings (bool): Whether to freeze the encoder's embeddings.
+    freeze_layers (int): Number of lowest layers to freeze.
+    beta1 (float): Adam's decay rate of the mean of the gradients.
+    beta2 (float): Adam's decay rate of the mean of their squares.
+    eps (float): Adam's constant against division by 0.
+    use_averages (bool): Whether evaluations and the saved pipeline use averages of the weights, as thinc makes them.
     RETURNS (Optimizer): The optimizer.
-    RAISES (BertHeadsError): H270 for a value that makes no sense.
+    RAISES (BertHeadsError): H270 for a value out of range.
     """
     positive = {"learn_rate": learn_rate, "head_rate": head_rate, "crf_rate": crf_rate, "total_steps": total_steps}
     for name, value in positive.items():

@@ -1,9 +1,10 @@
 """Every config, command and program of a guide runs as it stands, on a tiny encoder and three texts."""
 
+import configparser
 import os
 import shlex
 from pathlib import Path
-from typing import List
+from typing import Dict, Iterator, List, Tuple
 
 import pytest
 import spacy
@@ -14,9 +15,11 @@ from ..making import make_examples
 from .pages import DOCS, blocks
 
 # What the guides call the encoder; the test puts a folder with a tiny one in its place
-ENCODER = "bert-base-cased"
+ENCODERS = ("bert-base-cased", "roberta-base")
 GUIDE = DOCS / "guides" / "from-spacy-transformers.md"
 DATA = "--paths.train train.spacy --paths.dev dev.spacy"
+
+Blocks = Dict[str, Dict[str, str]]
 
 
 def run_command(command: str, status: int = 0) -> str:
@@ -39,23 +42,87 @@ def write_corpus(folder: Path) -> None:
         DocBin(docs=docs).to_disk(folder / f"{name}.spacy")
 
 
-def test_moving_from_spacy_transformers(
-    tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def read_config(text: str) -> Blocks:
+    parser = configparser.RawConfigParser()
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(text)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def write_config(config: Blocks, path: Path, encoder: str) -> None:
+    lines = [f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in config[name].items()) for name in config]
+    path.write_text(with_encoder("\n".join(lines), encoder), encoding="utf8")
+
+
+def with_encoder(text: str, encoder: str) -> str:
+    for name in ENCODERS:
+        text = text.replace(name, encoder)
+    return text
+
+
+def changes() -> Iterator[Tuple[Blocks, Blocks]]:
+    """The blocks "before" of the guide, each with the block "after" it."""
+    pairs = [block for block in blocks(GUIDE) if block.title in ("before", "after")]
+    for before, after in zip(pairs[::2], pairs[1::2]):
+        assert (before.title, after.title) == ("before", "after")
+        yield read_config(before.content), read_config(after.content)
+
+
+def follow_the_guide(config: Blocks) -> Blocks:
+    """A config with every change of the guide made as its introduction says."""
+    config = {name: dict(settings) for name, settings in config.items()}
+    for before, after in changes():
+        # "Delete every block whose name begins with"
+        if "components.textcat" in before:
+            config.pop("components.textcat.model.linear_model", None)
+        for name, settings in before.items():
+            if name not in after:
+                config.pop(name)
+            else:
+                config[name] = {key: value for key, value in config[name].items() if key not in settings}
+        for name, settings in after.items():
+            config[name] = {**config.get(name, {}), **settings}
+    return config
+
+
+def quickstart(folder: Path, optimize: str) -> Blocks:
+    path = folder / f"{optimize}.cfg"
+    command = f"python -m spacy init config {path} --gpu --lang en --pipeline textcat,ner --optimize {optimize}"
+    run_command(command)
+    return read_config(path.read_text(encoding="utf8"))
+
+
+@pytest.mark.parametrize("optimize", ["efficiency", "accuracy"])
+def test_the_changes_fit_what_spacy_writes(tmp_path: Path, bert_folder: str, optimize: str) -> None:
+    written = quickstart(tmp_path, optimize)
+    if optimize == "efficiency":  # spaCy's default, which the guide shows
+        assert written == read_config((GUIDE.parent / "quickstart.cfg").read_text(encoding="utf8"))
+        for before, after in changes():
+            for name, settings in before.items():
+                assert settings.items() <= written[name].items(), name
+                assert name in after or settings == written[name], f"[{name}] is not shown as a whole"
+    config = follow_the_guide(written)
+    names = " ".join(config)
+    assert "components.textcat" not in names and "components.ner" not in names
+    write_config(config, tmp_path / "new.cfg", bert_folder)
+    run_command(f"python -m spacy init fill-config {tmp_path / 'new.cfg'} {tmp_path / 'config.cfg'}")
+    nlp = spacy.util.load_model_from_config(spacy.util.load_config(tmp_path / "config.cfg"), auto_fill=False)
+    assert nlp.pipe_names == ["transformer", "bert_textcat", "bert_ner"]
+
+
+def test_moving_from_spacy_transformers(tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_corpus(tmp_path)
     done: List[str] = []
     # The pipeline that a reader of the guide has already
-    old = [block.content.replace(ENCODER, bert_folder) for block in blocks(GUIDE) if block.title == "old.cfg"]
-    Path("old-blocks.cfg").write_text("\n".join(old), encoding="utf8")
-    run_command("python -m spacy init fill-config old-blocks.cfg old-filled.cfg")
-    run_command(f"python -m spacy train old-filled.cfg --output old-training {DATA}")
+    old = quickstart(tmp_path, "efficiency")
+    write_config(old, Path("old.cfg"), bert_folder)
+    run_command(f"python -m spacy train old.cfg --output old-training --training.max_steps 1 {DATA}")
+    write_config(follow_the_guide(old), Path("new.cfg"), bert_folder)
     for block in blocks(GUIDE):
-        content = block.content.replace(ENCODER, bert_folder)
-        if block.title:
-            # Blocks of the same title are one file
-            with Path(block.title).open("a", encoding="utf8") as file:
-                file.write(content + "\n")
+        content = with_encoder(block.content, bert_folder)
+        if block.title.endswith(".cfg"):
+            Path(block.title).write_text(content, encoding="utf8")
             done.append(block.title)
         if block.language == "console":
             for command in block.commands():
@@ -66,6 +133,13 @@ def test_moving_from_spacy_transformers(
             done.append("python")
     assert os.path.isdir("training/model-best")
     assert done.count("train") == 4 and done.count("python") == 3 and "independent.cfg" in done
+    # What the guide says about steps: of three texts in batches of 32, one for each epoch
+    config = spacy.load("training/model-best").config["training"]
+    assert config["max_epochs"] == config["optimizer"]["total_steps"] == 10 and config["patience"] == 0
+    # What the guide says about two settings of before_init
+    both = Path("new.cfg").read_text(encoding="utf8").replace("[initialize]\n", "[initialize]\nbefore_init = null\n")
+    Path("both.cfg").write_text(both, encoding="utf8")
+    assert "conflicting values" in run_command("python -m spacy init fill-config both.cfg filled.cfg", status=1)
     # What the guide says about an encoder that is frozen and does not annotate
     alone = f"--output alone --training.annotating_components [] {DATA}"
     assert "H213" in run_command(f"python -m spacy train sourced-filled.cfg {alone}", status=1)

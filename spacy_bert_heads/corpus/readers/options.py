@@ -27,12 +27,13 @@ class ReadOptions:
         are a pair of sentences.
     label_column (Optional[str]): Column of the label, or of the tags in a CoNLL file. Several with commas between
         them are one label each: 0 or 1, or a number to be predicted.
-    kind (str): One of KINDS_OF_LABEL: what the label column holds.
-    label_separator (str): What stands between the labels of one text.
-    delimiter (Optional[str]): What stands between columns; "tab" and "space" can be written so. None finds it.
-    header (Optional[bool]): Whether the first line names the columns. None looks at it.
-    scheme (str): Tag scheme of a CoNLL file: one of tags.SCHEMES, "iob1", or "auto".
-    pair_separator (str): What stands between the two sentences of a pair in the text.
+    kind (str): What the label column holds: one label ("single"), any number of labels ("multi"), or a number
+        ("score"). "auto" looks at the values.
+    label_separator (str): What separates the labels of one text.
+    delimiter (Optional[str]): What separates columns: a character, "tab" or "space". None: found from the file.
+    header (Optional[bool]): Whether the first line names the columns. None: found from the file.
+    scheme (str): Tag scheme of a CoNLL file: "bio", "iob1", "biluo", "bioes" or "bmes". "auto" finds it.
+    pair_separator (str): What separates the two sentences of a pair in the text.
     only_answered (bool): Whether a Prodigy record without an answer is a task that nobody has answered. Otherwise it
         counts as accepted.
     other_labels (FrozenSet[str]): Entity labels there are beside those in the file. A manual Prodigy record that
