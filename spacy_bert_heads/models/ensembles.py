@@ -25,13 +25,8 @@ def build_text_ensemble_v1(
         config, one block for each, such as `[components.bert_textcat.model.*.cnn]`; the last part is any name.
     exclusive_classes (bool): Whether exactly one label is true, as for every member.
     nO (Optional[int]): Number of labels, if known.
-<<<<<<< HEAD
     RETURNS (Model): Docs to logits, float (n_docs, nO). In training (n_classifiers * n_docs, nO), member after member;
         see n_classifiers.
-=======
-    RETURNS (Model): Docs to logits, float (n_docs, nO). In training (n_members * n_docs, nO), member after member,
-        as the components' `get_loss` expects.
->>>>>>> docs2
     RAISES (BertHeadsError): H261 for no members, H265 for one of the other kind.
     """
     check_sizes(members=len(members))

@@ -80,17 +80,10 @@ def build_pooled_listener_v1(
 ) -> Model[List[Doc], Floats2d]:
     """One vector per Doc from the shared encoder. Registered as spacy_bert_heads.PooledListener.v1.
 
-<<<<<<< HEAD
-    pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh. "cls": [CLS] as it stands. "mean", "max",
-        "attention" (a mean weighted by a learned query): of the Doc's wordpieces, without special tokens and padding;
-        see pooling.pooled_pieces.
-    windows (str): What a Doc of several windows gets with "pooler" and "cls": the "mean" of theirs, that of the
-=======
     pooling (str): "pooler": [CLS] through BERT's own dense layer and tanh; untrained in some encoders, such as
         roberta-base. "cls": [CLS] as it stands. "mean", "max", "attention" (a mean weighted by a learned query): of
         the Doc's wordpieces, without special tokens and padding.
     windows (str): How the vectors of several windows of a Doc become one, with "pooler" and "cls": their "mean", the
->>>>>>> docs2
         "first", or the "max" of each component. The other poolings read the wordpieces of all windows.
     layer_mix (bool): Whether to read a learned mix of embeddings and all layers in place of the last layer. The
         encoder needs hidden_states = true. Not for "pooler", which exists for the last layer only.
