@@ -188,7 +188,7 @@ def check_project(folder: Path, lang: str, heads: List[str]) -> None:
     project = srsly.read_yaml(folder / "project.yml")
     config = load_config(next((folder / "configs").iterdir()))
     assert config["nlp"]["lang"] == lang
-    assert config["nlp"]["pipeline"] == ["transformer", *(f"bert_{head}" for head in heads), "doc_cleaner"]
+    assert config["nlp"]["pipeline"] == ["transformer", *(f"bert_{head}" for head in heads)]
     corpus = project["commands"][0]
     assert corpus["deps"] == ["assets"] and f"convert assets corpus/{lang} --lang {lang}" in corpus["script"][0]
     assert project["vars"]["split"] == "0.8,0.1,0.1"

@@ -23,7 +23,8 @@ COMMANDS = {
     "check-data": ["check-data", "good.cfg", "--train", "{path}", "--dev", "good.spacy"],
     "fit-config": ["fit-config", "good.cfg", "out.cfg", "--train", "{path}"],
     "vocab": ["vocab", "{path}", "vocab.json"],
-    "merge": ["merge", "{path}", "out"],
+    "merge": ["merge", "--answers", "{path}", "--output", "out"],
+    "merge BASE": ["merge", "{path}", "--answers", "good.spacy", "--output", "out"],
     "train": ["train", "good.cfg", "-o", "out", "--paths.train", "{path}", "--paths.dev", "good.spacy"],
     "train --paths.dev": ["train", "good.cfg", "-o", "out", "--paths.train", "good.spacy", "--paths.dev", "{path}"],
 }
@@ -31,7 +32,7 @@ CONFIGURED = {
     "check-data": ["check-data", "{path}", "--train", "good.spacy", "--dev", "good.spacy"],
     "fit-config": ["fit-config", "{path}", "out.cfg", "--train", "good.spacy"],
     "train": ["train", "{path}", "-o", "out", "--paths.train", "good.spacy", "--paths.dev", "good.spacy"],
-    "loop": "loop rounds --config {path} --raw good.spacy --dev good.spacy --base good.spacy".split(),
+    "loop": ["loop", "rounds", "--config", "{path}", *(f"--{name}=good.spacy" for name in ("raw", "dev", "base"))],
 }
 
 
