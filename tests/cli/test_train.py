@@ -59,7 +59,7 @@ def test_a_training_from_scratch_is_resumed_with_the_same_encoder_only(tmp_path:
     arguments = make_config(tmp_path)
     assert train(*arguments, "--encoder", SCRATCH)[0] == 0
     status, shown = train(*arguments, "--resume", "--encoder", SCRATCH)
-    assert status == 0 and "has ended already" in shown
+    assert status == 0 and "has already finished" in shown
     status, shown = train(*arguments, "--resume", "--encoder", make_bert_folder(tmp_path / "bert"))
     assert status == 1 and "[H181]" in shown
 
