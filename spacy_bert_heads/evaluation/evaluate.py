@@ -203,7 +203,7 @@ def _read(
     nlp: Language, path: Path, format: str, options: ReadOptions, off_tokens: str, skip_bad: bool
 ) -> Iterator[Example]:
     is_spacy = path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)
-    if format == "spacy" or (format == AUTO and is_spacy):
+    if is_spacy and format in (AUTO, "spacy"):
         for _ in read_doc_bins(path):
             pass  # says which file cannot be read
         return iter(Corpus(path)(nlp))

@@ -122,7 +122,7 @@ def to_html(evaluation: Evaluation) -> str:
     examples, size = [], 0
     for text in shown:
         made = _make_example(text, evaluation)
-        size += len(srsly.json_dumps(made))
+        size += len(_script_json(made))
         if size > MAX_JSON:
             break
         examples.append(made)

@@ -91,6 +91,10 @@ def test_any_format_is_read(trained: Path, tmp_path: Path) -> None:
     assert [line for line in found.output.splitlines() if line.startswith(("A ", "B ", "THING"))] == [
         line for line in expected.splitlines() if line.startswith(("A ", "B ", "THING"))
     ]
+    # spaCy's own reader takes a file of Docs only under the name *.spacy
+    (tmp_path / "test.docbin").write_bytes((trained / "test.spacy").read_bytes())
+    found = run(trained / "model", tmp_path / "test.docbin", "--format", "spacy")
+    assert found.exit_code == 0 and "The corpus has no texts" not in found.output and "THING" in found.output
     found = run(trained / "model", tmp_path / "test.tsv", "--no-header", "--label-column", "2", "--text-column", "1")
     assert found.exit_code == 0, found.output
     assert "'bert_ner' is not scored: no text has a gold annotation of entities." in found.output

@@ -130,7 +130,10 @@ def test_a_page_of_many_texts_stays_small(monkeypatch: pytest.MonkeyPatch) -> No
     page = to_html(evaluation)
     shown = read_data(page)["examples"]
     assert 10 < len(shown) < len(evaluation.wrong)
-    assert len(json.dumps(shown)) < 120_000 and len(page) < 600_000
+    assert len(json.dumps(shown)) < 60_000 + 2_000 and len(page) < 600_000
+    # Characters that need more space in a script than in the text
+    wrong = [make_example(["<" * 1000, "x"], [(1, 2, "PER")]) for _ in range(50)]
+    assert len(read_data(to_html(make_evaluation(monkeypatch, wrong)))["examples"]) == 9
 
 
 @pytest.mark.slow
