@@ -16,11 +16,11 @@ CHARACTER_TOKENIZER = "spacy_bert_heads.CharacterTokenizer.v1"
 class CharacterTokenizer(DummyTokenizer):
     """Makes a token of each character, but keeps words in Latin letters and numbers whole.
 
-    Chinese and Japanese entities begin and end at any character; no segmenter can lose their borders so.
+    Chinese and Japanese entities can begin and end at any character, where a word segmenter may see no boundary.
 
     vocab (Vocab): The shared vocabulary.
     whole_words (bool): Whether to keep words and numbers whole. If not, each letter, digit and space is a token as
-        well: networks with no wordpieces know rare words by their letters, and where clauses end by the spaces.
+        well: networks without wordpieces know rare words by their letters, and the ends of clauses by spaces.
     """
 
     def __init__(self, vocab: Vocab, whole_words: bool = True) -> None:
@@ -40,7 +40,7 @@ class CharacterTokenizer(DummyTokenizer):
 
 
 def make_character_tokenizer(whole_words: bool = True) -> Callable[[Language], CharacterTokenizer]:
-    """RETURNS (Callable[[Language], CharacterTokenizer]): Makes the tokenizer of a pipeline."""
+    """RETURNS (Callable[[Language], CharacterTokenizer]): Called by spaCy to make the tokenizer of a pipeline."""
 
     def make(nlp: Language) -> CharacterTokenizer:
         return CharacterTokenizer(nlp.vocab, whole_words)

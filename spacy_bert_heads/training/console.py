@@ -28,8 +28,8 @@ def build_console_logger_v1(
     """Rows on the console, with each head's loss and score and the time left. Registered as
     spacy_bert_heads.ConsoleLogger.v1.
 
-    progress_bar (bool): Whether to show the way to the end of the training, on a terminal.
-    output_file (Optional[str]): Where to write the rows as JSON, one object a line. A file that is there is replaced.
+    progress_bar (bool): Whether to show a progress bar, on a terminal.
+    output_file (Optional[str]): Where to write the rows as JSON lines. An existing file is replaced.
     tensorboard (Optional[str]): Folder for TensorBoard; needs the extra `tensorboard`.
     RETURNS (Callable[[Language, IO, IO], Logger]): Called by `spacy train` when the training begins.
     """

@@ -16,7 +16,7 @@ def build_count_steps_v1() -> Callable[[Language], Language]:
     """For [initialize.before_init]: fills in `total_steps` of spacy_bert_heads.AdamW.v1 where it is null.
 
     Registered as spacy_bert_heads.count_steps.v1. `spacy train` makes its optimizer after the initialisation, from
-    the pipeline's config, which is where the number is put; the trained pipeline's config has it too.
+    the config of the pipeline. The number is put there, and so the config of the trained pipeline has it too.
 
     RETURNS (Callable[[Language], Language]): The callback.
     """
