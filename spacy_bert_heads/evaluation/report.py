@@ -8,7 +8,7 @@ import numpy
 import srsly
 
 from ..corpus.inspection import COLOURS
-from ..errors import BertHeadsError
+from ..errors import BertHeadsError, printable
 from ..files import check_writable, write_files
 from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
@@ -84,14 +84,14 @@ def to_text(evaluation: Evaluation) -> str:
     """RETURNS (str): The scores as tables for a terminal."""
     from wasabi import table
 
-    lines = [_printable(f"Note: {note}") for note in evaluation.notes]
+    lines = [printable(f"Note: {note}") for note in evaluation.notes]
     for one in make_tables(evaluation):
         if not one.is_detail:
-            rows = [tuple(map(_printable, row)) for row in one.rows]
+            rows = [tuple(map(printable, row)) for row in one.rows]
             aligns: Any = ("l", *("r" for _ in one.header[1:]))
-            lines += ["", _printable(one.title)]
+            lines += ["", printable(one.title)]
             lines.append(str(table(rows, header=one.header, divider=True, aligns=aligns, max_col=60)).strip("\n"))
-    rows = [(_printable(name), value, interval) for name, value, interval in headlines(evaluation)]
+    rows = [(printable(name), value, interval) for name, value, interval in headlines(evaluation)]
     if rows:
         header = ("", "score", "95 % interval")
         lines += ["", str(table(rows, header=header, divider=True, aligns=("l", "r", "r"))).strip("\n")]
@@ -311,15 +311,10 @@ def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _printable(text: str) -> str:
-    """Without the control characters with which a label could write anywhere in a terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
-
-
 def _markdown(text: str) -> str:
     for character in "\\`*_[]|<>#":
         text = text.replace(character, f"\\{character}" if character not in "<>" else f"&#{ord(character)};")
-    return _printable(text)
+    return printable(text)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
