@@ -6,7 +6,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -23,10 +23,21 @@ PACKAGE_PREFIX = "package:"
 
 @dataclass
 class Encoder:
-    """A tokenizer and the module that reads its wordpieces."""
+    """A tokenizer and the module that reads its wordpieces.
+
+    tokenizer (Any): A Hugging Face tokenizer.
+    module (EncoderModule): The encoder.
+    missing (Sequence[str]): Weights of a pretrained encoder that its files lack.
+    """
 
     tokenizer: Any
     module: "EncoderModule"
+    missing: Sequence[str] = ()
+
+    @property
+    def has_trained_pooler(self) -> bool:
+        """Whether a pretrained encoder came with the weights of a pooler."""
+        return self.module.pooler is None and not any(name.startswith("pooler.") for name in self.missing)
 
 
 class EncoderModule(torch.nn.Module):
@@ -110,7 +121,7 @@ def load_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_con
         raise BertHeadsError(code, found=name, reason=str(error).strip().split("\n")[0]) from error
     module = EncoderModule(transformer)
     _report_missing_weights(name, module, info["missing_keys"])
-    return Encoder(tokenizer, module)
+    return Encoder(tokenizer, module, info["missing_keys"])
 
 
 def build_from_scratch(
