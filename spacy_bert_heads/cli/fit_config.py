@@ -48,4 +48,6 @@ def fit_config_cli(
         evaluations=evaluations,
     )
     typer.echo(f"Encoder {fit.encoder}; {fit.docs} texts, {fit.steps} steps, an evaluation every {fit.eval_frequency}")
+    for note in fit.notes:
+        typer.echo(f"Set {note}")
     typer.echo(f"Wrote {output}")

@@ -246,7 +246,8 @@ def _put_into_place(temporary: Path, output: Path) -> None:
 
 
 def _megabytes(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    paths = [folder / name for name in ("model.safetensors", "tokenizer.json")]
+    return sum(path.stat().st_size for path in paths if path.exists()) / 1e6
 
 
 def _original_megabytes(encoder: Encoder) -> float:

@@ -84,10 +84,12 @@ class Vocabulary:
         """Keep the most frequent pieces of scripts, and of what has no letters.
 
         scripts (FrozenSet[str]): As scripts.scripts_of_languages gives them.
-        most (int): How many of each script at most.
+        most (int): How many of each script at most, in addition to those that stay already.
         """
         counts: Dict[FrozenSet[str], int] = {}
         for piece in self._by_frequency():
+            if self.ids[piece] in self.kept:
+                continue
             found = scripts_of_text(self._plain(piece))
             if found <= scripts | {COMMON} and counts.get(found, 0) < most:
                 counts[found] = counts.get(found, 0) + 1
@@ -110,7 +112,8 @@ class Vocabulary:
             model["vocab"] = {piece: new[number] for piece, number in self.ids.items() if number in new}
         if self.kind == "BPE":
             pieces = model["vocab"]
-            model["merges"] = [merge for merge in model["merges"] if all(part in pieces for part in _parts(merge))]
+            merges = ((merge, {self._merged(merge), *_parts(merge)}) for merge in model["merges"])
+            model["merges"] = [merge for merge, needed in merges if needed <= pieces.keys()]
         for token in content["added_tokens"]:
             token["id"] = new[token["id"]]
         self._renumber(content["post_processor"], new)
@@ -166,11 +169,9 @@ class Vocabulary:
 
     def _keep_merges(self) -> None:
         """Keep the parts of all pieces, and their parts, and what no merge makes."""
-        prefix = self.model.get("continuing_subword_prefix") or ""
         parts: Dict[str, List[str]] = {}
         for merge in self.model["merges"]:
-            first, second = _parts(merge)
-            parts.setdefault(first + second[len(prefix) :], []).extend((first, second))
+            parts.setdefault(self._merged(merge), []).extend(_parts(merge))
         self.kept |= {number for piece, number in self.ids.items() if piece not in parts}
         waiting = [piece for piece, number in self.ids.items() if number in self.kept]
         while waiting:
@@ -178,6 +179,10 @@ class Vocabulary:
                 if part in self.ids and self.ids[part] not in self.kept:
                     self.kept.add(self.ids[part])
                     waiting.append(part)
+
+    def _merged(self, merge: Any) -> str:
+        first, second = _parts(merge)
+        return first + second[len(self.model.get("continuing_subword_prefix") or "") :]
 
     def _renumber(self, processor: Optional[Dict[str, Any]], new: Dict[int, int]) -> None:
         """Give the special tokens in a post-processor their new ids."""

@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from spacy.vocab import Vocab
 from thinc.api import Config
 
 from ..corpus.doc_bins import read_doc_bins
+from ..encoders.traits import find_traits
 from ..errors import BertHeadsError
 from ..files import write_files
 from ..project.configs import HEADS, SCRATCH, render_config
@@ -16,6 +18,10 @@ from .count_steps import OPTIMIZER
 ENCODER_FACTORY = "bert_encoder"
 SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
 HEAD_FACTORIES = {f"bert_{head}": head for head in HEADS}
+POOLED_LISTENER = "spacy_bert_heads.PooledListener.v1"
+# Where vectors of texts lie closer together than this, per dimension, a head at the usual rate learns next to nothing
+CROWDED = 0.15
+CROWDED_RATE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,14 @@ class Fit:
     steps (int): Steps of the whole training.
     eval_frequency (int): Steps from one evaluation to the next.
     encoder (str): The encoder's name, or "scratch".
+    notes (Tuple[str, ...]): What was changed for this encoder, and why.
     """
 
     docs: int
     steps: int
     eval_frequency: int
     encoder: str
+    notes: Tuple[str, ...] = ()
 
 
 def fit_config(
@@ -47,7 +55,9 @@ def fit_config(
 ) -> Fit:
     """Write a copy of a training config that is ready for one corpus.
 
-    All other settings stay as they are, so what was changed by hand is kept.
+    All other settings stay as they are, so what was changed by hand is kept. An encoder that is given and is on this
+    machine is looked at: without a trained pooler, text heads read the mean of the wordpieces; where its vectors of
+    texts lie close together, these heads learn at a higher rate.
 
     config_path (Path): A training config, such as configs/joint.cfg.
     output (Path): Where to write the copy.
@@ -60,9 +70,11 @@ def fit_config(
     evaluations (int): Evaluations on the dev split, evenly spaced, the last one at the end.
     RETURNS (Fit): What was decided.
     RAISES (BertHeadsError): H101 or H315 if the train split cannot be read; H221 if the config cannot; H222 if an
-        encoder is given and there is none in the pipeline; H228 for less than one epoch.
+        encoder is given and there is none in the pipeline; H228 for less than one epoch; H202, H203, H205 or H401
+        for an encoder that cannot be loaded.
     """
     config = read_config(config_path)
+    notes: List[str] = []
     docs = sum(len(doc_bin) for doc_bin in read_doc_bins(train))
     try:
         training = config["training"]
@@ -73,10 +85,11 @@ def fit_config(
             config["system"]["seed"] = seed
         if encoder is not None:
             _set_encoder(config, encoder, config_path)
+            notes = _suit_heads(config, encoder, train)
         epochs = training["max_epochs"] if epochs is None else epochs
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
-        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, _encoder_name(config))
+        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, _encoder_name(config), notes)
         training.update(max_epochs=epochs, max_steps=fit.steps - 1, eval_frequency=fit.eval_frequency, patience=0)
         if training["optimizer"]["@optimizers"] != OPTIMIZER:
             raise BertHeadsError("H221", path=config_path, found=f"its optimizer is not {OPTIMIZER}")
@@ -85,7 +98,8 @@ def fit_config(
     except (KeyError, TypeError) as error:
         raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__} {error}") from error
     comment = f"# Fitted to {train.as_posix()} from {config_path.as_posix()}, which is the file to change,\n"
-    comment += "# by `python -m spacy bert-heads fit-config`.\n\n"
+    comment += "# by `python -m spacy bert-heads fit-config`.\n"
+    comment += "".join(f"# {note}.\n" for note in notes) + "\n"
     write_files({output: (comment + config.to_str(interpolate=False)).encode("utf8")})
     return fit
 
@@ -103,13 +117,13 @@ def read_config(path: Path) -> Config:
         raise BertHeadsError("H221", path=path, found=str(error).strip().splitlines()[0]) from error
 
 
-def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str) -> Fit:
+def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str, notes: List[str]) -> Fit:
     """spaCy counts steps from 0 and evaluates at multiples of eval_frequency; the last of them ends the training."""
     last_step = math.ceil(docs / batch_size) * epochs - 1
     eval_frequency = max(1, last_step // max(1, evaluations))
     # A last step of 0 would be no limit
     steps = max(1, last_step // eval_frequency * eval_frequency) + 1
-    return Fit(docs, steps, eval_frequency, encoder)
+    return Fit(docs, steps, eval_frequency, encoder, tuple(notes))
 
 
 def _set_encoder(config: Config, encoder: str, path: Path) -> None:
@@ -145,6 +159,41 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
         for block in (learning, learning.get("tok2vec", {})):
             if "lr_scale" in block:
                 block["lr_scale"] = scale
+
+
+def _suit_heads(config: Config, encoder: str, train: Path) -> List[str]:
+    """Set what heads need to learn from an encoder that has no pooler, or whose vectors are hard to tell apart.
+
+    RETURNS (List[str]): What was set and why, for people to read.
+    """
+    models = [c["model"] for c in config["components"].values() if c.get("factory") in HEAD_FACTORIES]
+    pooled = [m for m in models if m.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER]
+    if encoder == SCRATCH or not pooled:
+        return []
+    traits = find_traits(encoder, _read_texts(train))
+    if traits is None:
+        return []
+    notes = []
+    untrained = [model["tok2vec"] for model in pooled if model["tok2vec"]["pooling"] == "pooler"]
+    if untrained and not traits.has_pooler:
+        for listener in untrained:
+            listener["pooling"] = "mean"
+        notes.append('pooling = "mean": the encoder has no trained pooler')
+    optimizer = config["training"]["optimizer"]
+    scale = CROWDED_RATE / optimizer["learn_rate"]
+    slow = [m for m in pooled if m["tok2vec"]["pooling"] not in ("pooler", "cls") and m.get("lr_scale", scale) < scale]
+    if slow and traits.deviation < CROWDED and optimizer.get("head_rate") is None:
+        for model in slow:
+            model["lr_scale"] = round(scale, 3)
+        reason = f"the encoder's vectors of texts lie close together, with a deviation of {traits.deviation:.2f}"
+        notes.append(f"lr_scale = {scale:g} for heads on pooled vectors, a rate of {CROWDED_RATE:g}: {reason}")
+    return notes
+
+
+def _read_texts(train: Path) -> Iterator[str]:
+    for doc_bin in read_doc_bins(train):
+        for doc in doc_bin.get_docs(Vocab()):
+            yield doc.text
 
 
 def _encoder_component(config: Config) -> Optional[str]:

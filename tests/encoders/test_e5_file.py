@@ -76,7 +76,8 @@ def make_file(path: Path, seed: int = 0, **changes: Any) -> Dict[str, List[float
                 data += struct.pack("<e", scale) + bytes(halves[i] + 16 * halves[i + 16] for i in range(16))
                 values += [(half - 8) * scale for half in halves]
         else:
-            values = [1.0 + chooser.gauss(0, 0.1) if name.endswith("ln.w") else chooser.gauss(0, 0.1) for _ in range(count)]
+            mean = 1.0 if name.endswith("ln.w") else 0.0
+            values = [chooser.gauss(mean, 0.1) for _ in range(count)]
             data = struct.pack(f"<{count}f", *values)
         contents.append((name.encode(), int(quantised), count, data))
         expected[name] = values
@@ -250,7 +251,8 @@ def test_the_real_wheel(tmp_path: Path) -> None:
     assert isinstance(model, BertModel)
     # Found by hand: the directory's entry is behind the name's length and the name
     data = path.read_bytes()
-    for name, ours in [("l7.fo.w", "encoder.layer.7.output.dense"), ("l0.q.w", "encoder.layer.0.attention.self.query")]:
+    names = {"l7.fo.w": "encoder.layer.7.output.dense", "l0.q.w": "encoder.layer.0.attention.self.query"}
+    for name, ours in names.items():
         at = data.index(struct.pack("<H", len(name)) + name.encode()) + 2 + len(name)
         kind, _, offset, _ = struct.unpack_from("<BIQQ", data, at)
         weight = model.get_submodule(ours).weight.detach().numpy().ravel()

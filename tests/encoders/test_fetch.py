@@ -8,7 +8,7 @@ from typing import Any, List
 import pytest
 import torch
 from tokenizers import Tokenizer, models
-from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
+from transformers import AutoModel, AutoTokenizer, BertTokenizerFast, RobertaTokenizerFast, XLMRobertaTokenizerFast
 from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
@@ -19,7 +19,7 @@ from spacy_bert_heads.encoders.trim import Vocabulary
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.layers.encoder_module import load_pretrained
 
-from ..layers.test_encoder_types import TYPES, byte_level, make_folder, unigram, wordpiece
+from ..layers.test_encoder_types import ROBERTA, TYPES, byte_level, make_folder, unigram, wordpiece
 from ..making import assert_close, make_bert_folder, make_config, make_nlp
 
 KEPT = ["Where is my order, Anna?", "我的订单", "unknown 象 here", "", "track Smith in London 42"]
@@ -43,7 +43,7 @@ def test_texts_that_are_kept_are_read_as_before(tmp_path: Path, model_type: str)
     for before, after in zip(read_by_hugging_face(folder, KEPT), read_by_hugging_face(tmp_path / "small", KEPT)):
         assert_close(after, before, 1e-5)
     weights = AutoModel.from_pretrained(tmp_path / "small").get_input_embeddings().weight
-    assert len(weights) == done.pieces and done.megabytes < done.megabytes_before
+    assert len(weights) == done.pieces
 
 
 def make_texts(n: int, seed: int) -> List[str]:
@@ -58,8 +58,8 @@ def make_texts(n: int, seed: int) -> List[str]:
 
 KINDS = {
     "wordpiece": lambda: wordpiece(BertTokenizerFast),
-    "bpe": lambda: byte_level(BertTokenizerFast, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"), True),
-    "unigram": lambda: unigram(BertTokenizerFast, "<s>", "</s>", "<pad>", "<unk>"),
+    "bpe": lambda: byte_level(RobertaTokenizerFast, ROBERTA, True),
+    "unigram": lambda: unigram(XLMRobertaTokenizerFast, "<s>", "</s>", "<pad>", "<unk>"),
 }
 
 
@@ -105,7 +105,8 @@ def test_the_pieces_of_a_script_stay_the_most_frequent_first() -> None:
 
 def test_scripts() -> None:
     assert scripts_of_text("Zürich") == scripts_of_text("Ａｂ") == {"LATIN"}
-    assert scripts_of_text("订单ab") == {"CJK", "LATIN"} and scripts_of_text("ひらカタ漢") <= scripts_of_languages(["ja"])
+    assert scripts_of_text("订单ab") == {"CJK", "LATIN"}
+    assert scripts_of_text("ひらカタ漢") <= scripts_of_languages(["ja"])
     assert scripts_of_text("12, ▁") == {"COMMON"} and scripts_of_text("заказ") == {"CYRILLIC"}
     with pytest.raises(BertHeadsError, match="H283.*'tlh'"):
         scripts_of_languages(["en", "tlh"])
@@ -137,8 +138,9 @@ def test_a_whole_encoder_is_copied_and_a_missing_pooler_stays_missing(tmp_path: 
 
 def test_a_pooler_stays(tmp_path: Path, bert_folder: str) -> None:
     assert fetch_encoder(bert_folder, tmp_path / "small", texts=["order"]).has_pooler
-    whole, small = (load_pretrained(str(name), {}, {}).module.transformer for name in (bert_folder, tmp_path / "small"))
-    assert torch.equal(whole.pooler.dense.weight, small.pooler.dense.weight)
+    folders = (bert_folder, str(tmp_path / "small"))
+    whole, small = (load_pretrained(folder, {}, {}).module.transformer.pooler for folder in folders)
+    assert torch.equal(whole.dense.weight, small.dense.weight)
 
 
 def test_tokenizers_that_cannot_be_trimmed_are_named(tmp_path: Path) -> None:
@@ -182,7 +184,8 @@ def test_nothing_is_left_of_a_copy_that_differs(tmp_path: Path, bert_folder: str
     with pytest.raises(BertHeadsError, match="H284"):
         fetch_encoder(bert_folder, tmp_path / "out", texts=["order"], force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert fetch_encoder(bert_folder, tmp_path / "again").pieces == len(AutoTokenizer.from_pretrained(tmp_path / "out"))
+    whole = AutoTokenizer.from_pretrained(bert_folder)
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == len(whole)
 
 
 def test_the_command(tmp_path: Path, bert_folder: str) -> None:
@@ -202,5 +205,6 @@ def test_the_command(tmp_path: Path, bert_folder: str) -> None:
         result = CliRunner().invoke(app, ["fetch-encoder", bert_folder, str(output), *options])
         assert result.exit_code == 1 and code in result.output
     (tmp_path / "empty.txt").write_text("")
-    result = CliRunner().invoke(app, ["fetch-encoder", bert_folder, str(tmp_path / "other"), "-k", str(tmp_path / "empty.txt")])
+    none = ["--keep", str(tmp_path / "empty.txt")]
+    result = CliRunner().invoke(app, ["fetch-encoder", bert_folder, str(tmp_path / "other"), *none])
     assert result.exit_code == 1 and "H286" in result.output and not (tmp_path / "other").exists()
