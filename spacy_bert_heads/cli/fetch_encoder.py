@@ -22,7 +22,9 @@ KEEP = typer.Option(
     help="Keep the pieces that these texts are read as: .spacy, .jsonl with 'text', or .txt. Can be repeated.",
     show_default="all",
 )
-PIECES = typer.Option("--pieces", "-n", help="Of each script, at most so many pieces, the most frequent ones.", min=1)
+PIECES = typer.Option(
+    "--pieces", "-n", help="Of each script, at most so many pieces, the most frequent ones.", min=1, show_default="all"
+)
 FORCE = typer.Option("--force", "-F", help="Replace an encoder that is there.")
 
 
@@ -31,7 +33,7 @@ def fetch_encoder_cli(
     output: Annotated[Path, OUTPUT],
     languages: Annotated[Optional[str], LANGUAGES] = None,
     keep: Annotated[Optional[List[Path]], KEEP] = None,
-    pieces: Annotated[int, PIECES] = 20_000,
+    pieces: Annotated[Optional[int], PIECES] = None,
     force: Annotated[bool, FORCE] = False,
 ) -> None:
     """

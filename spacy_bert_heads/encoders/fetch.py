@@ -18,8 +18,6 @@ from .scripts import scripts_of_languages
 from .trim import Trimmed, Vocabulary
 
 E5 = "multilingual-e5-small"
-# Of each script that is asked for
-MOST_PIECES = 20_000
 # Texts with which the copy is compared with the original, and how far its vectors may be off
 N_COMPARED = 16
 TOLERANCE = 1e-4
@@ -66,7 +64,7 @@ def fetch_encoder(
     *,
     languages: Iterable[str] = (),
     texts: Optional[Iterable[str]] = None,
-    most_pieces: int = MOST_PIECES,
+    most_pieces: Optional[int] = None,
     force: bool = False,
 ) -> Fetched:
     """Write an encoder into a folder that AutoModel, and so BertEncoder.v1, can load.
@@ -75,7 +73,8 @@ def fetch_encoder(
     output (Path): The folder. It is put into place when it is complete.
     languages (Iterable[str]): Codes of languages, whose scripts' pieces are kept.
     texts (Optional[Iterable[str]]): Texts, whose pieces are kept. With neither languages nor texts, all are.
-    most_pieces (int): Of each script of the languages, so many pieces at most: the most frequent ones.
+    most_pieces (Optional[int]): Of each script of the languages, so many pieces at most: the most frequent ones.
+        None: all.
     force (bool): Whether to replace an encoder that is there.
     RETURNS (Fetched): What was written.
     RAISES (BertHeadsError): H220 if something is there, H285 if it is not an encoder, H123 if it cannot be written;
@@ -144,7 +143,7 @@ def _check_output(output: Path, force: bool) -> None:
 
 def _describe(before: int, after: int, scripts: FrozenSet[str], n_texts: int) -> str:
     kept = ["single characters"]
-    kept += [f"the most frequent pieces in the scripts {', '.join(sorted(scripts))}"] if scripts else []
+    kept += [f"pieces in the scripts {', '.join(sorted(scripts))}"] if scripts else []
     kept += [f"those that {n_texts:,} texts are read as"] if n_texts else []
     return TRIM_NOTE.format(before=before, after=after, what=", ".join(kept))
 

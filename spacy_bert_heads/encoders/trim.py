@@ -80,18 +80,18 @@ class Vocabulary:
                     self._keep_parts(text)
         return count
 
-    def keep_scripts(self, scripts: FrozenSet[str], most: int) -> None:
+    def keep_scripts(self, scripts: FrozenSet[str], most: Optional[int]) -> None:
         """Keep the most frequent pieces of scripts, and of what has no letters.
 
         scripts (FrozenSet[str]): As scripts.scripts_of_languages gives them.
-        most (int): How many of each script at most, in addition to those that stay already.
+        most (Optional[int]): How many of each script at most, besides those that stay already. None: all.
         """
         counts: Dict[FrozenSet[str], int] = {}
         for piece in self._by_frequency():
             if self.ids[piece] in self.kept:
                 continue
             found = scripts_of_text(self._plain(piece))
-            if found <= scripts | {COMMON} and counts.get(found, 0) < most:
+            if found <= scripts | {COMMON} and (most is None or counts.get(found, 0) < most):
                 counts[found] = counts.get(found, 0) + 1
                 self.kept.add(self.ids[piece])
 

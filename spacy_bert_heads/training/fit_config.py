@@ -89,7 +89,7 @@ def fit_config(
         epochs = training["max_epochs"] if epochs is None else epochs
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
-        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, _encoder_name(config), notes)
+        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, encoder_name(config), notes)
         training.update(max_epochs=epochs, max_steps=fit.steps - 1, eval_frequency=fit.eval_frequency, patience=0)
         if training["optimizer"]["@optimizers"] != OPTIMIZER:
             raise BertHeadsError("H221", path=config_path, found=f"its optimizer is not {OPTIMIZER}")
@@ -130,7 +130,7 @@ def _set_encoder(config: Config, encoder: str, path: Path) -> None:
     name = _encoder_component(config)
     if name is None:
         raise BertHeadsError("H222", path=path)
-    if encoder != _encoder_name(config):
+    if encoder != encoder_name(config):
         _swap_encoder(config, name, encoder)
 
 
@@ -170,7 +170,7 @@ def _suit_heads(config: Config, encoder: str, train: Path) -> List[str]:
     pooled = [m for m in models if m.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER]
     if encoder == SCRATCH or not pooled:
         return []
-    traits = find_traits(encoder, _read_texts(train))
+    traits = find_traits(encoder, read_train_texts(train))
     if traits is None:
         return []
     notes = []
@@ -190,7 +190,8 @@ def _suit_heads(config: Config, encoder: str, train: Path) -> List[str]:
     return notes
 
 
-def _read_texts(train: Path) -> Iterator[str]:
+def read_train_texts(train: Path) -> Iterator[str]:
+    """YIELDS (str): The texts of a split, a `.spacy` file or a folder of them."""
     for doc_bin in read_doc_bins(train):
         for doc in doc_bin.get_docs(Vocab()):
             yield doc.text
@@ -202,7 +203,8 @@ def _encoder_component(config: Config) -> Optional[str]:
     return found[0] if found else None
 
 
-def _encoder_name(config: Config) -> str:
+def encoder_name(config: Config) -> str:
+    """RETURNS (str): The encoder in a config: its name for BertEncoder.v1, "scratch", or "none"."""
     name = _encoder_component(config)
     if name is None:
         return "none"
