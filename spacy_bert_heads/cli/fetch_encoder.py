@@ -49,7 +49,8 @@ def fetch_encoder_cli(
     codes = [code.strip() for code in (languages or "").split(",") if code.strip()]
     texts = chain.from_iterable(map(read_texts, keep)) if keep else None
     done = fetch_encoder(source, output, languages=codes, texts=texts, most_pieces=pieces, force=force)
-    typer.echo(f"Kept {done.pieces:,} of {done.pieces_before:,} pieces; read {done.texts:,} texts to choose them")
+    of_texts = f", with all that {done.texts:,} texts are read as" if done.texts else ""
+    typer.echo(f"Kept {done.pieces:,} of {done.pieces_before:,} pieces{of_texts}")
     if not done.has_pooler:
         typer.echo('There is no trained pooler: use pooling = "mean" for text heads, as fit-config does')
     typer.echo(f"Wrote {done.megabytes:.0f} MB to {output}; all pieces would take {done.megabytes_before:.0f} MB")

@@ -12,14 +12,15 @@ from safetensors.torch import save
 
 from ..errors import BertHeadsError
 from ..files import check_writable
-from ..layers.encoder_module import Encoder, load_pretrained
+from ..layers.encoder_module import Encoder, load_pretrained, max_positions
 from .e5_file import PACKAGE, VERSION, find_e5_file, load_e5
 from .scripts import scripts_of_languages
 from .trim import Trimmed, Vocabulary
 
 E5 = "multilingual-e5-small"
-# Texts with which the copy is compared with the original, and how far its vectors may be off
+# Texts and pieces of them with which the copy is compared with the original, and how far its vectors may be off
 N_COMPARED = 16
+N_PIECES = 64
 TOLERANCE = 1e-4
 
 E5_NOTE = f"""\
@@ -127,8 +128,8 @@ class _FirstOf:
 
     def __iter__(self) -> Iterator[str]:
         for text in self.texts:
-            if len(self.first) < N_COMPARED:
-                self.first.append(text[:1000])
+            if text.strip() and len(self.first) < N_COMPARED:
+                self.first.append(text)
             yield text
 
 
@@ -211,14 +212,16 @@ def _compare(encoder: Encoder, folder: Path, trimmed: Optional[Trimmed], texts: 
     """
     copy = load_pretrained(str(folder), {}, {})
     copy.module.eval()
+    most = min(N_PIECES, max_positions(encoder))
+    # A single character stays in any case
     for text in texts or ["a"]:
         before, after = (
-            one.tokenizer(text, return_tensors="pt", truncation=True, max_length=64) for one in (encoder, copy)
+            one.tokenizer(text, return_tensors="pt", truncation=True, max_length=most) for one in (encoder, copy)
         )
         ids = after["input_ids"][0].tolist()
         if trimmed is not None:
             ids = [trimmed.rows[number] for number in ids]
-        if texts and ids != before["input_ids"][0].tolist():
+        if ids != before["input_ids"][0].tolist():
             raise BertHeadsError("H284", found=f"it reads {text[:60]!r} as other pieces")
         with torch.no_grad():
             one, other = (
@@ -226,7 +229,7 @@ def _compare(encoder: Encoder, folder: Path, trimmed: Optional[Trimmed], texts: 
                 for part, inputs in ((encoder, before), (copy, after))
             )
         difference = float((one - other).abs().max()) if one.shape == other.shape else float("inf")
-        if texts and not difference <= TOLERANCE:
+        if not difference <= TOLERANCE:
             raise BertHeadsError("H284", found=f"its vectors of {text[:60]!r} are {difference:.1g} off")
 
 

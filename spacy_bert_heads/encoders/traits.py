@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer
 
 from ..errors import BertHeadsError
-from ..layers.encoder_module import load_pretrained, resolve_source
+from ..layers.encoder_module import load_pretrained, max_positions, resolve_source
 from .scripts import scripts_of_text
 
 # Enough for a standard deviation, few enough to wait for
@@ -42,10 +42,11 @@ def find_traits(name: str, texts: Iterable[str]) -> Optional[Traits]:
         return None
     encoder = load_pretrained(name, {}, {})
     encoder.module.eval()
+    most = min(N_PIECES, max_positions(encoder))
     vectors = []
     with torch.no_grad():
         for text in _first_different(texts, N_TEXTS):
-            inputs = encoder.tokenizer(text, return_tensors="pt", truncation=True, max_length=N_PIECES)
+            inputs = encoder.tokenizer(text, return_tensors="pt", truncation=True, max_length=most)
             output = encoder.module(inputs["input_ids"], inputs["attention_mask"])
             vectors.append(output["last_hidden_state"][0].mean(dim=0))
     deviation = float(torch.stack(vectors).std(dim=0).mean()) if len(vectors) > 1 else float("nan")

@@ -52,8 +52,6 @@ class Vocabulary:
             self.ids = dict(self.model["vocab"])
         else:
             raise self.error(f"it is of the kind {self.kind}")
-        if not all(isinstance(self.model.get(key), (str, type(None))) for key in ("unk_token", "end_of_word_suffix")):
-            raise self.error("its settings are not known")
         self.added = {token["content"]: token["id"] for token in self.content["added_tokens"]}
         self.byte_level = '"ByteLevel"' in json.dumps([self.content["pre_tokenizer"], self.content["decoder"]])
         self.kept: Set[int] = set(self.added.values()) | self._always()

@@ -188,13 +188,18 @@ def test_nothing_is_left_of_a_copy_that_differs(tmp_path: Path, bert_folder: str
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == len(whole)
 
 
+def test_long_and_empty_texts_are_compared_too(tmp_path: Path, bert_folder: str) -> None:
+    texts = ["", " \n", "tracking " * 300, "x" * 150]
+    assert fetch_encoder(bert_folder, tmp_path / "small", texts=texts).texts == 4
+
+
 def test_the_command(tmp_path: Path, bert_folder: str) -> None:
     (tmp_path / "texts.txt").write_text("my order\nthe refund\n", encoding="utf8")
     (tmp_path / "more.jsonl").write_text('{"text": "我的订单"}\n', encoding="utf8")
     keep = ["--keep", str(tmp_path / "texts.txt"), "--keep", str(tmp_path / "more.jsonl")]
     result = CliRunner().invoke(app, ["fetch-encoder", bert_folder, str(tmp_path / "out"), *keep])
     assert result.exit_code == 0, result.output
-    assert "read 3 texts" in result.output and f"MB to {tmp_path / 'out'}" in result.output
+    assert "all that 3 texts are read as" in result.output and f"MB to {tmp_path / 'out'}" in result.output
     assert "trimmed from" in (tmp_path / "out" / "SOURCE.md").read_text(encoding="utf8")
     for options, code in [
         (["--languages", "en,xx"], "H283"),

@@ -1,5 +1,6 @@
 """What is found by looking at an encoder; its effect on configs is in test_fit_config."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ from ..making import make_bert_folder
 )
 def test_what_is_spelled_or_unknown(bert_folder: str, text: str, share: float) -> None:
     assert spelled_share(bert_folder, [text] * 3) == pytest.approx(share)
+
+
+def test_long_and_few_texts_are_looked_at_too(bert_folder: str) -> None:
+    traits = find_traits(bert_folder, ["the order " * 100, "", "x"])
+    assert traits is not None and traits.has_pooler and traits.deviation > 0
+    one = find_traits(bert_folder, ["the"])
+    assert one is not None and math.isnan(one.deviation)
 
 
 def test_nothing_is_downloaded_to_look(tmp_path: Path) -> None:
