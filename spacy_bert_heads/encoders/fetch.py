@@ -180,7 +180,8 @@ def _write(
     if encoder.tokenizer.is_fast:
         content = json.loads(encoder.tokenizer.backend_tokenizer.to_str()) if trimmed is None else trimmed.content
         content.update(padding=None, truncation=None)
-        (folder / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf8")
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        (folder / "tokenizer.json").write_text(text, encoding="utf8")
     _edit(folder / "tokenizer_config.json", trimmed, None)
     title = "This folder was written by `python -m spacy bert-heads fetch-encoder`.\n\n"
     (folder / "SOURCE.md").write_text(f"{title}{note}\n", encoding="utf8")
