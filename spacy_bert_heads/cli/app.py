@@ -22,6 +22,7 @@ VERBS: Dict[str, str] = {
     "export": "spacy_bert_heads.cli.export:export_cli",
     "check-data": "spacy_bert_heads.cli.check_data:check_data_cli",
     "fit-config": "spacy_bert_heads.cli.fit_config:fit_config_cli",
+    "fetch-encoder": "spacy_bert_heads.cli.fetch_encoder:fetch_encoder_cli",
     "train": "spacy_bert_heads.cli.train:train_cli",
     "vocab": "spacy_bert_heads.cli.vocab:vocab_cli",
     "suggest": "spacy_bert_heads.cli.suggest:suggest_cli",

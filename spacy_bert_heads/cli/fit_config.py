@@ -33,7 +33,9 @@ def fit_config_cli(
     Fit a training config to a corpus.
 
     The learning rate then falls to 0 in the last epoch, and the last evaluation is at the end. If --encoder differs
-    from the config's encoder, the learning rates that suit it are set too. Nothing else changes.
+    from the config's encoder, the learning rates that suit it are set too. An encoder in a folder or package is also
+    looked at: text heads read the mean of the wordpieces if it has no trained pooler, and learn faster if its vectors
+    of texts lie close together. Nothing else changes.
     """
     from ..training.fit_config import fit_config
 
@@ -48,4 +50,6 @@ def fit_config_cli(
         evaluations=evaluations,
     )
     typer.echo(f"Encoder {fit.encoder}; {fit.docs} texts, {fit.steps} steps, an evaluation every {fit.eval_frequency}")
+    for note in fit.notes:
+        typer.echo(f"Set {note}")
     typer.echo(f"Wrote {output}")

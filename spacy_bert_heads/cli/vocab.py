@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-CORPUS = typer.Argument(help="Texts: .spacy, or .jsonl with 'text'; a file or a folder.", show_default=False)
+CORPUS = typer.Argument(help="Texts: .spacy, .jsonl with 'text', or .txt; a file or a folder.", show_default=False)
 OUTPUT = typer.Argument(help="Where to write the vocabulary, a tokenizer.json.", show_default=False)
 SIZE = typer.Option("--size", "-n", help="Maximum number of entries.", min=6)
 CASED = typer.Option("--cased", help="Keep upper case and accents; for `lowercase = false`.")

@@ -22,13 +22,17 @@ from ..corpus.docs import check_words
 from ..corpus.report import SplitCounts
 from ..corpus.splits import split_key
 from ..corpus.tokens import ScriptCounts, long_texts_warning
+from ..encoders.traits import spelled_share
 from ..errors import BertHeadsError, printable
 from ..files import write_files
 from ..pipeline_io import read_sourced
-from ..training.fit_config import ENCODER_FACTORY, HEAD_FACTORIES, read_config
+from ..project.configs import SCRATCH
+from ..training.fit_config import ENCODER_FACTORY, HEAD_FACTORIES, encoder_name, read_config, read_train_texts
 
 # Fewer training examples than this for a label are worth a warning
 FEW = 10
+# Above this share of wordpieces, an encoder lacks the language of the texts
+SPELLED = 0.2
 N_CASES = 5
 
 
@@ -169,9 +173,27 @@ def check_data(
     if any(head.kind != "ner" for head in heads):
         _check_numbers(report, paths)
     _check_texts(report)
+    _check_pieces(report, config, paths["train"])
     if output is not None:
         write_files({output: (srsly.json_dumps(report.to_dict(), indent=2) + "\n").encode("utf8")})
     return report
+
+
+def _check_pieces(report: DataReport, config: Config, train: Path) -> None:
+    """An encoder on this machine should know the words of the training texts; a hub id is not downloaded to see."""
+    name = encoder_name(config)
+    if name in (SCRATCH, "none"):
+        return
+    try:
+        share = spelled_share(name, read_train_texts(train))
+    except BertHeadsError as error:
+        report.warnings.append(f"the encoder cannot be checked: {error}")
+        return
+    if share > SPELLED:
+        report.warnings.append(
+            f"the encoder reads {share:.0%} of the wordpieces in train as unknown or as single letters of words. "
+            "Choose one that knows the language, or trim its vocabulary less (bert-heads fetch-encoder)"
+        )
 
 
 def _read_heads(config: Config) -> List[Head]:

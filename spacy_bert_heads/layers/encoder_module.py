@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -28,10 +28,21 @@ NAMES_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "_attn_
 
 @dataclass
 class Encoder:
-    """A tokenizer and the module that reads its wordpieces."""
+    """A tokenizer and the module that reads its wordpieces.
+
+    tokenizer (Any): A Hugging Face tokenizer.
+    module (EncoderModule): The encoder.
+    missing (Sequence[str]): Weights of a pretrained encoder that its files lack.
+    """
 
     tokenizer: Any
     module: "EncoderModule"
+    missing: Sequence[str] = ()
+
+    @property
+    def has_trained_pooler(self) -> bool:
+        """Whether a pretrained encoder came with the weights of a pooler."""
+        return self.module.pooler is None and not any(name.startswith("pooler.") for name in self.missing)
 
 
 class EncoderModule(torch.nn.Module):
@@ -105,7 +116,7 @@ def load_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_con
             transformer, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True)
     module = EncoderModule(transformer)
     _report_missing_weights(name, module, info["missing_keys"])
-    return Encoder(tokenizer, module)
+    return Encoder(tokenizer, module, info["missing_keys"])
 
 
 def check_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_config: Dict[str, Any]) -> None:

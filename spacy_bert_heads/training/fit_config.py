@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from spacy.util import get_lang_class
+from spacy.vocab import Vocab
 from thinc.api import Config
 
 from ..corpus.doc_bins import read_doc_bins
+from ..encoders.traits import find_traits
 from ..errors import BertHeadsError
 from ..files import write_files
 from ..project.configs import HEADS, SCRATCH, render_config
@@ -17,6 +19,10 @@ from .count_steps import OPTIMIZER
 ENCODER_FACTORY = "bert_encoder"
 SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
 HEAD_FACTORIES = {f"bert_{head}": head for head in HEADS}
+POOLED_LISTENER = "spacy_bert_heads.PooledListener.v1"
+# Where vectors of texts lie closer together than this, per dimension, a head at the usual rate learns next to nothing
+CROWDED = 0.15
+CROWDED_RATE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,14 @@ class Fit:
     steps (int): Steps of the whole training.
     eval_frequency (int): Steps from one evaluation to the next.
     encoder (str): The encoder's name, or "scratch".
+    notes (Tuple[str, ...]): What was changed for this encoder, and why.
     """
 
     docs: int
     steps: int
     eval_frequency: int
     encoder: str
+    notes: Tuple[str, ...] = ()
 
 
 def fit_config(
@@ -48,7 +56,9 @@ def fit_config(
 ) -> Fit:
     """Write a copy of a training config that is ready for one corpus.
 
-    All other settings stay as they are, so what was changed by hand is kept.
+    All other settings stay as they are, so what was changed by hand is kept. An encoder that is given and is on this
+    machine is looked at: without a trained pooler, text heads read the mean of the wordpieces; where its vectors of
+    texts lie close together, these heads learn at a higher rate.
 
     config_path (Path): A training config, such as configs/joint.cfg.
     output (Path): Where to write the copy.
@@ -65,6 +75,7 @@ def fit_config(
         not use its paths to the splits; H202 to H205, H250 or H401 if the encoder cannot be loaded.
     """
     config = read_config(config_path)
+    notes: List[str] = []
     docs = sum(len(doc_bin) for doc_bin in read_doc_bins(train))
     try:
         training = config["training"]
@@ -75,10 +86,11 @@ def fit_config(
             config["system"]["seed"] = seed
         if encoder is not None:
             set_encoder(config, encoder, config_path)
+            notes = _suit_heads(config, encoder, train)
         epochs = training["max_epochs"] if epochs is None else epochs
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
-        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, _encoder_name(config))
+        fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, encoder_name(config), notes)
         training.update(max_epochs=epochs, max_steps=fit.steps - 1, eval_frequency=fit.eval_frequency, patience=0)
         if training["optimizer"]["@optimizers"] != OPTIMIZER:
             raise BertHeadsError("H221", path=config_path, found=f"its optimizer is not {OPTIMIZER}")
@@ -90,7 +102,8 @@ def fit_config(
     given = {"train": train, "dev": dev}
     check_overrides(config, [f"paths.{name}" for name, path in given.items() if path is not None], config_path)
     comment = f"# Fitted to {train.as_posix()} from {config_path.as_posix()}, which is the file to change,\n"
-    comment += "# by `python -m spacy bert-heads fit-config`.\n\n"
+    comment += "# by `python -m spacy bert-heads fit-config`.\n"
+    comment += "".join(f"# {note}.\n" for note in notes) + "\n"
     write_files({output: (comment + config.to_str(interpolate=False)).encode("utf8")})
     return fit
 
@@ -120,15 +133,13 @@ def check_language(config: Config, path: Path) -> None:
         get_lang_class(str(lang))
     except ImportError as error:
         raise BertHeadsError("H221", path=path, found=f"no language {lang!r} under [nlp]") from error
-
-
-def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str) -> Fit:
+def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str, notes: List[str]) -> Fit:
     """spaCy counts steps from 0 and evaluates at multiples of eval_frequency; the last of them ends the training."""
     last_step = math.ceil(docs / batch_size) * epochs - 1
     eval_frequency = max(1, last_step // max(1, evaluations))
     # A last step of 0 would be no limit
     steps = max(1, last_step // eval_frequency * eval_frequency) + 1
-    return Fit(docs, steps, eval_frequency, encoder)
+    return Fit(docs, steps, eval_frequency, encoder, tuple(notes))
 
 
 def check_overrides(config: Config, names: Iterable[str], path: Path) -> None:
@@ -165,13 +176,13 @@ def _set_encoder(config: Config, encoder: str, path: Path) -> None:
     name = _encoder_component(config)
     if name is None:
         raise BertHeadsError("H222", path=path)
-    if encoder != _encoder_name(config):
+    if encoder != encoder_name(config):
         _swap_encoder(config, name, encoder)
 
 
 def _check_encoder(config: Config) -> None:
     name = _encoder_component(config)
-    if name is not None and _encoder_name(config) != SCRATCH:
+    if name is not None and encoder_name(config) != SCRATCH:
         from ..layers.encoder_module import check_pretrained  # brings torch along
 
         model = config.interpolate()["components"][name]["model"]
@@ -205,13 +216,50 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
                 block["lr_scale"] = scale
 
 
+def _suit_heads(config: Config, encoder: str, train: Path) -> List[str]:
+    """Set what heads need to learn from an encoder that has no pooler, or whose vectors are hard to tell apart.
+
+    RETURNS (List[str]): What was set and why, for people to read.
+    """
+    models = [c["model"] for c in config["components"].values() if c.get("factory") in HEAD_FACTORIES]
+    pooled = [m for m in models if m.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER]
+    if encoder == SCRATCH or not pooled:
+        return []
+    traits = find_traits(encoder, read_train_texts(train))
+    if traits is None:
+        return []
+    notes = []
+    untrained = [model["tok2vec"] for model in pooled if model["tok2vec"]["pooling"] == "pooler"]
+    if untrained and not traits.has_pooler:
+        for listener in untrained:
+            listener["pooling"] = "mean"
+        notes.append('pooling = "mean": the encoder has no trained pooler')
+    optimizer = config["training"]["optimizer"]
+    scale = CROWDED_RATE / optimizer["learn_rate"]
+    slow = [m for m in pooled if m["tok2vec"]["pooling"] not in ("pooler", "cls") and m.get("lr_scale", scale) < scale]
+    if slow and traits.deviation < CROWDED and optimizer.get("head_rate") is None:
+        for model in slow:
+            model["lr_scale"] = round(scale, 3)
+        reason = f"the encoder's vectors of texts lie close together, with a deviation of {traits.deviation:.2f}"
+        notes.append(f"lr_scale = {scale:g} for heads on pooled vectors, a rate of {CROWDED_RATE:g}: {reason}")
+    return notes
+
+
+def read_train_texts(train: Path) -> Iterator[str]:
+    """YIELDS (str): The texts of a split, a `.spacy` file or a folder of them."""
+    for doc_bin in read_doc_bins(train):
+        for doc in doc_bin.get_docs(Vocab()):
+            yield doc.text
+
+
 def _encoder_component(config: Config) -> Optional[str]:
     components: Dict[str, Any] = config["components"]
     found = [name for name, component in components.items() if component.get("factory") == ENCODER_FACTORY]
     return found[0] if found else None
 
 
-def _encoder_name(config: Config) -> str:
+def encoder_name(config: Config) -> str:
+    """RETURNS (str): The encoder in a config: its name for BertEncoder.v1, "scratch", or "none"."""
     name = _encoder_component(config)
     if name is None:
         return "none"

@@ -7,7 +7,7 @@ from spacy.vocab import Vocab
 
 from ..corpus.doc_bins import read_doc_bins
 from ..corpus.findings import Findings
-from ..corpus.readers.lines import read_json_objects
+from ..corpus.readers.lines import read_json_objects, read_lines
 from ..errors import BertHeadsError
 from ..files import write_files
 from ..layers.wordpiece import learn_wordpieces
@@ -23,8 +23,9 @@ class Learned(NamedTuple):
 def learn_vocabulary(corpus: Path, output: Path, *, size: int, lowercase: bool) -> Learned:
     """Learn a vocabulary and write it in the format of `tokenizers`.
 
-    corpus (Path): A `.spacy` file, a `.jsonl` file whose lines have a "text", or a folder of such files. One file
-        at a time is in memory; `.jsonl` files are read line by line.
+    corpus (Path): A `.spacy` file, a `.jsonl` file whose lines have a "text", a `.txt` file with a text on each
+        line, or a folder of `.spacy` and `.jsonl` files. One `.spacy` file at a time is in memory; others are read
+        line by line.
     output (Path): Where to write it.
     size (int): Entries at most, special tokens counted.
     lowercase (bool): Whether to lower-case and strip accents; as in BertFromScratch.v1.
@@ -59,7 +60,10 @@ def read_texts(corpus: Path) -> Iterator[str]:
         if not files:
             raise BertHeadsError("H101", path=corpus)
     for path in files:
-        yield from _read_jsonl(path) if path.suffix == ".jsonl" else _read_spacy(path)
+        if path.suffix == ".txt":
+            yield from (line for _, line in read_lines(path, Findings(skip_bad=False)))
+        else:
+            yield from _read_jsonl(path) if path.suffix == ".jsonl" else _read_spacy(path)
 
 
 def _read_spacy(path: Path) -> Iterator[str]:

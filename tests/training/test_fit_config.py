@@ -3,18 +3,21 @@
 from pathlib import Path
 from typing import Any, Dict
 
+import numpy
 import pytest
 import spacy
+import torch
 from spacy.tokens import DocBin
 from spacy.util import load_config, load_model_from_config
 from thinc.api import Config
+from transformers import AutoModel, AutoTokenizer
 
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.project.configs import DEMO_ENCODER, SCRATCH, render_config
-from spacy_bert_heads.training.fit_config import Fit, fit_config
+from spacy_bert_heads.training.fit_config import CROWDED, Fit, fit_config
 from spacy_bert_heads.training.optimizer import AdamW
 
-from ..making import make_bert_folder
+from ..making import make_bert_folder, make_texts
 
 
 def make_files(folder: Path, *, encoder: str = DEMO_ENCODER, docs: int = 100, heads: Any = ("textcat", "ner")) -> None:
@@ -160,13 +163,6 @@ def test_an_encoder_that_cannot_be_loaded_is_named_before_anything_is_written(tm
     assert not (tmp_path / "fitted.cfg").exists()
 
 
-def test_weights_are_not_read(tmp_path: Path) -> None:
-    make_files(tmp_path)
-    make_bert_folder(tmp_path / "bert")
-    (tmp_path / "bert" / "model.safetensors").unlink()
-    assert fit(tmp_path, encoder=str(tmp_path / "bert")).encoder == str(tmp_path / "bert")
-
-
 def test_paths_that_the_config_does_not_use_are_refused(tmp_path: Path) -> None:
     make_files(tmp_path)
     text = (tmp_path / "config.cfg").read_text().replace("path = ${paths.dev}", 'path = "other.spacy"')
@@ -174,3 +170,50 @@ def test_paths_that_the_config_does_not_use_are_refused(tmp_path: Path) -> None:
     fit(tmp_path)
     with pytest.raises(BertHeadsError, match=r"\[H229\].*paths\.dev"):
         fit(tmp_path, dev=tmp_path / "dev.spacy")
+
+
+def make_encoder(folder: Path, *, pooler: bool, spread: float) -> str:
+    """An encoder whose vectors of texts have about this deviation, with or without a pooler's weights."""
+    name = make_bert_folder(folder)
+    model = AutoModel.from_pretrained(name, add_pooling_layer=pooler)
+    with torch.no_grad():
+        model.encoder.layer[-1].output.LayerNorm.weight.fill_(spread)
+    model.save_pretrained(name)
+    return name
+
+
+@pytest.mark.parametrize(("pooler", "spread"), [(True, 2.0), (True, 0.1), (False, 2.0), (False, 0.1)])
+def test_heads_suit_the_encoder_that_is_given(tmp_path: Path, pooler: bool, spread: float) -> None:
+    encoder = make_encoder(tmp_path / "encoder", pooler=pooler, spread=spread)
+    make_files(tmp_path, encoder="bert-base-cased")
+    nlp = spacy.blank("en")
+    texts = make_texts(100)
+    DocBin(docs=[nlp.make_doc(text) for text in texts]).to_disk(tmp_path / "train.spacy")
+    found = fit(tmp_path, encoder=encoder)
+    # The same figure by Hugging Face alone
+    tokenizer, model = AutoTokenizer.from_pretrained(encoder), AutoModel.from_pretrained(encoder).eval()
+    with torch.no_grad():
+        rows = [model(**tokenizer(t, return_tensors="pt")).last_hidden_state.mean(1)[0].numpy() for t in texts]
+    deviation = numpy.array(rows).std(axis=0).mean()
+    assert (deviation < CROWDED) == (spread < 1)
+    fitted = read(tmp_path)
+    listener = fitted["components"]["bert_textcat"]["model"]["tok2vec"]
+    assert listener["pooling"] == ("pooler" if pooler else "mean")
+    rate = fitted["components"]["bert_textcat"]["model"]["lr_scale"] * fitted["training"]["optimizer"]["learn_rate"]
+    assert rate == pytest.approx(1e-2 if not pooler and spread < 1 else 1e-3)
+    assert fitted["components"]["bert_ner"]["model"]["lr_scale"] == 20
+    assert len(found.notes) == (0 if pooler else 1 + (spread < 1))
+    text = (tmp_path / "fitted.cfg").read_text()
+    assert all(f"# {note}.\n" in text for note in found.notes)
+    load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
+
+
+def test_what_was_chosen_by_hand_stays(tmp_path: Path) -> None:
+    encoder = make_encoder(tmp_path / "encoder", pooler=False, spread=0.1)
+    make_files(tmp_path, encoder=encoder)
+    text = (tmp_path / "config.cfg").read_text()
+    text = text.replace('pooling = "pooler"', 'pooling = "attention"').replace("head_rate = null", "head_rate = 0.002")
+    (tmp_path / "config.cfg").write_text(text)
+    assert fit(tmp_path, encoder=encoder).notes == ()
+    before, after = load_config(tmp_path / "config.cfg", interpolate=False), read(tmp_path)
+    assert after["components"] == before["components"]
