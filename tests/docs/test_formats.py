@@ -96,6 +96,21 @@ def test_spacy_jsons_and_clueners_examples_become_what_the_page_says(tmp_path: P
     assert ents(convert(path, options=["--lang", "zh"])["彭小军来了"]) == ["彭小军/name"]
 
 
+def test_examples_of_words_and_marks_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(examples("Token lines", "json"), encoding="utf8")
+    assert ents(convert(path)["Anna left Paris"]) == ["Anna/PER", "Paris/LOC"]
+    path = tmp_path / "opennlp.txt"
+    path.write_text(examples("OpenNLP", "text"), encoding="utf8")
+    (doc,) = convert(path).values()
+    assert ents(doc) == ["Anna Lee/person", "Paris/place"]
+    path = tmp_path / "fasttext.txt"
+    path.write_text(examples("fastText", "text"), encoding="utf8")
+    docs = convert(path)
+    assert docs["The match ended in a draw."].cats == {"politics": 0.0, "sports": 1.0}
+    assert docs["The minister kicked off."].cats == {"politics": 1.0, "sports": 1.0}
+
+
 @pytest.mark.parametrize("scheme, tags", [(row[0].strip("`"), row[1]) for row in rows("CoNLL")])
 def test_schemes_are_found_and_read(tmp_path: Path, scheme: str, tags: str) -> None:
     single = {"bio": "B-X", "iob1": "I-X", "biluo": "U-X", "bioes": "S-X", "bmes": "S-X"}[scheme]
@@ -126,7 +141,7 @@ OFF_TOKENS = [row[0].split("`")[1] for row in rows("What all formats have in com
 
 
 @pytest.mark.parametrize("off_tokens", OFF_TOKENS)
-def test_spans_off_token_borders_are_settled_as_the_page_says(tmp_path: Path, off_tokens: str) -> None:
+def test_spans_off_token_boundaries_are_settled_as_the_page_says(tmp_path: Path, off_tokens: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "Paris rocks", "entities": [[0, 3, "X"]]}\n', encoding="utf8")
     command = ["convert", str(path), str(tmp_path / "out"), "--split", "1,0,0", "--off-tokens", off_tokens]

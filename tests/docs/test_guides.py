@@ -8,8 +8,11 @@ from typing import Dict, Iterator, List, Tuple
 
 import pytest
 import spacy
+import srsly
 from spacy.tokens import DocBin
 from typer.testing import CliRunner
+
+from spacy_bert_heads.errors import BertHeadsError
 
 from ..making import make_examples
 from .pages import DOCS, blocks
@@ -148,3 +151,47 @@ def test_moving_from_spacy_transformers(tmp_path: Path, bert_folder: str, monkey
     assert sourced.get_pipe("bert_ner").model.to_bytes() == trained.get_pipe("bert_ner").model.to_bytes()
     assert sourced.get_pipe("transformer").model.to_bytes() == trained.get_pipe("transformer").model.to_bytes()
     assert spacy.load("independent/model-best").pipe_names == ["bert_ner", "transformer", "bert_textcat"]
+
+
+def test_outputs_stay_on_the_docs_as_the_page_about_the_loop_says(
+    tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nlp = spacy.blank("en")
+    settings = {"keep_outputs": False, "model": {"name": bert_folder}}
+    nlp.add_pipe("bert_encoder", name="transformer", config=settings)
+    nlp.add_pipe("bert_ner")
+    nlp.initialize(lambda: make_examples(nlp))
+    Path("training").mkdir()
+    nlp.to_disk("training/model-best")
+    (code,) = (block.content for block in blocks(DOCS / "annotation-loop.md") if block.language == "python")
+    exec(compile(code, "page", "exec"), {})
+    assert "RankedEntities" in capsys.readouterr().out
+    removed = code.replace("True", "False")
+    assert removed != code
+    with pytest.raises(BertHeadsError, match="H213"):
+        exec(compile(removed, "page", "exec"), {})
+
+
+def test_a_table_with_columns_of_ones_own_is_read_as_the_page_about_projects_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_command("python -m spacy bert-heads init . --lang en --heads textcat")
+    Path("assets/table.csv").write_text("body,topic\nThe first,0\nThe second,1\nThe third,0\n", encoding="utf8")
+    Path("labels.txt").write_text("red\ngreen\n", encoding="utf8")
+    (block,) = (block for block in blocks(DOCS / "reference" / "project.md") if block.language == "yaml")
+    (command,) = srsly.yaml_loads(block.content)
+    project = srsly.read_yaml("project.yml")
+    (written,) = (one for one in project["commands"] if one["name"] == command["name"])
+    added = " --text-column body --label-column topic --labels labels.txt"
+    assert command["script"][0].replace(added, "") == written["script"][0]
+    assert command["deps"] == [*written["deps"], "labels.txt"]
+    script = command["script"][0].replace("${vars.split}", "1,0,0").replace("${vars.seed}", "0")
+    run_command(script.replace("${vars.raw}", project["vars"]["raw"]))
+    docs = DocBin().from_disk("corpus/en/train.spacy").get_docs(spacy.blank("en").vocab)
+    assert {doc.text: max(doc.cats, key=doc.cats.__getitem__) for doc in docs} == {
+        "The first": "red",
+        "The second": "green",
+        "The third": "red",
+    }
