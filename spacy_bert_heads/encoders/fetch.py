@@ -1,8 +1,6 @@
 """Any encoder as a plain Hugging Face folder, with a smaller vocabulary where that is asked for."""
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional
@@ -11,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from ..errors import BertHeadsError
-from ..files import check_writable
+from ..files import check_writable, replace_folder
 from ..layers.encoder_module import Encoder, load_pretrained, max_positions
 from .e5_file import PACKAGE, VERSION, find_e5_file, load_e5
 from .scripts import scripts_of_languages
@@ -104,15 +102,12 @@ def fetch_encoder(
         trimmed = vocabulary.trim()
         note += "\n" + _describe(before, len(trimmed.rows), scripts, n_texts)
     weights = _weights(encoder, trimmed, source)
-    temporary = output.absolute().with_name(f".{output.absolute().name}.{os.getpid()}.tmp")
-    try:
-        _write(encoder, weights, trimmed, temporary, note)
-        _compare(encoder, temporary, trimmed, seen.first)
-        _put_into_place(temporary, output)
-    except OSError as error:
-        raise BertHeadsError("H123", path=output, found=error.strerror or error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    def write(folder: Path) -> None:
+        _write(encoder, weights, trimmed, folder, note)
+        _compare(encoder, folder, trimmed, seen.first)
+
+    replace_folder(output, write)
     after = before if trimmed is None else len(trimmed.rows)
     return Fetched(
         after, before, _megabytes(output), _original_megabytes(encoder), n_texts, encoder.has_trained_pooler
@@ -171,7 +166,6 @@ def _weights(encoder: Encoder, trimmed: Optional[Trimmed], source: str) -> Dict[
 def _write(
     encoder: Encoder, weights: Dict[str, torch.Tensor], trimmed: Optional[Trimmed], folder: Path, note: str
 ) -> None:
-    folder.mkdir(parents=True)
     # `save` and not `save_file`, which makes files that only their owner can read
     (folder / "model.safetensors").write_bytes(save(weights, {"format": "pt"}))
     encoder.tokenizer.save_pretrained(str(folder), legacy_format=False if encoder.tokenizer.is_fast else None)
@@ -232,20 +226,6 @@ def _compare(encoder: Encoder, folder: Path, trimmed: Optional[Trimmed], texts: 
         difference = float((one - other).abs().max()) if one.shape == other.shape else float("inf")
         if not difference <= TOLERANCE:
             raise BertHeadsError("H284", found=f"its vectors of {text[:60]!r} are {difference:.1g} off")
-
-
-def _put_into_place(temporary: Path, output: Path) -> None:
-    output = output.absolute()
-    old = output.with_name(f".{output.name}.{os.getpid()}.old")
-    try:
-        if output.exists():
-            os.replace(output, old)
-        os.replace(temporary, output)
-    except OSError:
-        if old.exists() and not output.exists():
-            os.replace(old, output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _megabytes(folder: Path) -> float:
