@@ -150,17 +150,6 @@ def test_texts_that_are_all_empty_and_batches_without_any(head: str) -> None:
     assert Y.shape == model.predict([]).shape == (0, 2) and backprop(Y) == []
 
 
-@pytest.mark.parametrize("head", ["bert_textcat", "bert_textcat_multilabel"])
-def test_rehearsal_runs(head: str) -> None:
-    nlp = make_alone(head, make_ensemble(head, **make_networks(head)))
-    nlp.resume_training(sgd=Adam(0.01))
-    learn(nlp, head, 5)
-    losses: Dict[str, Any] = {}
-    for _ in range(2):
-        nlp.rehearse(examples_of(nlp, head), sgd=Adam(0.01), losses=losses)
-    assert losses[head] > 0
-
-
 @every_component
 def test_members_of_the_wrong_kind_or_none_at_all_are_refused(head: str) -> None:
     other = "bert_textcat_multilabel" if EXCLUSIVE[head] else "bert_textcat"

@@ -29,7 +29,7 @@ from spacy_bert_heads.corpus.findings import Findings
 from spacy_bert_heads.corpus.readers.label_studio import LabelStudioConverter
 from spacy_bert_heads.corpus.readers.labelling_config import LabellingConfig
 from spacy_bert_heads.corpus.readers.options import ReadOptions
-from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.errors import BertHeadsError, NotWrittenError
 
 from ...making import make_nlp, make_texts
 
@@ -271,7 +271,7 @@ def test_many_webhooks_at_once_lose_nothing(predictor: Predictor, tmp_path: Path
 
 def test_answers_that_cannot_be_written_are_not_acknowledged(client, tmp_path: Path, monkeypatch):
     def fail(*arguments: Any) -> None:
-        raise BertHeadsError("H123", path=tmp_path, found="No space left on device")
+        raise NotWrittenError("H123", path=tmp_path, found="No space left on device")
 
     monkeypatch.setattr("spacy_bert_heads.annotation.label_studio.answers.write_files", fail)
     response = client.post("/webhook", json=event("ANNOTATION_CREATED", 1, []))
