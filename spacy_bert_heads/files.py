@@ -61,7 +61,8 @@ class Staging:
         path (Path): Where it is to be in the end. Folders that are missing are made.
         folder (bool): Whether it is to be a folder, which may replace any other.
         RETURNS (Path): Where to write it, with `create` or `make_folder`. Nothing is there yet.
-        RAISES (BertHeadsError): H123 if its folder cannot be made or it would replace a folder of something else.
+        RAISES (BertHeadsError): H123 if its folder cannot be made, it would replace a folder of something else, or
+            another output has this name.
         """
         with write_errors(path):
             target = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -71,6 +72,8 @@ class Staging:
                 raise NotWrittenError("H123", path=path, found="there is a folder of this name")
             if target.exists() and not target.is_dir() and not target.is_file():
                 raise NotWrittenError("H123", path=path, found="it is a device or a pipe")
+            if os.path.realpath(target) in map(os.path.realpath, self._staged):
+                raise NotWrittenError("H123", path=path, found="two outputs have this name")
         self._staged[target] = temporary_name(target, "tmp")
         return self._staged[target]
 

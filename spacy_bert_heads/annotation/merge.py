@@ -26,7 +26,7 @@ from ..corpus.report import ConvertReport
 from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
 from ..corpus.store import StoredText, TextStore
 from ..errors import BertHeadsError, BrokenLineError, NothingAnnotatedError, printable
-from ..files import Staging, check_writable, clean_up, lock
+from ..files import Staging, check_not_read, check_writable, clean_up, lock
 from .agreement import Agreement
 from .hashes import input_hash
 
@@ -181,6 +181,8 @@ def merge(
     for folder in (output, *([report_path.parent] if report_path else [])):
         check_writable(folder)
     files = _list_files(bases, leave_out)
+    if report_path is not None:
+        check_not_read(report_path, [*bases, *leave_out, *files, *answers])
     counted = set(map(os.path.realpath, merged_before))
     known_as = set(map(os.path.realpath, files))
     answer_files = list(

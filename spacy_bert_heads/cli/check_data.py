@@ -42,8 +42,10 @@ def check_data_cli(
     for error in report.errors:
         typer.echo(str(error), err=True)
     docs = sum(split.counts.docs for split in report.splits.values())
-    verdict = "fit the config" if not report.errors else f"do not fit the config: {len(report.errors)} errors"
     written = f"; report in {output}" if output else ""
-    typer.echo(f"{docs} texts {verdict}, {len(report.warnings)} warnings{written}")
+    n_errors, n_warnings = len(report.errors), len(report.warnings)
     if report.errors:
+        errors = f"{n_errors} error{'s' if n_errors > 1 else ''}"
+        typer.echo(f"The config and these {docs} texts do not fit: {errors}, {n_warnings} warnings{written}")
         raise typer.Exit(1)
+    typer.echo(f"{docs} texts fit the config, {n_warnings} warnings{written}")

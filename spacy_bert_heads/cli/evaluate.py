@@ -66,7 +66,7 @@ def evaluate_cli(
     from ..evaluation.report import NAMES, check_report, is_one_file, to_text, write_report
 
     if output is not None:
-        check_report(output)
+        check_report(output, corpus)
     setup_gpu(gpu)
     options = ReadOptions(
         labels=labels,

@@ -1,7 +1,7 @@
 """What is known about one text, whatever its format was, and how several records of one text are merged."""
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .findings import Findings, Where
 
@@ -154,23 +154,24 @@ def _join_verdicts(ordered: Sequence[Annotation], findings: Findings) -> Tuple[L
 
 
 def _join_cats(ordered: Sequence[Annotation], findings: Findings) -> Dict[str, float]:
-    questions = [version.cats for version in ordered if version.exclusive]
+    questions = list({frozenset(version.cats): version.cats for version in ordered if version.exclusive}.values())
     cats: Dict[str, float] = {}
-    kept: List[Annotation] = []
+    # One of all that answer alike: a text may come thousands of times.
+    kept: Dict[Tuple[bool, FrozenSet[Tuple[str, float]]], Annotation] = {}
     for version in reversed(ordered):
         for question in questions:
             if not version.exclusive and _chosen(version) & question.keys():
                 # A yes to one label of an exclusive question is a no to its others.
                 noes = dict.fromkeys(question, 0.0)
                 version = replace(version, cats={**noes, **version.cats}, exclusive=True)
-        clashes = [other for other in kept if _cats_clash(version, other)]
+        clashes = [other for other in kept.values() if _cats_clash(version, other)]
         if clashes:
             detail = f"differs from {clashes[0].where}, which is kept"
             findings.note("category_conflict", version.where, detail)
         if any(version.exclusive and other.exclusive for other in clashes):
             continue
         cats = {**version.cats, **cats}
-        kept.append(version)
+        kept.setdefault((version.exclusive, frozenset(version.cats.items())), version)
     return dict(sorted(cats.items()))
 
 

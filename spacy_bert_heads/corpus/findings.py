@@ -26,7 +26,7 @@ KINDS: Dict[str, str] = {
     "repaired_tags": "entities that begin with I- instead of B-, accepted as they are",
     "comment_lines": "comment lines, left out",
     "header_lines": "lines that name the columns, left out",
-    "index_column": "files whose first column numbers the words of each sentence, the words taken from another column",
+    "index_column": "files whose first column numbers words or sentences, the words taken from another column",
     "range_lines": "lines that stand for several words or for none, as in CoNLL-U, left out",
     "tag_columns": "files with several columns of tags, one of them used; --label-column chooses",
     "tag_style": "files whose tags are not written like B-PER, read in this way",

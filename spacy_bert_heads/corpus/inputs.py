@@ -1,5 +1,6 @@
 """Which files a folder of annotations stands for."""
 
+import os
 from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Set
 
@@ -23,7 +24,7 @@ def list_inputs(paths: Sequence[Path], *, ignore: Sequence[Path] = ()) -> List[P
     RETURNS (List[Path]): Files, and folders that are read as a whole; those of a folder in the order of their names.
     RAISES (BertHeadsError): H129 for a folder without annotation files, H103 for one that cannot be listed.
     """
-    left_out = {path.resolve() for path in ignore}
+    left_out = {os.path.realpath(path) for path in ignore}
     found: List[Path] = []
     for path in paths:
         if not _is_folder_of_files(path):
@@ -48,7 +49,7 @@ def drop_sample(paths: Sequence[Path], sample: Optional[Path]) -> List[Path]:
     """
     if sample is None:
         return list(paths)
-    others = [path for path in paths if path.resolve() != sample.resolve()]
+    others = [path for path in paths if os.path.realpath(path) != os.path.realpath(sample)]
     return others or list(paths)
 
 
@@ -56,10 +57,10 @@ def _is_folder_of_files(path: Path) -> bool:
     return path.is_dir() and not any(converter.sniff(path, b"") for converter in CONVERTERS.values())
 
 
-def _list_folder(folder: Path, left_out: Set[Path]) -> Iterator[Path]:
+def _list_folder(folder: Path, left_out: Set[str]) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         name = path.name.lower()
-        if name.startswith((".", *ABOUT)) or name.endswith((*UNFINISHED, ".md")) or path.resolve() in left_out:
+        if name.startswith((".", *ABOUT)) or name.endswith((*UNFINISHED, ".md")) or os.path.realpath(path) in left_out:
             continue
         if _is_folder_of_files(path):
             if not path.is_symlink():

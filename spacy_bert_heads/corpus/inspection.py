@@ -1,6 +1,7 @@
 """What `.spacy` files hold, as text, JSON and an HTML page."""
 
 import heapq
+import os
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -11,8 +12,8 @@ from spacy import displacy
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
-from ..errors import BertHeadsError
-from ..files import check_writable, is_shards, write_files
+from ..errors import BertHeadsError, NotWrittenError
+from ..files import check_not_read, check_writable, is_shards, write_files
 from .counts import DEFAULT_LIMIT, SplitCounts, Wordpieces, count_over, middle_and_longest
 from .doc_bins import read_doc_bins
 from .docs import INCORRECT_SPANS_KEY
@@ -135,6 +136,11 @@ def inspect_corpora(
         if path is not None:
             check_writable(path.parent)
     corpora = _name_corpora(paths)
+    for path in (html, report_path):
+        if path is not None:
+            check_not_read(path, [*paths, *corpora.values()])
+    if html is not None and report_path is not None and os.path.realpath(html) == os.path.realpath(report_path):
+        raise NotWrittenError("H123", path=html, found="two outputs have this name")
     wordpieces = Wordpieces(encoder) if encoder else None
     inspection = Inspection(corpora, {name: SplitCounts() for name in corpora}, Findings(skip_bad=False))
     if wordpieces is not None:

@@ -24,7 +24,7 @@ from ..corpus.splits import split_key
 from ..corpus.tokens import ScriptCounts, long_texts_warning
 from ..encoders.traits import spelled_share
 from ..errors import BertHeadsError, printable
-from ..files import write_files
+from ..files import check_not_read, write_files
 from ..pipeline_io import read_sourced
 from ..project.configs import SCRATCH
 from ..training.fit_config import ENCODER_FACTORY, HEAD_FACTORIES, encoder_name, read_config, read_train_texts
@@ -144,7 +144,8 @@ def check_data(
     test (Optional[Path]): Test split. None: there is none.
     output (Optional[Path]): Where to write the report as JSON, errors or not.
     RETURNS (DataReport): Counts, errors and warnings.
-    RAISES (BertHeadsError): H101 or H315 if a split cannot be read; H221 if the config cannot.
+    RAISES (BertHeadsError): H101 or H315 if a split cannot be read; H221 if the config cannot; H123 if one of
+            them would be replaced by the report.
     """
     config = read_config(config_path)
     try:
@@ -156,6 +157,8 @@ def check_data(
         raise BertHeadsError("H221", path=config_path, found=f"{type(error).__name__}: {error}") from error
     if test is not None:
         paths["test"] = test
+    if output is not None:
+        check_not_read(output, [config_path, *paths.values()])
     report = DataReport({name: _read_split(nlp, path) for name, path in paths.items()}, heads)
     for name, split in report.splits.items():
         if not split.counts.docs:

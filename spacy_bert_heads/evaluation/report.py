@@ -9,7 +9,7 @@ import srsly
 
 from ..corpus.inspection import COLOURS
 from ..errors import BertHeadsError, printable
-from ..files import check_writable, write_files
+from ..files import check_not_read, check_writable, write_files
 from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
 from .evaluate import Evaluation, WrongText
@@ -69,12 +69,15 @@ def is_one_file(output: Path) -> bool:
     return output.suffix.lower() == ".json"
 
 
-def check_report(output: Path) -> None:
+def check_report(output: Path, corpus: Path) -> None:
     """Refuse a place that cannot be written to before time is spent.
 
     output (Path): As for write_report.
-    RAISES (BertHeadsError): H123 if it cannot be written to.
+    corpus (Path): The texts that are to be read.
+    RAISES (BertHeadsError): H123 if it cannot be written to, or the corpus would be replaced.
     """
+    for path in (output, *(output / name for name in NAMES)):
+        check_not_read(path, [corpus])
     check_writable(output.parent if is_one_file(output) else output)
     if is_one_file(output) and output.is_dir():
         raise BertHeadsError("H123", path=output, found="there is a folder of this name")

@@ -9,7 +9,7 @@ from ..corpus.doc_bins import read_doc_bins
 from ..corpus.findings import Findings
 from ..corpus.readers.lines import read_json_objects, read_lines
 from ..errors import BertHeadsError
-from ..files import write_files
+from ..files import check_not_read, write_files
 from ..layers.wordpiece import learn_wordpieces
 
 
@@ -31,8 +31,9 @@ def learn_vocabulary(corpus: Path, output: Path, *, size: int, lowercase: bool) 
     lowercase (bool): Whether to lower-case and strip accents; as in BertFromScratch.v1.
     RETURNS (Learned): Sizes.
     RAISES (BertHeadsError): H101 if there is no such file; H105 to H107 for a bad line; H207 if there is no text;
-        H315 for a file that spaCy cannot read.
+        H315 for a file that spaCy cannot read; H123 if it would be replaced.
     """
+    check_not_read(output, [corpus])
     texts = _Counted(read_texts(corpus))
     tokenizer = learn_wordpieces(texts, vocab_size=size, lowercase=lowercase)
     write_files({output: tokenizer.to_str(pretty=True).encode("utf8")})

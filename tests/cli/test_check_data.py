@@ -80,6 +80,13 @@ def test_good_data_pass_and_are_counted(tmp_path: Path) -> None:
     assert "34 texts fit the config, 0 warnings" in shown
 
 
+def test_one_error_is_not_told_as_that_of_every_text(tmp_path: Path) -> None:
+    status, shown = run(*make_project(tmp_path, make_docs(0, 30), []))
+    assert status == 1 and "fit the config" not in shown
+    assert codes(read_report(tmp_path)) == ["H310"]
+    assert "The config and these 30 texts do not fit: 1 error, " in shown
+
+
 def test_a_label_that_the_config_lacks_is_an_error_with_its_name(tmp_path: Path) -> None:
     srsly.write_json(tmp_path / "labels.json", ["PLACE"])
     reader = f'@readers = "spacy.read_labels.v1"\npath = "{tmp_path / "labels.json"}"\n'

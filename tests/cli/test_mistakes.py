@@ -91,6 +91,30 @@ def test_outputs_that_cannot_be(folder: Path, path: str) -> None:
         assert "[H" in mistake(arguments, path)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "good.spacy", "--html", "{path}"],
+        ["inspect", "good.spacy", "--report", "{path}"],
+        ["convert", "good.spacy", "out", "--report", "{path}"],
+        ["convert", "good.spacy", "out", "--split", "1,0,0", "--report", "out/train.spacy"],
+        ["inspect", "good.spacy", "--html", "out.html", "--report", "./out.html"],
+        ["export", "good.spacy", "{path}", "--format", "prodigy"],
+        ["vocab", "good.spacy", "{path}"],
+        ["check-data", "good.cfg", "--train", "good.spacy", "--dev", "good.spacy", "--output", "{path}"],
+        ["merge", "--answers", "good.spacy", "--output", "out", "--report", "{path}"],
+        ["merge", "good.spacy", "--answers", "other.spacy", "--output", "out", "--report", "{path}"],
+        ["evaluate", "model", "good.spacy", "--output", "link.json"],
+    ],
+)
+def test_neither_what_is_read_nor_another_output_is_written_over(folder: Path, arguments: List[str]) -> None:
+    Path("other.spacy").write_bytes(Path("good.spacy").read_bytes())
+    Path("link.json").symlink_to("good.spacy")
+    before = Path("good.spacy").read_bytes()
+    assert "[H123]" in mistake(arguments, "good.spacy")
+    assert Path("good.spacy").read_bytes() == before and not list(Path().glob("out*"))
+
+
 def test_errors_of_the_file_system_are_a_users_and_others_keep_their_traceback() -> None:
     def no_space() -> None:
         raise OSError(28, "No space left on device", "out.jsonl")

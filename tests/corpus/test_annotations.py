@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spacy_bert_heads.corpus import annotations
 from spacy_bert_heads.corpus.annotations import Annotation, CharSpan, merge, overlapping
 from spacy_bert_heads.corpus.findings import Findings, Where
 
@@ -125,6 +126,18 @@ def test_yes_to_a_label_of_an_exclusive_choice_is_a_no_to_the_others():
     merged, findings = merge_all(make(1, cats={"A": 1.0, "B": 0.0}, exclusive=True), make(2, cats={"B": 1.0}))
     assert merged.cats == {"A": 0.0, "B": 1.0}
     assert findings.counts["category_conflict"] == 1
+
+
+def test_same_answer_a_thousand_times_is_compared_once(monkeypatch: pytest.MonkeyPatch):
+    n_compared = []
+    clash = annotations._cats_clash
+    monkeypatch.setattr(annotations, "_cats_clash", lambda *pair: n_compared.append(pair) or clash(*pair))
+    no = make(500, cats={"NEWS": 0.0, "SPORT": 1.0}, exclusive=True)
+    yes = [make(line, cats={"NEWS": 1.0, "SPORT": 0.0}, exclusive=True) for line in range(1, 1001) if line != 500]
+    merged, findings = merge_all(*yes[:499], no, *yes[499:])
+    assert merged.cats == {"NEWS": 1.0, "SPORT": 0.0}
+    assert findings.counts == {"merged": 999, "category_conflict": 1}
+    assert len(n_compared) < 3000
 
 
 def test_tokens_come_from_the_record_that_wins():

@@ -95,9 +95,69 @@ def test_column_that_counts_is_no_column_of_words(tmp_path: Path, first: int, pa
     assert read(path, "conll", text_column="1")[0][0].text == " ".join(str(i) for i in range(first, first + 3))
 
 
-def test_numbers_that_do_not_begin_anew_are_words(tmp_path: Path):
+def test_numbers_with_nothing_but_their_part_of_speech_are_words(tmp_path: Path):
     path = write(tmp_path / "a.conll", "1 CD O\n2 CD O\n\n3 CD O\n4 CD B-X\n")
     assert [annotation.text for annotation in read(path)[0]] == ["1 2", "3 4"]
+
+
+@pytest.mark.parametrize("part", ["\t", " "])
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda s, i, before: f"{before + i}",
+        lambda s, i, before: f"{s}-{i}",
+        lambda s, i, before: f"{s}.{i}",
+        lambda s, i, before: f"w{i}",
+        lambda s, i, before: f"{s}",
+        lambda s, i, before: f"{s}\t{i}",
+        lambda s, i, before: f"doc{s}\t{s}\t{before + i}",
+    ],
+)
+def test_columns_that_number_in_other_ways_are_no_words_either(tmp_path: Path, number, part: str):
+    rows = []
+    for s, sentence in enumerate(SENTENCES, 1):
+        before = sum(map(len, SENTENCES[: s - 1]))
+        numbers = [number(s, i, before).replace("\t", part) for i in range(1, len(sentence) + 1)]
+        rows.append("".join(f"{n}{part}{w}{part}{t}\n" for n, (w, t) in zip(numbers, sentence)))
+    assert found(write(tmp_path / "a.tsv", "\n".join(rows))) == (ENTITIES, {"index_column": 1})
+
+
+@pytest.mark.parametrize("wrong", ["PER", "tag", "B", "0", "-PER"])
+def test_few_wrong_tags_do_not_make_labels_of_all_others(tmp_path: Path, wrong: str):
+    path = write(tmp_path / "a.conll", make_columns(sentences=[*SENTENCES * 30, [("Bo", wrong), ("ran", "O")]]))
+    annotations, findings = read(path, "conll", skip_bad=True)
+    assert [covered(annotation) for annotation in annotations] == ENTITIES * 30
+    assert findings.counts == {"H132": 1}
+    few = write(tmp_path / "b.conll", make_columns(sentences=[*SENTENCES, [("Bo", wrong), ("ran", "O")]]))
+    with pytest.raises(BertHeadsError) as info:
+        read(few, "conll")
+    assert info.value.code == "H132"
+
+
+@pytest.mark.parametrize("wrong", ["S-PER", "E-PER", "U-PER", "L-PER"])
+def test_few_tags_of_a_closed_scheme_do_not_break_the_entities_of_bio(tmp_path: Path, wrong: str):
+    path = write(tmp_path / "a.conll", make_columns(sentences=[*SENTENCES * 5, [("Bo", wrong), ("ran", "O")]]))
+    annotations, findings = read(path, skip_bad=True)
+    assert [covered(annotation) for annotation in annotations] == ENTITIES * 5
+    assert findings.counts == {"H132": 1}
+
+
+def test_last_column_without_entities_is_asked_about_where_others_have_some(tmp_path: Path):
+    path = write(tmp_path / "a.tsv", "Uni\tB-ORG\tO\nKiel\tI-ORG\tO\n")
+    with pytest.raises(BertHeadsError, match="column 3.*in 2.*--label-column") as info:
+        read(path, "conll")
+    assert info.value.code == "H134"
+    assert found(path, "conll", label_column="2") == ([[("Uni Kiel", "ORG")]], {})
+    assert found(path, "conll", label_column="3") == ([[]], {})
+
+
+@pytest.mark.parametrize("column", ["3", "-3"])
+def test_column_behind_the_last_one_is_refused(tmp_path: Path, column: str):
+    path = write(tmp_path / "a.conll", make_columns())
+    for options in ({"label_column": column}, {"text_column": column}):
+        with pytest.raises(BertHeadsError, match="column 3.*up to 2") as info:
+            read(path, "conll", skip_bad=True, **options)
+        assert info.value.code == "H145"
 
 
 def test_one_of_two_tag_columns_is_chosen_and_the_other_named(tmp_path: Path):

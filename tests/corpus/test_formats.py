@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spacy_bert_heads.corpus.findings import Findings
+from spacy_bert_heads.corpus.inputs import list_inputs
 from spacy_bert_heads.corpus.readers.formats import AUTO, CONVERTERS, ReadOptions, find_converter
 from spacy_bert_heads.errors import BertHeadsError
 
@@ -66,6 +67,31 @@ def test_content_alone_shows_the_format(tmp_path: Path, name: str, content: str,
     # A byte order mark and other ends of lines change nothing.
     path = write(tmp_path / "b", b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"))
     assert find_converter(path, AUTO).name == name
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        ['{"text": "a b", "label": [[0, 1, "X"]]}', '{"text": "b", "label": []}'],
+        ['{"text": "a b", "label": ["X"]}', '{"text": "b", "label": ["Y"]}'],
+        ['{"text": "a b", "label": {"X": {"a": [[0, 0]]}}}', '{"text": "b", "label": {}}'],
+    ],
+)
+def test_array_of_records_says_what_its_lines_say(tmp_path: Path, records):
+    lines, _ = read(write(tmp_path / "a.jsonl", "\n".join(records)))
+    array, findings = read(write(tmp_path / "a.json", f"[{', '.join(records)}]"))
+    assert [(one.text, one.ents, one.cats) for one in array] == [(one.text, one.ents, one.cats) for one in lines]
+    assert len(array) == findings.n_records[tmp_path / "a.json"] == 2
+
+
+def test_link_to_itself_in_a_folder_is_passed_over(tmp_path: Path):
+    (tmp_path / "a.jsonl").symlink_to("a.jsonl")
+    write(tmp_path / "b.jsonl", '{"text": "a", "label": "X"}\n')
+    assert list_inputs([tmp_path]) == [tmp_path / "b.jsonl"]
+    (tmp_path / "b.jsonl").unlink()
+    with pytest.raises(BertHeadsError) as info:
+        list_inputs([tmp_path])
+    assert info.value.code == "H129"
 
 
 def test_empty_file_is_said_to_be_empty(tmp_path: Path):

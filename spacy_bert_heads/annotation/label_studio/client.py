@@ -82,8 +82,13 @@ class LabelStudio:
     """
 
     def __init__(self, url: str, token: str, *, read_seconds: float = READ_SECONDS) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+            is_address = is_address and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
             shown = "one with a password in it" if "@" in url else repr(url)
             raise BertHeadsError("H541", found=shown)
         if not token or not token.isascii() or not token.isprintable() or " " in token:
@@ -236,7 +241,7 @@ class LabelStudio:
     def _read(self, response: requests.Response) -> Any:
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             self._unexpected(f"no JSON, but {response.text[:60]!r}")
 
     def _get(self, answer: Any, key: str, type: type) -> Any:
@@ -308,5 +313,5 @@ def _detail(response: requests.Response) -> str:
         answer = response.json()
         said = [answer.get("detail"), answer.get("validation_errors")]
         return "; ".join(str(part).rstrip(".") for part in said if part)[:500] or str(response.reason)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return str(response.reason)

@@ -30,13 +30,13 @@ class CluenerConverter:
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
 
-        path (Path): A JSONL file, plain or gzipped.
+        path (Path): A JSONL or JSON file, plain or gzipped.
         findings (Findings): Takes bad records, and those without labels.
         options (ReadOptions): Not needed.
         YIELDS (Annotation): One for each record with labels.
         RAISES (BertHeadsError): For a bad record, unless those are skipped.
         """
-        for where, record in read_json_objects(path, findings):
+        for where, record in read_json_objects(path, findings, arrays=True):
             try:
                 text = record.get("text")
                 if not isinstance(text, str) or not text:

@@ -24,6 +24,8 @@ CONLLU = "ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC".split()
 GLOBAL_COLUMNS = re.compile(rb"#\s*global\.columns\s*=\s*(.+)")
 # In CoNLL-U the number of a line that stands for several words (3-4), or for none (8.1).
 RANGE = re.compile(rb"\d+[-.]\d+")
+# What numbers a word or a sentence: 7, 2-7, w7.
+NUMBERED = re.compile(rb"(\S*?)(\d{1,9})")
 # How many words have to look alike before something is taken off all of them.
 LEAST_WORDS = 3
 PREFIX = re.compile(r"[a-z]{2,12}(?:-[a-z]{1,12}){0,2}:(?=.)")
@@ -41,7 +43,8 @@ class Columns(NamedTuple):
     style (Optional[TagStyle]): How the tags are written; None if there are no tags.
     others (List[int]): Indices of other columns that hold tags of entities.
     header (bytes): The line that names the columns, b"" if there is none.
-    is_indexed (bool): Whether the first column numbers the words of each sentence.
+    is_indexed (bool): Whether the first column numbers words or sentences.
+    has_ranges (bool): Whether such a number as 3-4 is that of a line that stands for several words, as in CoNLL-U.
     affix (str): What all words have in common: their "prefix", their "position" behind them, or "".
     tags (Dict[bytes, int]): How often each tag occurs in the lines that were looked at.
     is_tagged (bool): Whether these are tagged words beyond doubt.
@@ -58,6 +61,7 @@ class Columns(NamedTuple):
     others: List[int]
     header: bytes
     is_indexed: bool
+    has_ranges: bool
     affix: str
     tags: Dict[bytes, int]
     is_tagged: bool
@@ -119,18 +123,23 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
     wanted = _number_of_columns(options)
     counts = Counter(len(line.cells) for group in groups for line in group if len(line.cells) >= wanted)
     n_columns = counts.most_common(1)[0][0] if counts else 0
+    if groups and not counts and wanted > 2:
+        n_most = max(len(line.cells) for group in groups for line in group)
+        raise BertHeadsError("H145", path=path, option="column", found=wanted, expected=f"a number up to {n_most}")
     header, names = _find_header(groups, n_columns, options, path)
     groups = [[line for line in group if line.raw != header] for group in groups]
     lines = [line for group in groups for line in group]
     whole = [line for line in lines if len(line.cells) == n_columns]
-    is_indexed = n_columns > 2 and options.text_column is None and _counts_words(groups)
-    if is_indexed:
+    n_numbers = 0 if options.text_column is not None else _count_number_columns(groups, n_columns)
+    is_indexed = n_numbers > 0
+    has_ranges = is_indexed and not all(RANGE.fullmatch(line.cells[0]) for line in whole)
+    if has_ranges:
         lines, whole = ([line for line in some if not RANGE.fullmatch(line.cells[0])] for some in (lines, whole))
     if named and not names:
         names = named.decode("utf8", "replace").split()
     elif is_indexed and n_columns == len(CONLLU) and not names:
         names = CONLLU
-    word = _choose(options.text_column, names, WORD_NAMES, 1 if is_indexed else 0, n_columns, path)
+    word = _choose(options.text_column, names, WORD_NAMES, n_numbers, n_columns, path)
     tag = _choose(options.label_column, names, TAG_NAMES, -1, n_columns, path)
     looked_at = range(n_columns) if n_columns <= MAX_COLUMNS else [tag % n_columns]
     styles = {index: find_style(_count(whole, index)) for index in looked_at if index != word % n_columns}
@@ -157,6 +166,7 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
         others=[] if is_chosen else [index for index in inside if index != tag % n_columns],
         header=header,
         is_indexed=is_indexed,
+        has_ranges=has_ranges,
         affix=_find_affix(sentences),
         tags=tags,
         is_tagged=bool(whole) and len(whole) >= MOST * len(lines) and are_words and is_certain,
@@ -236,17 +246,43 @@ def _choose(
     return number - 1 if number > 0 else number
 
 
-def _counts_words(groups: Sequence[Sequence[_Line]]) -> bool:
-    """Whether the first column counts the words of nearly every sentence from 0 or 1."""
+def _count_number_columns(groups: Sequence[Sequence[_Line]], n_columns: int) -> int:
+    """How many columns number words or sentences before the column of words comes. Words and tags must remain, and
+    what is the same in every line is no column of words."""
+    whole = [line for group in groups for line in group if len(line.cells) == n_columns]
+    found = 0
+    while found < n_columns - 2 and _has_numbers(groups, found, n_columns):
+        if len({line.cells[found + 1] for line in whole}) == 1:
+            break
+        found += 1
+    return found
+
+
+def _has_numbers(groups: Sequence[Sequence[_Line]], index: int, n_columns: int) -> bool:
+    """Whether a column counts the words of nearly every sentence (1 2 3, 1-1 1-2, w1 w2), or on through the file, or
+    has one number for each sentence."""
     n_counted = n_more = n_sentences = 0
+    before = (b"", -1)
     for group in groups:
-        cells = [line.cells[0] for line in group if not RANGE.fullmatch(line.cells[0])]
-        if cells:
+        cells = [line.cells[index] for line in group if len(line.cells) == n_columns]
+        without_ranges = [cell for cell in cells if not RANGE.fullmatch(cell)]
+        numbers = [_split_number(cell) for cell in without_ranges or cells]
+        if numbers:
             n_sentences += 1
-            is_counted = any(cells == [b"%d" % number for number in range(at, at + len(cells))] for at in (0, 1))
+            prefix, first = numbers[0]
+            counts_up = numbers == [(prefix, number) for number in range(first, first + len(numbers))]
+            is_counted = counts_up and (first in (0, 1) or (prefix, first) == (before[0], before[1] + 1))
+            is_counted = is_counted or (len(set(numbers)) == 1 and first >= 0 and numbers[0] != before)
             n_counted += is_counted
-            n_more += is_counted and len(cells) > 1
+            n_more += is_counted and len(numbers) > 1
+            before = numbers[-1]
     return n_more > 0 and n_counted >= MOST * n_sentences
+
+
+def _split_number(cell: bytes) -> Tuple[bytes, int]:
+    """What is before the number at the end of a cell, and the number; -1 if there is none."""
+    match = NUMBERED.fullmatch(cell)
+    return (match.group(1), int(match.group(2))) if match else (cell, -1)
 
 
 def _count(lines: Sequence[_Line], index: int) -> Dict[str, int]:

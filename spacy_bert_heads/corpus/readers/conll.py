@@ -55,11 +55,15 @@ class ColumnsConverter:
         findings (Findings): Takes bad sentences, and decisions about good ones.
         options (ReadOptions): Columns, delimiter, header, scheme, and the language, by which words are joined.
         YIELDS (Annotation): One for each sentence.
-        RAISES (BertHeadsError): H130 for a line with other columns; H132 for tags of no scheme; H145 for a column that
-            is not there.
+        RAISES (BertHeadsError): H130 for a line with other columns; H132 for tags of no scheme; H134 if the last
+            column has no entities and others have; H145 for a column that is not there.
         """
         head = read_head(path)
         columns = find_columns(head, options, path)
+        if columns.others and all(tag in (b"O", b"o", b"-") for tag in columns.tags):
+            others = ", ".join(str(index + 1) for index in columns.others)
+            found = f"no entities in column {columns.tag % columns.n_columns + 1}, and tags such as B-PER in {others}"
+            raise BertHeadsError("H134", path=path, role="tag", found=found)
 
         def read_tags() -> Iterator[Sequence[str]]:
             passed = Findings(skip_bad=True)
@@ -213,7 +217,7 @@ class _Rows:
         if raw.startswith(b"#") and columns.is_comment(raw, cells, self.begin is None):
             self.findings.note("comment_lines", Where(self.path, number))
             return
-        if columns.is_indexed and RANGE.fullmatch(cells[0]):
+        if columns.has_ranges and RANGE.fullmatch(cells[0]):
             self.findings.note("range_lines", Where(self.path, number))
             return
         if self.begin is None:

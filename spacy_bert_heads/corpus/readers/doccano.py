@@ -1,4 +1,4 @@
-"""doccano JSONL -> annotations: spans, classes, or both, as its old and new exports have them."""
+"""doccano JSONL and JSON -> annotations: spans, classes, or both, as its old and new exports have them."""
 
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 class DoccanoConverter:
-    """Reads what doccano exports, one record per line (docs/reference/formats.md)."""
+    """Reads what doccano exports, one record per line or an array (docs/reference/formats.md)."""
 
     name = "doccano"
     suffixes: Tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class DoccanoConverter:
     def read(self, path: Path, findings: Findings, options: ReadOptions) -> Iterator[Annotation]:
         """Stream the annotations of a file.
 
-        path (Path): A JSONL file, plain or gzipped. It is read twice.
+        path (Path): A JSONL or JSON file, plain or gzipped. It is read twice.
         findings (Findings): Takes bad records, and decisions about good ones.
         options (ReadOptions): The label file, for labels that are numbers.
         YIELDS (Annotation): One for each record and user.
@@ -54,7 +54,7 @@ class DoccanoConverter:
         """
         names = LabelNames(options.labels)
         has_spans, classes = _look_through(path, names)
-        for where, record in read_json_objects(path, findings):
+        for where, record in read_json_objects(path, findings, arrays=True):
             try:
                 yield from _read_record(record, where, has_spans, classes, names, findings)
             except BertHeadsError as error:
@@ -76,7 +76,7 @@ def _look_through(path: Path, names: LabelNames) -> Tuple[bool, Set[str]]:
     has_spans = False
     passed = Findings(skip_bad=True)
     classes: Set[str] = set()
-    for where, record in read_json_objects(path, passed, progress=False):
+    for where, record in read_json_objects(path, passed, progress=False, arrays=True):
         try:
             for answer in _read_answers(record, where):
                 has_spans = has_spans or bool(answer.spans)

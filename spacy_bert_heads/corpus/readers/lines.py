@@ -189,17 +189,19 @@ def read_json_lines(path: Path, findings: Findings, *, progress: bool = True) ->
 
 
 def read_json_objects(
-    path: Path, findings: Findings, *, progress: bool = True
+    path: Path, findings: Findings, *, progress: bool = True, arrays: bool = False
 ) -> Iterator[Tuple[Where, Dict[str, Any]]]:
     """Stream a file of one JSON object per line.
 
     path (Path): A file as for `read_lines`.
     findings (Findings): Takes lines that hold no JSON object.
     progress (bool): Whether to show the bar.
+    arrays (bool): Whether the file may also be one JSON array of objects.
     YIELDS (Tuple[Where, Dict[str, Any]]): Place of the object, and the object.
-    RAISES (BertHeadsError): As in `read_json_lines`; H106 for JSON that is no object.
+    RAISES (BertHeadsError): As in `read_json_lines` or `read_json_records`; H106 for JSON that is no object.
     """
-    for where, value in read_json_lines(path, findings, progress=progress):
+    read = read_json_records if arrays else read_json_lines
+    for where, value in read(path, findings, progress=progress):
         if isinstance(value, dict):
             yield where, value
         else:

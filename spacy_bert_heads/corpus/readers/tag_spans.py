@@ -12,6 +12,8 @@ IOB1 = "iob1"
 SCHEME_NAMES = (*SCHEMES, IOB1)
 # The share of tags that may be mistakes when a scheme is recognised. Their sentences are bad records.
 RARE = 0.05
+# Entities with a marked end, at least, for each that begins with B-, in a scheme that marks the end.
+LEAST_CLOSED = 0.5
 
 
 class TagSpans(NamedTuple):
@@ -69,7 +71,10 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> str:
             return IOB1 if unopened and not needless else "bio"
         for name in ("biluo", "bioes", "bmes"):
             if kept <= set(SCHEMES[name]):
-                return name
+                # Where few of the entities that begin also end, these letters are mistakes in a file of BIO.
+                n_ended = letters[SCHEMES[name].last] + letters[SCHEMES[name].single]
+                is_closed = letters["M"] or n_ended >= LEAST_CLOSED * letters[SCHEMES[name].first]
+                return name if is_closed else "bio"
     return " ".join(sorted(letters))
 
 

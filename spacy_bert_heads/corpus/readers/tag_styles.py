@@ -49,13 +49,14 @@ class TagStyle(NamedTuple):
 
 
 PLAIN = TagStyle("", "")
+LETTERS = TagStyle(f"letters alone, {UNNAMED} taken as the label", r"(?P<letter>[BIESLUMbieslum])")
 LABELS = TagStyle("labels alone, neighbours of one label taken as one entity", r"(?P<label>[^\W\d_][^\s,]*)")
 STYLES = (
     PLAIN,
     TagStyle("a letter, another sign than '-' and a label", r"(?P<letter>[BIESLUM])[_.:/|](?P<label>.+)"),
     TagStyle("a label with its letter behind it", r"(?P<label>.*[^-_])[-_](?P<letter>[BIESLUM])"),
     TagStyle("lower case letters before the label", r"(?P<letter>[biesluBIESLUmM])[-_](?P<label>.+)"),
-    TagStyle(f"letters alone, {UNNAMED} taken as the label", r"(?P<letter>[BIESLUMbieslum])"),
+    LETTERS,
     LABELS,
 )
 
@@ -72,6 +73,9 @@ def find_style(counts: Mapping[str, int]) -> Optional[TagStyle]:
     n_inside = sum(inside.values())
     for style in STYLES:
         if style is not PLAIN and not (n_outside and n_inside):
+            continue
+        # Most tags have a letter and a label: one alone is a mistake among them.
+        if style in (LETTERS, LABELS) and 2 * sum(n for tag, n in inside.items() if PLAIN.fits(tag)) >= n_inside:
             continue
         if style is LABELS:
             n_all = n_outside + n_inside
