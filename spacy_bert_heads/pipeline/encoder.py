@@ -238,11 +238,11 @@ class BertEncoder(NotRehearsed, Transformer):
         self._finish_pending()
         super().finish_update(sgd)
 
-    @staticmethod
-    def _step_later(pending: PendingBatch, sgd: Optimizer) -> None:
+    def _step_later(self, pending: PendingBatch, sgd: Optimizer) -> None:
         """Step the encoder when the gradients are there. What is wrong with the optimizer shows now."""
         if isinstance(sgd, CollectingOptimizer):
             sgd.check()
+            sgd.wait_for(self._finish_pending)
         pending.sgd = sgd
 
     def to_bytes(self, *, exclude: Iterable[str] = SimpleFrozenList()) -> bytes:
