@@ -183,6 +183,11 @@ class TorchShim(PyTorchShim):
             copied.id = Shim.global_id
         return copied
 
+    def __getstate__(self) -> Dict[str, Any]:
+        """For pickle, as other processes get it, and deepcopy: without an optimizer."""
+        self.step_pending()
+        return self.__dict__
+
     def to_device(self, device_type: str, device_id: int) -> None:
         """Move the module; see PyTorchShim."""
         self.step_pending()

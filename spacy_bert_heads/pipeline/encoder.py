@@ -255,6 +255,11 @@ class BertEncoder(NotRehearsed, Transformer):
         self._finish_pending()
         super().to_disk(path, exclude=exclude)
 
+    def __reduce__(self) -> Any:
+        """For pickle, as other processes get it, and deepcopy. An update still under way ends first."""
+        self._finish_pending()
+        return super().__reduce__()
+
     def _finish_pending(self) -> None:
         """Run the backward pass of the last batch with what the heads have sent, and the step that waits for it."""
         pending, self._pending = self._pending, None
