@@ -110,7 +110,7 @@ def test_a_training_in_two_processes_scores_as_in_one(tmp_path: Path) -> None:
     config = make_two_heads(tmp_path, dropout=0.0)
     train(config, tmp_path / "one")
     said = in_processes(2, lambda: train(config, tmp_path / "two"))
-    assert "best score" in said[0] and said[1] == "Process 1 has ended"
+    assert "best score" in said[0] and said[1] == "Process 1 has finished"
     assert {path.name for path in (tmp_path / "two").iterdir()} - {"training.png"} == LEFT
     one, two = (read_rows(tmp_path / name) for name in ("one", "two"))
     assert [row["step"] for row in one] == [row["step"] for row in two]
