@@ -44,8 +44,19 @@ class CollectingOptimizer(Optimizer):
         """Take the gradients of a shim's module, and note that in `shim.pending_in`."""
         raise NotImplementedError
 
+    def wait_for(self, finish: Callable[[], None]) -> None:
+        """Remember what hands in the gradients of a component that some heads may never answer.
+
+        finish (Callable[[], None]): Called at the next `step_pending`. Does nothing if there is nothing to hand in.
+        """
+        raise NotImplementedError
+
     def step_pending(self) -> None:
-        """Step with all gradients collected so far."""
+        """Step with all gradients, those that components still hold back included. Not in the middle of an update."""
+        raise NotImplementedError
+
+    def step_collected(self) -> None:
+        """Step with the gradients collected so far."""
         raise NotImplementedError
 
     def check(self) -> None:
@@ -91,7 +102,7 @@ class TorchShim(PyTorchShim):
     def step_pending(self) -> None:
         """If an optimizer holds gradients of this module, let it step with all that it holds."""
         if self.pending_in is not None:
-            self.pending_in.step_pending()
+            self.pending_in.step_collected()
 
     def build(self, **cfg: Any) -> None:
         """Make the module and remember how. cfg: the keyword arguments of `build_module`."""
@@ -171,6 +182,11 @@ class TorchShim(PyTorchShim):
             Shim.global_id += 1
             copied.id = Shim.global_id
         return copied
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """For pickle, as other processes get it, and deepcopy: without an optimizer."""
+        self.step_pending()
+        return self.__dict__
 
     def to_device(self, device_type: str, device_id: int) -> None:
         """Move the module; see PyTorchShim."""

@@ -2,6 +2,7 @@
 
 from typing import Any, Callable, List, Optional, Tuple, cast
 
+import numpy
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
@@ -48,14 +49,17 @@ def n_classifiers(model: Model) -> int:
 
 def _forward(model: Model, docs: List[Doc], is_train: bool) -> Tuple[Floats2d, Callable[[Floats2d], List]]:
     outputs = [member(docs, is_train) for member in model.layers]
-    logits = model.ops.xp.stack([Y for Y, _ in outputs])
+    xp = model.ops.xp
+    # In training a member that is an ensemble itself has more rows than the others
+    ends = numpy.cumsum([len(Y) for Y, _ in outputs]).tolist()
 
     def backprop(dY: Floats2d) -> List:
-        for dYi, (_, backprop_member) in zip(dY.reshape(logits.shape), outputs):
+        for dYi, (_, backprop_member) in zip(xp.split(dY, ends[:-1]), outputs):
             backprop_member(dYi)
         return []
 
-    return cast(Floats2d, logits.reshape(-1, logits.shape[2]) if is_train else logits.mean(axis=0)), backprop
+    logits = [Y for Y, _ in outputs]
+    return cast(Floats2d, xp.concatenate(logits) if is_train else xp.stack(logits).mean(axis=0)), backprop
 
 
 def _init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:

@@ -238,11 +238,11 @@ class BertEncoder(NotRehearsed, Transformer):
         self._finish_pending()
         super().finish_update(sgd)
 
-    @staticmethod
-    def _step_later(pending: PendingBatch, sgd: Optimizer) -> None:
+    def _step_later(self, pending: PendingBatch, sgd: Optimizer) -> None:
         """Step the encoder when the gradients are there. What is wrong with the optimizer shows now."""
         if isinstance(sgd, CollectingOptimizer):
             sgd.check()
+            sgd.wait_for(self._finish_pending)
         pending.sgd = sgd
 
     def to_bytes(self, *, exclude: Iterable[str] = SimpleFrozenList()) -> bytes:
@@ -254,6 +254,11 @@ class BertEncoder(NotRehearsed, Transformer):
         """See spaCy's `TrainablePipe.to_disk`. An update still under way ends first."""
         self._finish_pending()
         super().to_disk(path, exclude=exclude)
+
+    def __reduce__(self) -> Any:
+        """For pickle, as other processes get it, and deepcopy. An update still under way ends first."""
+        self._finish_pending()
+        return super().__reduce__()
 
     def _finish_pending(self) -> None:
         """Run the backward pass of the last batch with what the heads have sent, and the step that waits for it."""

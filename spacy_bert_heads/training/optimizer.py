@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, cast
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, cast
 
 import torch
 from thinc.api import Optimizer, get_current_ops
@@ -109,6 +109,8 @@ class AdamW(CollectingOptimizer):
         self._pending: Dict[Key, Optional[torch.Tensor]] = {}
         self._shims: List[TorchShim] = []
         self._n_batches = 1
+        # A dict for its order
+        self._waiting: Dict[Callable[[], None], None] = {}
         # State of parameters that were not seen again since it was loaded
         self._loaded: Dict[Key, Dict[str, torch.Tensor]] = {}
 
@@ -128,7 +130,7 @@ class AdamW(CollectingOptimizer):
         if not gradient.size:
             return weights, gradient
         if key in self._pending:
-            self.step_pending()
+            self.step_collected()
         device = None if _on_gpu(weights) else torch.device("cpu")
         tensor = xp2torch(weights, device=device)
         known = self._parameters.get(key)
@@ -148,7 +150,7 @@ class AdamW(CollectingOptimizer):
         self.check()
         parameters = dict(shim.module.named_parameters())
         if any((shim.id, name) in self._pending for name, p in parameters.items() if p.grad is not None):
-            self.step_pending()
+            self.step_collected()
         is_encoder = shim.role == ENCODER_ROLE
         heights, top = _heights(parameters) if is_encoder else (dict.fromkeys(parameters, 0), 0)
         frozen = {name for name, height in heights.items() if is_encoder and self._is_frozen(height)}
@@ -168,7 +170,21 @@ class AdamW(CollectingOptimizer):
         shim.pending_in = self
         self._shims.append(shim)
 
+    def wait_for(self, finish: Callable[[], None]) -> None:
+        """See CollectingOptimizer."""
+        self._waiting[finish] = None
+
     def step_pending(self) -> None:
+        """Step with all gradients, also those of an encoder that waits for a head that took no part.
+
+        Call it between updates. Without any gradients, nothing happens.
+        """
+        waiting, self._waiting = self._waiting, {}
+        for finish in waiting:
+            finish()
+        self.step_collected()
+
+    def step_collected(self) -> None:
         """Step with the gradients collected so far; without any, do nothing.
 
         They are divided by the number of batches they are the sum of (`accumulate_gradient`), since our losses are

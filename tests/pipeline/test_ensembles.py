@@ -92,6 +92,26 @@ def test_each_member_learns_as_it_would_alone(head: str) -> None:
 
 
 @every_component
+def test_an_ensemble_within_an_ensemble_learns_as_its_members_do(head: str) -> None:
+    """All three classifiers weigh alike in the loss, as side by side."""
+    networks = make_networks(head)
+    inner = make_ensemble(head, **networks)
+    nested = make_alone(head, make_ensemble(head, inner=inner, third=networks["bag"]))
+    flat = make_alone(head, make_ensemble(head, **networks, third=networks["bag"]))
+    members = nested.get_pipe(head).model.layers  # type: ignore[attr-defined]
+    for member, source in zip(flat.get_pipe(head).model.layers, [*members[0].layers, members[1]]):  # type: ignore[attr-defined]
+        member.from_bytes(source.to_bytes())
+    examples = examples_of(nested, head)
+    assert nested.update(examples, sgd=False)[head] == pytest.approx(flat.update(examples, sgd=False)[head])
+    pairs = zip([*members[0].layers, members[1]], flat.get_pipe(head).model.layers)  # type: ignore[attr-defined]
+    for ours, theirs in pairs:
+        expected = gradient_arrays(theirs)
+        assert any(numpy.abs(numpy.asarray(gradient)).max() > 1e-4 for gradient in expected.values())
+        for name, gradient in gradient_arrays(ours).items():
+            assert_close(gradient, numpy.asarray(expected[name]))
+
+
+@every_component
 def test_how_many_classifiers_learn_is_told_by_the_model(head: str) -> None:
     """Not by the number of rows: those of another model are no loss at all."""
     networks = make_networks(head)

@@ -58,7 +58,7 @@ def test_entities_are_refused_where_tokens_changed_since_the_encoder_read_them(
     bert_folder: str, component: str
 ) -> None:
     nlp = add_behind_the_encoder(make_nlp(bert_folder), component, "bert_ner")
-    with pytest.raises(BertHeadsError, match=r"\[H238\].*in front of bert_encoder, or behind the heads") as caught:
+    with pytest.raises(BertHeadsError, match=r"\[H238\].*before bert_encoder or after the heads") as caught:
         nlp(TEXT)
     assert caught.value.code == "H238"
 

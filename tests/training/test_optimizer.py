@@ -1,6 +1,9 @@
 """AdamW.v1 against torch's AdamW, clip_grad_norm_ and transformers' schedules in a plain loop."""
 
+import pickle
 import re
+from copy import deepcopy
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -270,6 +273,34 @@ def test_an_encoder_that_waits_for_a_disabled_head_learns_before_it_is_used(bert
         assert optimizer.step == 1
         assert_same(nlp, other)
         assert any(not torch.equal(value, before[n]) for n, value in values_of(encoder_module(nlp)).items())
+
+
+def test_a_step_counts_once_where_a_head_takes_no_part(bert_folder: str) -> None:
+    ours, theirs = make_nlp(bert_folder), make_nlp(bert_folder)
+    optimizer, reference = make_optimizer(), make_optimizer()
+    for batch, same in zip(batches(ours), batches(theirs)):
+        ours.update(batch, sgd=optimizer, exclude=["bert_ner"])
+        optimizer.step_pending()
+        theirs.update(same, sgd=False, exclude=["bert_ner"])
+        for name in ("transformer", "bert_textcat"):
+            theirs.get_pipe(name).finish_update(reference)  # type: ignore[attr-defined]
+        reference.step_schedules()
+    assert optimizer.step == reference.step == STEPS
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("duplicate", [deepcopy, lambda nlp: pickle.loads(ForkingPickler.dumps(nlp))])
+def test_pickled_and_deeply_copied_pipelines_have_stepped(bert_folder: str, duplicate: Callable) -> None:
+    for excluded in ([], ["bert_ner"]):
+        nlp, optimizer = make_nlp(bert_folder), make_optimizer(warmup=0.0)
+        before = values(nlp)
+        nlp.update(make_examples(nlp), sgd=optimizer, exclude=excluded)
+        other = duplicate(nlp)
+        assert optimizer.step == 1
+        assert all(shim.pending_in is None for shim in shims(other))
+        assert any(not torch.equal(value, before[name]) for name, value in values(nlp).items())
+        other("cancel my order")
+        assert_same(other, nlp)
 
 
 def test_spacys_own_heads_learn_too(bert_folder: str) -> None:
