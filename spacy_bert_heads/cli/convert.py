@@ -6,57 +6,32 @@ from typing import Annotated, List, Optional
 import typer
 
 from ..corpus.splits import DEFAULT_SPLIT
-
-READING = "How to read the files"
+from .reading_options import (
+    DELIMITER,
+    FORMAT,
+    HEADER,
+    KIND,
+    LABEL_COLUMN,
+    LABEL_SEPARATOR,
+    LABELS,
+    OFF_TOKENS,
+    PAIR_SEPARATOR,
+    SCHEME,
+    SKIP_BAD,
+    TEXT_COLUMN,
+)
 
 INPUTS = typer.Argument(help="Annotation files, plain or gzipped, or folders of them.", metavar="INPUT...")
 OUTPUT_DIR = typer.Argument(help="Folder for train.spacy, dev.spacy and test.spacy.", metavar="OUTPUT_DIR")
-FORMAT = typer.Option(
-    "--format",
-    "-f",
-    help="Format of the files: auto (look at the content), prodigy, doccano, label-studio, cluener, spacy-json, "
-    "spacy, hf-datasets, conll, token-lines, triples, fasttext, opennlp, labelled-lines, csv or "
-    "tsv.",
-)
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits texts that come without tokens.")
 SPLIT = typer.Option("--split", "-s", help="Shares of train, dev and test. A text keeps its split when data is added.")
 DEV = typer.Option("--dev", help="File of the dev split, its texts left out of train; can be repeated.")
 TEST = typer.Option("--test", help="File of the test split, its texts left out of the others; can be repeated.")
 SEED = typer.Option("--seed", help="Seed of the split: another number divides the texts differently.")
-SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
-OFF_TOKENS = typer.Option(
-    "--off-tokens",
-    help="Spans not at token boundaries: error (a bad record), drop, expand to whole tokens, or split the tokens.",
-)
 ENCODER = typer.Option("--encoder", help="Also report lengths in wordpieces of this encoder.")
 IGNORE = typer.Option("--ignore", help="File in a folder of INPUT that is not read; can be repeated.")
 SAMPLE = typer.Option("--sample", help="File of sample records, used only while INPUT holds no other file.")
 REPORT = typer.Option("--report", "-r", help="Also write the report here, as JSON.")
-LABELS = typer.Option("--labels", help="File of all labels, one per line: names for numbers.", rich_help_panel=READING)
-TEXT_COLUMN = typer.Option(
-    "--text-column",
-    help="Name or number (1: first, -1: last) of the column of texts or words; A,B: a pair of sentences.",
-    rich_help_panel=READING,
-)
-LABEL_COLUMN = typer.Option(
-    "--label-column",
-    help="Name or number of the column of labels or tags; A,B,C: a column for each label.",
-    rich_help_panel=READING,
-)
-KIND = typer.Option(
-    "--kind", help="What the label column holds: auto, single, multi or score.", rich_help_panel=READING
-)
-LABEL_SEPARATOR = typer.Option(
-    "--label-separator", help="What separates several labels of a text.", rich_help_panel=READING
-)
-DELIMITER = typer.Option("--delimiter", help="What separates the columns; also: tab, space.", rich_help_panel=READING)
-HEADER = typer.Option(
-    "--header/--no-header", help="Whether the first line names the columns.", rich_help_panel=READING
-)
-SCHEME = typer.Option("--scheme", help="Tag scheme: auto, bio, iob1, biluo, bioes or bmes.", rich_help_panel=READING)
-PAIR_SEPARATOR = typer.Option(
-    "--pair-separator", help="What to put between the two sentences of a pair.", rich_help_panel=READING
-)
 
 
 def convert_cli(

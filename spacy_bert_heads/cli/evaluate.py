@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .convert import (
+from .reading_options import (
     DELIMITER,
     FORMAT,
     HEADER,

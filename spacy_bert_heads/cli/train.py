@@ -20,7 +20,7 @@ VERBOSE = typer.Option("--verbose", "-V", help="Show more details.")
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 RESUME = typer.Option("--resume", "-r", help="Resume an interrupted training run in this folder.")
 OR_RESTART = typer.Option(
-    "--or-restart", help="With --resume: restart if the run has finished, or had another config or corpus."
+    "--or-restart", help="Resume, but restart if the run has finished, or had another config or corpus."
 )
 
 

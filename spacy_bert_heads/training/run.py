@@ -49,7 +49,7 @@ def run(
     overrides (Dict[str, Any]): Settings by their names with dots.
     use_gpu (int): Number of the GPU, -1 for none.
     resume (bool): Resume if there is a checkpoint in the folder; do nothing if the training has finished.
-    or_restart (bool): If the training has finished, or was started with another config or corpus, restart instead.
+    or_restart (bool): Resume, but restart if the training has finished, or was started with another config or corpus.
     verbose (bool): Log more.
     encoder (Optional[str]): Name for BertEncoder.v1, or "scratch", as fit_config puts it in. None: as in the config.
     RETURNS (str): What was done.
@@ -62,7 +62,7 @@ def run(
     ranks = Ranks()
     run_once = partial(_run, config_path, output, overrides, encoder, use_gpu, verbose=verbose, ranks=ranks)
     with lock(output) if ranks.is_first else nullcontext():
-        if resume and or_restart and find_checkpoints(output):
+        if or_restart and find_checkpoints(output):
             try:
                 return run_once(resume=True)
             except NotResumableError as error:

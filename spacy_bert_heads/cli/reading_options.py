@@ -1,0 +1,43 @@
+"""Options of every command that reads annotation files: what the files do not say themselves."""
+
+import typer
+
+READING = "How to read the files"
+
+FORMAT = typer.Option(
+    "--format",
+    "-f",
+    help="Format of the files: auto (look at the content), prodigy, doccano, label-studio, cluener, spacy-json, "
+    "spacy, hf-datasets, conll, token-lines, triples, fasttext, opennlp, labelled-lines, csv or "
+    "tsv.",
+)
+SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
+OFF_TOKENS = typer.Option(
+    "--off-tokens",
+    help="Spans not at token boundaries: error (a bad record), drop, expand to whole tokens, or split the tokens.",
+)
+LABELS = typer.Option("--labels", help="File of all labels, one per line: names for numbers.", rich_help_panel=READING)
+TEXT_COLUMN = typer.Option(
+    "--text-column",
+    help="Name or number (1: first, -1: last) of the column of texts or words; A,B: a pair of sentences.",
+    rich_help_panel=READING,
+)
+LABEL_COLUMN = typer.Option(
+    "--label-column",
+    help="Name or number of the column of labels or tags; A,B,C: a column for each label.",
+    rich_help_panel=READING,
+)
+KIND = typer.Option(
+    "--kind", help="What the label column holds: auto, single, multi or score.", rich_help_panel=READING
+)
+LABEL_SEPARATOR = typer.Option(
+    "--label-separator", help="What separates several labels of a text.", rich_help_panel=READING
+)
+DELIMITER = typer.Option("--delimiter", help="What separates the columns; also: tab, space.", rich_help_panel=READING)
+HEADER = typer.Option(
+    "--header/--no-header", help="Whether the first line names the columns.", rich_help_panel=READING
+)
+SCHEME = typer.Option("--scheme", help="Tag scheme: auto, bio, iob1, biluo, bioes or bmes.", rich_help_panel=READING)
+PAIR_SEPARATOR = typer.Option(
+    "--pair-separator", help="What to put between the two sentences of a pair.", rich_help_panel=READING
+)
