@@ -268,7 +268,7 @@ def test_a_projects_training_goes_on_or_begins_anew(tmp_path: Path, monkeypatch:
             if kill:
                 kill_at(patch, "step", 5)
             try:
-                train(config, output, resume=True, or_restart=True, **settings)
+                train(config, output, or_restart=True, **settings)
             except Killed:
                 assert kill and find_checkpoints(output)
             else:
