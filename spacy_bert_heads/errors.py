@@ -97,6 +97,8 @@ MESSAGES: Dict[str, str] = {
     "H154": "these look like tagged words, not like texts with labels: most lines hold one word and a tag, such as {found}. "
     "Pass --format conll, with --label-column or --scheme if its tags are not B-LABEL, I-LABEL and O; or --format "
     "labelled-lines if each line is a text with its label.",
+    "H155": "expected lines that end in LF or CR LF, found a file with CR alone, as old Macs wrote it. Convert it, for "
+    "example with tr '\\r' '\\n'.",
     "H156": "the tags are numbers, such as {found}, and the file does not name them. Pass --labels FILE with one tag a line.",
     "H160": "records cannot be stored on disk for sorting ({found}). Set the environment variable SQLITE_TMPDIR to a "
     "folder with more space: about as much as the unpacked files need.",

@@ -28,6 +28,16 @@ def test_only_newlines_end_a_line(tmp_path: Path):
     assert findings.n_records[path] == 3
 
 
+@pytest.mark.parametrize("content", [b"a\rb", b"a\rb\r", b"\xef\xbb\xbfa\rb\r\r"])
+def test_lines_that_end_in_carriage_returns_are_not_read_as_one(tmp_path: Path, content: bytes):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.raises(BertHeadsError, match=r"\[H155\]"):
+        get_lines(path)
+    path.write_bytes(content.replace(b"\r", b"\n"))
+    assert [line for _, line in get_lines(path)[0]] == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "packed-without-its-suffix"])
 def test_byte_order_mark_and_gzip_make_no_difference(tmp_path: Path, name: str):
     content = b'\xef\xbb\xbf{"text": "\xc3\xa9"}\r\n{"text": "b"}\r\n'

@@ -3,6 +3,7 @@
 Every failure becomes an error that says what to do. A token is sent to the server and stands in no message.
 """
 
+import json
 import os
 import time
 from http.cookiejar import DefaultCookiePolicy
@@ -27,6 +28,8 @@ ACCESS_SECONDS = 120.0
 # Tasks that go into one request, and that come back on one page.
 IMPORT_SIZE = 500
 PAGE_SIZE = 1000
+# Of one answer, unpacked; an export, which has no such limit, goes to a file
+MAX_ANSWER_BYTES = 1 << 28
 MAX_SECRET_BYTES = 1 << 16
 # Titles that the server takes.
 TITLE_LENGTHS = range(3, 51)
@@ -214,7 +217,8 @@ class LabelStudio:
         )
 
     def _call(self, method: str, path: str, *, project: str = "", **options: Any) -> Any:
-        return self._read(self._send(method, path, project=project, **options))
+        with self._send(method, path, project=project, stream=True, **options) as response:
+            return self._read(response)
 
     def _send(self, method: str, path: str, *, project: str, **options: Any) -> requests.Response:
         try:
@@ -228,21 +232,43 @@ class LabelStudio:
     def _check(self, response: requests.Response, path: str, project: str) -> requests.Response:
         status = response.status_code
         if status == 401:
-            raise BertHeadsError("H545", found=_detail(response), url=self.url)
+            raise BertHeadsError("H545", found=self._detail(response), url=self.url)
         if status == 403:
-            raise BertHeadsError("H546", found=_detail(response), url=self.url)
+            raise BertHeadsError("H546", found=self._detail(response), url=self.url)
         if status == 404 and project:
             raise BertHeadsError("H548", found=f"no project {project} at {self.url}")
         if status >= 300:
-            found = response.headers.get("Location") if status < 400 else _detail(response)
+            found = response.headers.get("Location") if status < 400 else self._detail(response)
             self._unexpected(f"status {status} for {path}: {found}")
         return response
 
     def _read(self, response: requests.Response) -> Any:
+        body = self._read_body(response)
         try:
-            return response.json()
+            return json.loads(body)
         except (ValueError, RecursionError):
-            self._unexpected(f"no JSON, but {response.text[:60]!r}")
+            self._unexpected(f"no JSON, but {body[:60].decode('utf8', 'replace')!r}")
+
+    def _detail(self, response: requests.Response) -> str:
+        """What the server says is wrong."""
+        try:
+            answer = json.loads(self._read_body(response))
+            said = [answer.get("detail"), answer.get("validation_errors")]
+            return "; ".join(str(part).rstrip(".") for part in said if part)[:500] or str(response.reason)
+        except (ValueError, AttributeError, RecursionError):
+            return str(response.reason)
+
+    def _read_body(self, response: requests.Response) -> bytes:
+        """Unpacked as it comes, so that a small answer cannot fill the memory."""
+        body = bytearray()
+        try:
+            for chunk in response.iter_content(1 << 16):
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    self._unexpected(f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+        except requests.RequestException as error:
+            self._fail(error)
+        return bytes(body)
 
     def _get(self, answer: Any, key: str, type: type) -> Any:
         value = answer.get(key) if isinstance(answer, dict) else None
@@ -305,13 +331,3 @@ def read_token(path: Optional[Path], variable: str) -> str:
     if not secret:
         raise BertHeadsError("H580", path=path, found="an empty file" if path else f"the empty variable {variable}")
     return secret
-
-
-def _detail(response: requests.Response) -> str:
-    """What the server says is wrong."""
-    try:
-        answer = response.json()
-        said = [answer.get("detail"), answer.get("validation_errors")]
-        return "; ".join(str(part).rstrip(".") for part in said if part)[:500] or str(response.reason)
-    except (ValueError, AttributeError, RecursionError):
-        return str(response.reason)

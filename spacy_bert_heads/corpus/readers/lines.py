@@ -105,7 +105,8 @@ def iter_lines(path: Path, *, progress: bool = True) -> Iterator[Tuple[int, byte
     path (Path): A plain or gzipped file, with or without a byte order mark.
     progress (bool): Whether to show the bar.
     YIELDS (Tuple[int, bytes]): Number of the line, counted from 1, and the line.
-    RAISES (BertHeadsError): H101, H102, H103 or H140 as in `read_head`; H139 for a line of over MAX_LINE_BYTES.
+    RAISES (BertHeadsError): H101, H102, H103 or H140 as in `read_head`; H139 for a line of over MAX_LINE_BYTES; H155
+        for a file whose lines end in carriage returns, which would be one line.
     """
     with open_file(path) as stream:
         # A delay, so that short files show no bar; `disable=None` shows none where stderr is not a terminal.
@@ -122,6 +123,8 @@ def iter_lines(path: Path, *, progress: bool = True) -> Iterator[Tuple[int, byte
                 number += 1
                 if number == 1:
                     raw = _without_bom(path, raw)
+                    if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):
+                        raise BertHeadsError("H155", path=path)
                 if len(raw) == MAX_LINE_BYTES:
                     found = f"a line of {MAX_LINE_BYTES:,} bytes or more"
                     raise BertHeadsError("H139", path=path, line=number, found=found)

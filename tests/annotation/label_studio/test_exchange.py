@@ -366,6 +366,16 @@ def test_failures_of_the_server(stub: Stub, failing, code: str):
     assert LEGACY not in str(caught.value)
 
 
+def test_an_answer_that_does_not_end_is_not_read_to_its_end(stub: Stub, monkeypatch):
+    monkeypatch.setattr(label_studio_client, "MAX_ANSWER_BYTES", 1 << 17)
+    for status in (200, 401):
+        stub.failing = failing_with(status, b" " * (1 << 18) + b"{}")
+        with pytest.raises(BertHeadsError, match=r"\[H54[57]\]"):
+            connect(stub).find_project("round one")
+    stub.failing = failing_with(200, b" " * (1 << 16) + b'{"results": []}')
+    assert connect(stub).find_project("round one") is None
+
+
 def test_a_server_that_is_down(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
