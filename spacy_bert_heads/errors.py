@@ -68,7 +68,7 @@ MESSAGES: Dict[str, str] = {
     "H133": "expected a column of labels, found more than {n_labels:,} different values. Pass another "
     "--label-column, or --kind score if they are numbers to predict.",
     "H134": "cannot tell which column is the {role}: found {found}. Pass --text-column and --label-column, each as a "
-    "name or as a number counted from 1.",
+    "name or as a number counted from 1, and --header if the first line names the columns.",
     "H135": "expected a finite number as the value of {label!r}, found {found}. Correct it, pass --kind single or "
     "multi if these are labels, or pass --skip-bad to skip such records.",
     "H136": "expected {expected}, found {found}. Correct it, or pass --skip-bad to skip such records.",

@@ -11,6 +11,7 @@ from ..annotations import Annotation
 from ..findings import Findings, Where
 from .labels import LabelColumn, is_number, read_number
 from .lines import head_lines
+from .offsets import show
 from .options import ReadOptions
 
 Row = Tuple[Where, List[str]]
@@ -196,7 +197,8 @@ def find_roles(
         ]
     for role, columns in (("text", text), ("label", labels)):
         if not columns:
-            found = f"columns {', '.join(names)}" if names is not None else f"{n_columns} columns without names"
+            first = ", ".join(show(cell, 20) for cell in sample[0]) if sample else "nothing"
+            found = f"columns {', '.join(names)}" if names is not None else f"no known names among {first}"
             raise BertHeadsError("H134", path=path, role=role, found=found)
     if names is not None:
         return Roles(text, labels, [names[index] for index in labels], has_numbers)
@@ -232,7 +234,7 @@ def resolve_columns(
         number = int(part) if _is_column_number(part) else 0
         index = number - 1 if number > 0 else n_columns + number
         if not number or not 0 <= index < n_columns:
-            there = f"columns {', '.join(names)}" if names is not None else f"{n_columns} columns without names"
+            there = f"columns {', '.join(names)}" if names is not None else f"{n_columns} columns without known names"
             raise BertHeadsError("H134", path=path, role=role, found=f"no column {part!r} among {there}")
         columns.append(index)
     return columns
