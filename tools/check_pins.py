@@ -32,6 +32,8 @@ LINUX = "x86_64-manylinux_2_28"
 # Where else torch has wheels, which need macOS 14 on Apple silicon: the lowest and the highest Python, as in ci.yml
 OTHERS = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
 MACOS = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+# As pip does: behind a company's wall an index may be signed by the company alone. The older and the newer name
+SYSTEM_CERTIFICATES = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
 ONLY_LINUX = {"cuda12x"}
 # Pure Python that its authors publish as source alone
 NO_WHEELS = ("seqeval",)
@@ -108,7 +110,7 @@ def find_problem(
     try:
         done = subprocess.run(
             [*command, str(ROOT / "pyproject.toml")],
-            env={**os.environ, **MACOS},
+            env={**SYSTEM_CERTIFICATES, **os.environ, **MACOS},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf8",
