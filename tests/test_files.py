@@ -271,6 +271,7 @@ def count_up(path: Path, n: int) -> None:
             path.write_text(str(int(path.read_text()) + 1))
 
 
+@pytest.mark.slow
 def test_of_many_that_wait_one_at_a_time_has_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "count"
     path.write_text("0")

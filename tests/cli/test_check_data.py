@@ -57,6 +57,7 @@ def codes(report: Dict[str, Any]) -> List[str]:
     return [error["code"] for error in report["errors"]]
 
 
+@pytest.mark.slow
 def test_spacys_own_checks_run_in_the_same_process(tmp_path: Path) -> None:
     arguments = make_project(tmp_path, make_docs(0, 120), make_docs(200, 4))
     status, shown = run(*arguments, "--debug-data")

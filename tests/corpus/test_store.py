@@ -186,6 +186,7 @@ module.convert([Path(sys.argv[1])], Path(sys.argv[2]), seed=1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_conversion_leaves_the_old_files(tmp_path: Path, number: int):
