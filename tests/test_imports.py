@@ -10,7 +10,7 @@ PACKAGE = Path(spacy_bert_heads.__file__).parent
 # From the ground up. What stands together in a row may not import each other.
 FLOORS = [
     {"__init__", "errors", "types", "defaults"},
-    {"tags", "character_tokenizer", "extensions", "files"},
+    {"tags", "character_tokenizer", "extensions", "factory_names", "files"},
     {"pipeline_io"},
     {"layers"},
     {"models"},

@@ -4,11 +4,10 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from spacy.language import Language
 
-from ..corpus.writers.export import EXCLUSIVE_FACTORIES
 from ..errors import BertHeadsError
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES
 
-NER_FACTORIES = ("bert_ner", "ner", "beam_ner")
-TEXTCAT_FACTORIES = (*EXCLUSIVE_FACTORIES, "bert_textcat_multilabel", "textcat_multilabel")
+TEXTCAT_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES)
 # Of these, nobody can say how sure they are of an entity.
 UNSCORED_FACTORIES = ("ner", "beam_ner")
 

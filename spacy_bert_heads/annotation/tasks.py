@@ -8,9 +8,10 @@ from spacy.tokens import Doc
 from ..corpus.writers.exported import THRESHOLD
 from ..corpus.writers.prodigy import CHOICE_BLOCK, write_ents, write_options, write_tokens
 from ..errors import BertHeadsError
+from ..factory_names import NER_FACTORIES
 from ..pipeline_io import model_name
 from .hashes import set_hashes
-from .heads import NER_FACTORIES, TEXTCAT_FACTORIES, Head, Heads, find_heads
+from .heads import TEXTCAT_FACTORIES, Head, Heads, find_heads
 
 Task = Dict[str, Any]
 

@@ -16,17 +16,15 @@ from ..corpus.doc_bins import read_doc_bins
 from ..corpus.readers.formats import AUTO, ReadOptions
 from ..corpus.splits import DEFAULT_SPLIT, parse_split
 from ..corpus.training_corpus import AnnotationCorpus
-from ..corpus.writers.export import EXCLUSIVE_FACTORIES
 from ..errors import BertHeadsError
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY
 from ..pipeline_io import load_pipeline, model_name
 from .bootstrap import mean_interval
 from .category_scores import ExclusiveScorer, MultilabelScorer, NumberScorer
 from .entity_scores import EntityScorer
 from .label_scores import Mistake
 
-ENTITY_FACTORIES = ("bert_ner", "ner", "beam_ner", "entity_ruler")
-MULTILABEL_FACTORIES = ("bert_textcat_multilabel", "textcat_multilabel")
-NUMBER_FACTORIES = ("bert_regression",)
+ENTITY_FACTORIES = (*NER_FACTORIES, "entity_ruler")
 # Texts whose numbers are furthest off, for each target
 N_FAR_OFF = 200
 # What a mistake counts in the order of texts if nothing says how sure the pipeline was
@@ -256,7 +254,7 @@ def _find_entity_scorer(nlp: Language) -> Optional[EntityScorer]:
 
 def _find_category_scorers(nlp: Language, gold: _Gold) -> List[CategoryScorer]:
     factories = {name: nlp.get_pipe_meta(name).factory for name in nlp.pipe_names}
-    known = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, *NUMBER_FACTORIES)
+    known = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, SCORE_FACTORY)
     heads: Dict[str, Any] = {name: nlp.get_pipe(name) for name, factory in factories.items() if factory in known}
     # Gold labels that no head knows belong to the only head there is; of several nobody knows which
     claimed = {label for head in heads.values() for label in head.labels}

@@ -11,6 +11,7 @@ from spacy.vocab import Vocab
 from tqdm import tqdm
 
 from ...errors import BertHeadsError
+from ...factory_names import EXCLUSIVE_FACTORIES, SCORE_FACTORY
 from ...files import Staging, check_not_read, check_writable
 from ...pipeline_io import load_pipeline, model_name
 from ...tags import SCHEMES
@@ -25,9 +26,6 @@ from .label_studio import LabelStudioWriter
 from .prodigy import ProdigyWriter
 
 FORMATS = (ProdigyWriter.name, LabelStudioWriter.name, DoccanoWriter.name, ConllWriter.name)
-# Components that choose exactly one category, and the one whose categories are numbers.
-EXCLUSIVE_FACTORIES = ("textcat", "bert_textcat")
-SCORE_FACTORY = "bert_regression"
 # Digits of a number that somebody wrote, and by how much the probabilities of exclusive categories may miss 1.
 DIGITS = 4
 TOLERANCE = 1e-3
