@@ -196,6 +196,8 @@ MESSAGES: Dict[str, str] = {
     "H284": "the copy differs from the original: {found}. Nothing was written. Leave out --languages and --keep to keep all pieces.",
     "H285": "what is here is not a folder of an encoder, so it is not replaced. Choose another folder.",
     "H286": "the files given with --keep have no texts. Give other files, or use --languages.",
+    "H287": "encoders of type '{found}' give no attention weights between all wordpieces of a window. Set attentions = false.",
+    "H288": "an exported encoder gives no attention weights. Set attentions = false in the model of the encoder; export a copy of the pipeline and keep this one for looking at attention.",
     "H274": "'{component}' cannot be rehearsed. To keep what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",
