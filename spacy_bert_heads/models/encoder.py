@@ -130,8 +130,8 @@ def build_bert_from_scratch_v1(
     vocab_size (int): Most entries in the vocabulary.
     lowercase (bool): Whether to lower-case and strip accents.
     dropout (float): BERT's own dropout, in hidden states and attention.
-    hidden_states, attentions, precision, train_precision, gradient_checkpointing, word_dropout, overlap, pair_separator: see
-        build_bert_encoder_v1.
+    hidden_states, attentions, precision, train_precision, gradient_checkpointing, word_dropout, overlap,
+        pair_separator: see build_bert_encoder_v1.
     """
 
     load = partial(
