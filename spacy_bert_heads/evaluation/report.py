@@ -14,7 +14,7 @@ from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
 from .evaluate import Evaluation, WrongText
 from .label_scores import Mistake
-from .tables import Table, confusion_matrix, headlines, make_tables
+from .tables import Table, confusion_matrix, headlines, headlines_table, make_tables
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 NAMES = ("report.html", "report.json", "report.md")
@@ -64,6 +64,32 @@ def write_report(evaluation: Evaluation, output: Path) -> None:
     write_files({output / name: data for name, data in zip(NAMES, (page, content, table))})
 
 
+def read_report(path: Path) -> Evaluation:
+    """Read the scores of an evaluation.
+
+    path (Path): What `evaluate` was told to write: a `.json` file, or a folder with a report.
+    RETURNS (Evaluation): The scores, without the texts.
+    RAISES (BertHeadsError): H101 or H103 if it cannot be read, H681 if it is something else.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    if not file.exists():
+        raise BertHeadsError("H101", path=file)
+    try:
+        content = srsly.read_json(file)
+    except OSError as error:
+        raise BertHeadsError("H103", path=file, found=error.strerror) from error
+    except ValueError as error:
+        raise BertHeadsError("H681", path=file) from error
+    names = ("docs", "model", "corpus", "notes", "texts", "entities", "categories")
+    try:
+        evaluation = Evaluation(scores={}, **{name: content[name] for name in names})
+        make_tables(evaluation)
+        headlines(evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BertHeadsError("H681", path=file) from error
+    return evaluation
+
+
 def is_one_file(output: Path) -> bool:
     """RETURNS (bool): Whether the scores go into one JSON file and not into a folder."""
     return output.suffix.lower() == ".json"
@@ -103,16 +129,18 @@ def to_text(evaluation: Evaluation) -> str:
 
 def to_markdown(evaluation: Evaluation) -> str:
     """RETURNS (str): The scores as Markdown."""
-    lines = [f"# {_markdown(evaluation.model)}", ""]
-    lines += [f"{evaluation.docs:,} texts of {_markdown(evaluation.corpus)}. Scores are times 100.", ""]
-    lines += [f"- {_markdown(note)}" for note in evaluation.notes]
-    summary = Table("Summary", ("score", "value", "95 % interval"), list(headlines(evaluation)))
-    for table in (summary, *make_tables(evaluation)):
-        lines += ["", f"## {_markdown(table.title)}", ""]
-        lines.append(_markdown_row(table.header))
-        lines.append("|---" + "|--:" * (len(table.header) - 1) + "|")
-        lines += [_markdown_row(row) for row in table.rows]
+    lines = [f"# {escape_markdown(evaluation.model)}", ""]
+    lines += [f"{evaluation.docs:,} texts of {escape_markdown(evaluation.corpus)}. Scores are times 100.", ""]
+    lines += [f"- {escape_markdown(note)}" for note in evaluation.notes]
+    for table in (headlines_table(evaluation), *make_tables(evaluation)):
+        lines += ["", f"## {escape_markdown(table.title)}", "", table_to_markdown(table)]
     return "\n".join(lines) + "\n"
+
+
+def table_to_markdown(table: Table) -> str:
+    """RETURNS (str): The table without its title."""
+    rule = "|---" + "|--:" * (len(table.header) - 1) + "|"
+    return "\n".join([_markdown_row(table.header), rule, *map(_markdown_row, table.rows)])
 
 
 def to_html(evaluation: Evaluation) -> str:
@@ -314,11 +342,12 @@ def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """RETURNS (str): Text in which nothing is markup, nor ends a cell of a table."""
     for character in "\\`*_[]|<>#":
         text = text.replace(character, f"\\{character}" if character not in "<>" else f"&#{ord(character)};")
     return printable(text)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_markdown, cells))} |"
+    return f"| {' | '.join(map(escape_markdown, cells))} |"

@@ -14,6 +14,7 @@ MODES = {
     "label": "label, overlapping",
     "partial": "overlapping, half a point",
 }
+MISTAKES = "Mistakes in entities"
 # Confused pairs that are listed
 N_PAIRS = 20
 INTERVAL = f"{LEVEL} % interval"
@@ -96,6 +97,11 @@ def headlines(evaluation: "Evaluation") -> List[Tuple[str, str, str]]:
     return lines
 
 
+def headlines_table(evaluation: "Evaluation") -> Table:
+    """RETURNS (Table): The headlines."""
+    return Table("Summary", ("score", "value", INTERVAL), headlines(evaluation))
+
+
 def percent(value: Optional[float]) -> str:
     """RETURNS (str): A score, times 100."""
     return "-" if value is None else f"{100 * value:.1f}"
@@ -137,7 +143,7 @@ def _error_table(errors: Dict[str, Dict[str, int]]) -> Table:
     rows = [(label, *(f"{counts[kind]:,}" for kind in kinds)) for label, counts in errors.items()]
     total = tuple(f"{sum(counts[kind] for counts in errors.values()):,}" for kind in kinds)
     # Gold entities by their own label, invented ones by the predicted one
-    return Table("Mistakes in entities", ("label", *kinds), [*rows, ("all", *total)] if rows else [], n_sums=1)
+    return Table(MISTAKES, ("label", *kinds), [*rows, ("all", *total)] if rows else [], n_sums=1)
 
 
 def _pair_table(title: str, confusion: Dict[str, Dict[str, int]]) -> Table:

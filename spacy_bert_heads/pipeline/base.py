@@ -91,8 +91,8 @@ class Head(NotRehearsed):
         docs (List[Doc]): Docs of this pipeline. Their text counts, not what is annotated on them.
         """
         listens = any(isinstance(node, TransformerListener) for node in self.model.walk())
-        bare = [doc for doc in docs if doc._.trf_data is None] if listens and self.encoder is not None else []
-        if bare:
+        bare = [doc for doc in docs if doc._.trf_data is None] if listens else []
+        if bare and self.encoder is not None:
             for doc, outputs in zip(bare, self.encoder.predict(bare).doc_data):
                 doc._.trf_data = outputs
         try:
