@@ -116,7 +116,7 @@ def evaluate(
     nlp = load_pipeline(model)
     notes: List[str] = []
     try:
-        examples = list(_read(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
+        examples = list(read_examples(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
     except BertHeadsError as error:
         if error.code not in ("H117", "H162"):
             raise
@@ -197,9 +197,16 @@ class _Gold(NamedTuple):
     cats: "Counter[str]"
 
 
-def _read(
+def read_examples(
     nlp: Language, path: Path, format: str, options: ReadOptions, off_tokens: str, skip_bad: bool
 ) -> Iterator[Example]:
+    """Annotated texts, for a pipeline to predict.
+
+    nlp (Language): The pipeline.
+    path, format, options, off_tokens, skip_bad: See evaluate.
+    YIELDS (Example): Gold annotation, and a Doc without any.
+    RAISES (BertHeadsError): H1xx or H315 if the data cannot be read.
+    """
     is_spacy = path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)
     if is_spacy and format in (AUTO, "spacy"):
         for _ in read_doc_bins(path):
