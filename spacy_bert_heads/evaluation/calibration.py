@@ -11,6 +11,8 @@ from .bootstrap import Interval, intervals, resample_sums
 N_BINS = 10
 # "From which confidence on is it right so often?"
 SHARES_RIGHT = (0.9, 0.95, 0.99)
+# No probability counts as less than this, so that one mistake of a sure head does not decide alone
+UNLIKELY = 1e-6
 # Points of a curve that are kept
 N_POINTS = 100
 
@@ -223,6 +225,46 @@ def calibration_report(
         "bins": [b._asdict() for b in bins if b.predictions],
         "selective": selective_report(confidences, correct),
     }
+
+
+def describe_categories(
+    probabilities: numpy.ndarray, truths: numpy.ndarray, known: numpy.ndarray, is_exclusive: bool
+) -> Dict[str, Any]:
+    """Calibration of categories: where labels exclude each other of the best one, otherwise of all.
+
+    probabilities (numpy.ndarray): Float, (n_texts, n_labels).
+    truths (numpy.ndarray): Whether each label is true. Bool, (n_texts, n_labels).
+    known (numpy.ndarray): Where that is known. Bool, (n_texts, n_labels).
+    is_exclusive (bool): Whether exactly one is true; none is, where the head lacks the true label.
+    RETURNS (Dict[str, Any]): What calibration_report gives; "nll", the mean negative log-likelihood in nats, None
+        without predictions; "classwise_calibration_error" and its interval. For JSON.
+    """
+    error, interval = classwise_calibration(probabilities, truths, known)
+    if is_exclusive:
+        n = len(probabilities)
+        best = probabilities.argmax(1) if n else numpy.zeros(0, dtype=int)
+        confidences, correct = probabilities[numpy.arange(n), best], truths[numpy.arange(n), best]
+        texts = numpy.arange(n)
+        nll = log_loss(probabilities[truths], numpy.ones(int(truths.sum()), dtype=bool))
+    else:
+        texts, _ = numpy.nonzero(known)
+        confidences, correct = probabilities[known], truths[known]
+        nll = log_loss(confidences, correct)
+    report = calibration_report(confidences.tolist(), correct.tolist(), texts=texts.tolist())
+    return {
+        **report,
+        "nll": nll,
+        "classwise_calibration_error": error,
+        "classwise_calibration_error_interval": interval,
+    }
+
+
+def log_loss(probabilities: numpy.ndarray, outcomes: numpy.ndarray) -> Optional[float]:
+    """RETURNS (Optional[float]): Mean of -log of the probability of what came true, in nats; None without any."""
+    if not len(probabilities):
+        return None
+    of_truth = numpy.where(outcomes, probabilities, 1.0 - probabilities)
+    return float(-numpy.log(of_truth.clip(UNLIKELY, 1.0)).mean())
 
 
 def _borders(n_bins: int) -> numpy.ndarray:

@@ -13,7 +13,7 @@ import torch
 
 from ..pipeline.fitted import AROUND, COVERAGE, TEMPERATURE, THRESHOLDS
 from ..pipeline.textcat import temper_around
-from .calibration import calibration_report, classwise_calibration
+from .calibration import calibration_report, describe_categories, log_loss
 from .outcomes import EntityOutcomes, Outcomes, TextOutcomes
 
 LOWEST, HIGHEST = 0.1, 10.0
@@ -22,8 +22,6 @@ TOLERANCE = 0.005
 N_STEPS = 9
 # Entities that are looked at, of so many or more
 N_ENTITIES = 5000
-# No probability counts as less than this, so that one mistake of a sure head does not decide alone
-UNLIKELY = 1e-6
 
 
 @dataclass
@@ -109,45 +107,6 @@ def describe(outcomes: Outcomes, chosen: Optional[numpy.ndarray] = None) -> Dict
         return {**report, "nll": log_loss(rated.confidences, rated.correct)}
     part = outcomes if chosen is None else outcomes.select(chosen)
     return describe_categories(part.probabilities(), part.truths, part.known, part.is_exclusive)
-
-
-def describe_categories(
-    probabilities: numpy.ndarray, truths: numpy.ndarray, known: numpy.ndarray, is_exclusive: bool
-) -> Dict[str, Any]:
-    """Calibration of categories: where labels exclude each other of the best one, otherwise of all.
-
-    probabilities (numpy.ndarray): Float, (n_texts, n_labels).
-    truths (numpy.ndarray): Whether each label is true. Bool, (n_texts, n_labels).
-    known (numpy.ndarray): Where that is known. Bool, (n_texts, n_labels).
-    is_exclusive (bool): Whether exactly one is true; none is, where the head lacks the true label.
-    RETURNS (Dict[str, Any]): See describe.
-    """
-    error, interval = classwise_calibration(probabilities, truths, known)
-    if is_exclusive:
-        n = len(probabilities)
-        best = probabilities.argmax(1) if n else numpy.zeros(0, dtype=int)
-        confidences, correct = probabilities[numpy.arange(n), best], truths[numpy.arange(n), best]
-        texts = numpy.arange(n)
-        nll = log_loss(probabilities[truths], numpy.ones(int(truths.sum()), dtype=bool))
-    else:
-        texts, _ = numpy.nonzero(known)
-        confidences, correct = probabilities[known], truths[known]
-        nll = log_loss(confidences, correct)
-    report = calibration_report(confidences.tolist(), correct.tolist(), texts=texts.tolist())
-    return {
-        **report,
-        "nll": nll,
-        "classwise_calibration_error": error,
-        "classwise_calibration_error_interval": interval,
-    }
-
-
-def log_loss(probabilities: numpy.ndarray, outcomes: numpy.ndarray) -> Optional[float]:
-    """RETURNS (Optional[float]): Mean of -log of the probability of what came true, in nats; None without any."""
-    if not len(probabilities):
-        return None
-    of_truth = numpy.where(outcomes, probabilities, 1.0 - probabilities)
-    return float(-numpy.log(of_truth.clip(UNLIKELY, 1.0)).mean())
 
 
 def _fit_exclusive(outcomes: TextOutcomes) -> TemperatureFit:

@@ -33,7 +33,7 @@ from .entity_annotations import (
     read_annotation,
     to_tags,
 )
-from .fitted import THRESHOLDS
+from .fitted import FITTED, THRESHOLDS
 
 
 class Prediction(NamedTuple):
@@ -70,9 +70,9 @@ class BertEntityRecognizer(Head, TrainablePipe):
 
     `span._.confidence` of a predicted entity is its exact probability under the CRF: that of all tag paths that have
     this entity with these boundaries, given the entities already on the Doc. It is as well calibrated as training
-    leaves it, unless `bert-heads calibrate` has given the head a temperature, which divides all scores of the CRF. With
-    crf = "pytorch-crf" or null, which allow illegal paths, it is the probability of the tags with which the scheme
-    spells the entity; an entity read from an illegal path has a low one.
+    leaves it, unless `bert-heads calibrate` has given the head a temperature, which divides all scores of the CRF.
+    With crf = "pytorch-crf" or null, which allow illegal paths, it is the probability of the tags with which the
+    scheme spells the entity; an entity read from an illegal path has a low one.
 
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to emissions, such as spacy_bert_heads.BiLSTMCRF.v1.
@@ -111,7 +111,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
         self.loss_weight = loss_weight
         self.scorer = scorer
         self.skipped = Skipped(name)
-        self.cfg: Dict[str, Any] = {"labels": []}
+        self.cfg: Dict[str, Any] = {"labels": [], **dict.fromkeys(FITTED)}
         self._cached_scheme: Optional[TagScheme] = None
 
     @property

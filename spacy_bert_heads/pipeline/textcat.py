@@ -26,7 +26,7 @@ from ..extensions import CATS_SET_NAME, CHOSEN_NAME
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
 from ..models.ensembles import n_classifiers
 from .base import Head
-from .fitted import AROUND, label_thresholds
+from .fitted import AROUND, FITTED, label_thresholds
 
 if TYPE_CHECKING:
 
@@ -237,6 +237,7 @@ class BertTextCategorizer(TextHead, TextCategorizer):
         check_exclusive(model, True, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+        self.cfg.update(dict.fromkeys(FITTED))
         self.loss_settings = loss
 
     def initialize(
@@ -332,6 +333,7 @@ class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
         check_exclusive(model, False, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+        self.cfg.update(dict.fromkeys(FITTED))
         self.loss_settings = loss
 
     def initialize(  # type: ignore[override]
