@@ -296,6 +296,14 @@ MESSAGES: Dict[str, str] = {
     "H563": "the pipeline does not know the labels {found}, only: {expected}. Train it on examples of new labels first.",
     # H580 to H589 secrets
     "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
+    # H6xx what was trained: reports, calibration, application, packages
+    "H600": "'{component}' learns, so what was fitted to its old weights is gone: {found}. Run `bert-heads calibrate` and `set-thresholds` again after training.",
+    "H601": "this is named as the test data: {found}. What is fitted to it makes every score on it useless. Use the dev split; if it is no test data, rename it.",
+    "H602": "expected annotated texts to fit to, found {found}. Name a dev file with gold annotation.",
+    "H603": "expected a pipeline with a head to {purpose}, found {found}. Use one with bert_textcat, bert_textcat_multilabel or bert_ner.",
+    "H604": "expected --metric f1, fbeta=BETA, precision=SHARE or recall=SHARE, such as precision=0.95, found {found}.",
+    "H605": "expected --coverage between 0 and 1, such as 0.9, found {found}.",
+    "H606": "nothing could be fitted, so nothing is written. {found}",
 }
 
 

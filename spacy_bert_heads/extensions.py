@@ -1,4 +1,5 @@
-"""`span._.confidence`, `doc._.ents_confidence` and `doc._.ents_uncertainty`, registered when this module is imported.
+"""`span._.confidence`, `doc._.ents_confidence`, `doc._.ents_uncertainty`, `doc._.cats_chosen`, `doc._.cats_set` and
+`doc._.ents_set`, registered when this module is imported.
 
 Whatever makes a pipeline imports it, through our entry points; so does unpickling a Doc that holds a confidence.
 A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
@@ -9,6 +10,19 @@ from typing import Any, List, NamedTuple, Optional
 from spacy.tokens import Doc, Span
 
 NAME, ENTS_NAME, UNCERTAINTY_NAME = "confidence", "ents_confidence", "ents_uncertainty"
+CHOSEN_NAME, CATS_SET_NAME, ENTS_SET_NAME = "cats_chosen", "cats_set", "ents_set"
+# Values of a Doc that are None until a component sets them
+PLAIN_NAMES = (
+    # layers.crf.paths.Uncertainty, where bert_ner was asked for it (annotates_uncertainty)
+    UNCERTAINTY_NAME,
+    # List[str], likeliest first: the labels that reach their thresholds; empty: the head abstains
+    CHOSEN_NAME,
+    # List[str], likeliest first: the labels that may be true, from `bert-heads calibrate --coverage`
+    CATS_SET_NAME,
+    # List[Tuple[int, int, str, float]]: first token, token after the last, label and probability of the entities
+    # that may be there, likeliest first. From the same
+    ENTS_SET_NAME,
+)
 
 
 class Confidence(NamedTuple):
@@ -69,6 +83,6 @@ if not Span.has_extension(NAME):
     Span.set_extension(NAME, getter=get_confidence, setter=set_confidence)
 if not Doc.has_extension(ENTS_NAME):
     Doc.set_extension(ENTS_NAME, getter=get_ents_confidence)
-if not Doc.has_extension(UNCERTAINTY_NAME):
-    # layers.tag_paths.Uncertainty, where bert_ner was asked for it (annotates_uncertainty)
-    Doc.set_extension(UNCERTAINTY_NAME, default=None)
+for _name in PLAIN_NAMES:
+    if not Doc.has_extension(_name):
+        Doc.set_extension(_name, default=None)

@@ -29,6 +29,8 @@ VERBS: Dict[str, str] = {
     "merge": "spacy_bert_heads.cli.merge:merge_cli",
     "loop": "spacy_bert_heads.cli.loop:loop_cli",
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
+    "calibrate": "spacy_bert_heads.cli.calibrate:calibrate_cli",
+    "set-thresholds": "spacy_bert_heads.cli.set_thresholds:set_thresholds_cli",
     "optimize": "spacy_bert_heads.cli.optimize:optimize_cli",
     "label-studio-push": "spacy_bert_heads.cli.label_studio:label_studio_push_cli",
     "label-studio-pull": "spacy_bert_heads.cli.label_studio:label_studio_pull_cli",

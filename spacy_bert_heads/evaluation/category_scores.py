@@ -2,12 +2,13 @@
 regression."""
 
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy
 from spacy.training import Example
 
 from .bootstrap import intervals, mean_interval, resample_sums
+from .calibration import describe_categories
 from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, nest, score_labels
 from .scorers import correlation, ranks
 
@@ -23,13 +24,22 @@ class ExclusiveScorer:
     name (str): The component.
     labels (Sequence[str]): Its labels.
     other_labels (Sequence[str]): Labels that only the gold annotation has.
+    thresholds (Optional[Dict[str, float]]): Probabilities below which it abstains; None: it never does.
     """
 
     kind = "exclusive"
 
-    def __init__(self, name: str, labels: Sequence[str], other_labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        other_labels: Sequence[str] = (),
+        thresholds: Optional[Dict[str, float]] = None,
+    ) -> None:
         self.name = name
         self.labels = list(labels)
+        self.thresholds = thresholds or {}
+        self.probabilities: List[List[float]] = []
         self.all_labels = [*labels, *other_labels]
         self.pairs: List[Tuple[str, str]] = []
         self.n_unknown = 0
@@ -49,15 +59,29 @@ class ExclusiveScorer:
         cats = example.predicted.cats
         predicted = max(self.labels, key=lambda label: cats.get(label, 0.0), default="")
         self.pairs.append((gold, predicted))
+        self.probabilities.append([cats.get(label, 0.0) for label in self.labels])
         if gold == predicted:
             return True, []
         return False, [Mistake(WRONG_CATEGORY, gold, predicted, "", cats.get(predicted))]
+
+    @property
+    def n_abstentions(self) -> int:
+        """RETURNS (int): Texts of which the head chooses no category."""
+        return int(self._abstains(numpy.array(self.probabilities).reshape(-1, len(self.labels))).sum())
+
+    def _abstains(self, probabilities: numpy.ndarray) -> numpy.ndarray:
+        limits = numpy.array([self.thresholds.get(predicted, 0.0) for _, predicted in self.pairs])
+        return probabilities.max(1, initial=0.0) < limits
 
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): All scores, for JSON."""
         numbers = {label: i for i, label in enumerate(self.all_labels)}
         counts = numpy.zeros((len(self.pairs), len(numbers), 3), dtype="float32")
         right = numpy.array([gold == predicted for gold, predicted in self.pairs], dtype="float64")
+        probabilities = numpy.array(self.probabilities, dtype="float64").reshape(-1, len(self.labels))
+        answered = ~self._abstains(probabilities)
+        truths = numpy.array([[gold == label for label in self.labels] for gold, _ in self.pairs], dtype=bool)
+        truths = truths.reshape(probabilities.shape)
         for text, (gold, predicted) in enumerate(self.pairs):
             counts[text, numbers[gold], GOLD] = 1
             counts[text, numbers[predicted], PREDICTED] = 1
@@ -72,6 +96,9 @@ class ExclusiveScorer:
             "accuracy_interval": mean_interval(right),
             **score_labels(self.all_labels, counts),
             "confusion": nest(Counter(self.pairs)),
+            "abstentions": int((~answered).sum()),
+            "accuracy_of_answers": float(right[answered].mean()) if answered.any() else None,
+            "calibration": describe_categories(probabilities, truths, numpy.ones_like(truths), True),
         }
 
 
@@ -80,17 +107,26 @@ class MultilabelScorer:
 
     name (str): The component.
     labels (Sequence[str]): Its labels.
-    threshold (float): A label is given from this probability on.
+    threshold (Union[float, Dict[str, float]]): A label is given from this probability on.
     other_labels (Sequence[str]): Labels that only the gold annotation has: always missed.
     """
 
     kind = "multilabel"
 
-    def __init__(self, name: str, labels: Sequence[str], threshold: float, other_labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        threshold: Union[float, Dict[str, float]],
+        other_labels: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.labels = list(labels)
         self.all_labels = [*labels, *other_labels]
-        self.threshold = threshold
+        self.threshold = None if isinstance(threshold, dict) else threshold
+        given = threshold if isinstance(threshold, dict) else dict.fromkeys(self.labels, threshold)
+        # Labels that it does not have are never given
+        self.thresholds = {label: given.get(label, numpy.inf) for label in self.all_labels}
         self.rows: List[Tuple[List[float], List[float]]] = []
         self.n_unknown = 0
 
@@ -110,9 +146,9 @@ class MultilabelScorer:
         self.rows.append((gold, predicted))
         mistakes = []
         for label, value, score in zip(self.all_labels, gold, predicted):
-            if value > 0 and score < self.threshold:
+            if value > 0 and score < self.thresholds[label]:
                 mistakes.append(Mistake(MISSED_CATEGORY, label, None, "", 1.0 - score))
-            elif value <= 0 and score >= self.threshold:
+            elif value <= 0 and score >= self.thresholds[label]:
                 mistakes.append(Mistake(EXTRA_CATEGORY, None, label, "", score))
         return not mistakes, mistakes
 
@@ -120,7 +156,7 @@ class MultilabelScorer:
         """RETURNS (Dict[str, Any]): All scores, for JSON."""
         table = numpy.array(self.rows, dtype="float64").reshape(-1, 2, len(self.all_labels))
         gold, scores = table[:, 0], table[:, 1]
-        known, true, given = ~numpy.isnan(gold), gold > 0, scores >= self.threshold
+        known, true, given = ~numpy.isnan(gold), gold > 0, scores >= list(self.thresholds.values())
         given &= known
         counts = numpy.stack([true & given, given, true], axis=2).astype("float32")
         right = ((true == given) | ~known).all(1).astype("float64")
@@ -137,11 +173,15 @@ class MultilabelScorer:
             "kind": self.kind,
             "labels": self.labels,
             "threshold": self.threshold,
+            "thresholds": {label: self.thresholds[label] for label in self.labels},
             "texts": len(self.rows),
             "texts_without_gold": self.n_unknown,
             "accuracy": float(right.mean()) if len(right) else None,
             "accuracy_interval": mean_interval(right),
             **found,
+            "calibration": describe_categories(
+                scores[:, : len(self.labels)], true[:, : len(self.labels)], known[:, : len(self.labels)], False
+            ),
         }
 
 

@@ -9,6 +9,7 @@ from spacy.attrs import ENT_IOB, IDX, LENGTH
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from .calibration import calibration_report, log_loss
 from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, nest, score_labels
 
 STRICT = "correct"
@@ -163,6 +164,7 @@ class EntityScorer:
         self.errors: "Counter[Tuple[str, str]]" = Counter()
         self.confusion: "Counter[Tuple[str, str]]" = Counter()
         self.tokens: "Counter[Tuple[str, str]]" = Counter()
+        self._confidences: List[Tuple[float, bool, int]] = []
         self._cells: List[Tuple[int, str, int]] = []
         self._lenient: List[Tuple[float, float, float, int, int]] = []
 
@@ -216,8 +218,17 @@ class EntityScorer:
                 label: {kind: self.errors[label, kind] for kind in (STRICT, *KINDS)} for label in labels
             },
             "confusion": nest(self.confusion),
+            # None if the component gives no confidence
+            "calibration": self._calibration(),
             "tokens": {"per_tag": _tag_scores(self.tokens), "confusion": nest(self.tokens)},
         }
+
+    def _calibration(self) -> Optional[Dict[str, Any]]:
+        if not self._confidences:
+            return None
+        confidences, correct, texts = zip(*self._confidences)
+        report = calibration_report(confidences, correct, texts=texts)
+        return {**report, "nll": log_loss(numpy.array(confidences), numpy.array(correct))}
 
     def _count(self, matches: Sequence[Match], found: TextEntities) -> None:
         for kind, gold, predicted in matches:
@@ -229,6 +240,8 @@ class EntityScorer:
                 self._cells.append((self.n_texts, gold.label, GOLD))
             if predicted:
                 self._cells.append((self.n_texts, predicted.label, PREDICTED))
+                if predicted.confidence is not None:
+                    self._confidences.append((predicted.confidence, kind == STRICT, self.n_texts))
             if kind == STRICT:
                 self._cells.append((self.n_texts, side.label, CORRECT))
         kinds = Counter(match.kind for match in matches)

@@ -18,6 +18,7 @@ from ..corpus.splits import DEFAULT_SPLIT, parse_split
 from ..corpus.training_corpus import AnnotationCorpus
 from ..errors import BertHeadsError
 from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY
+from ..pipeline.fitted import label_thresholds
 from ..pipeline_io import load_pipeline, model_name
 from .bootstrap import mean_interval
 from .category_scores import ExclusiveScorer, MultilabelScorer, NumberScorer
@@ -25,6 +26,7 @@ from .entity_scores import EntityScorer
 from .label_scores import Mistake
 
 ENTITY_FACTORIES = (*NER_FACTORIES, "entity_ruler")
+SPACY_TEXT_FACTORIES = ("textcat", "textcat_multilabel")
 # Texts whose numbers are furthest off, for each target
 N_FAR_OFF = 200
 # What a mistake counts in the order of texts if nothing says how sure the pipeline was
@@ -116,7 +118,7 @@ def evaluate(
     nlp = load_pipeline(model)
     notes: List[str] = []
     try:
-        examples = list(_read(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
+        examples = list(read_examples(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
     except BertHeadsError as error:
         if error.code not in ("H117", "H162"):
             raise
@@ -197,9 +199,16 @@ class _Gold(NamedTuple):
     cats: "Counter[str]"
 
 
-def _read(
+def read_examples(
     nlp: Language, path: Path, format: str, options: ReadOptions, off_tokens: str, skip_bad: bool
 ) -> Iterator[Example]:
+    """Annotated texts, for a pipeline to predict.
+
+    nlp (Language): The pipeline.
+    path, format, options, off_tokens, skip_bad: See evaluate.
+    YIELDS (Example): Gold annotation, and a Doc without any.
+    RAISES (BertHeadsError): H1xx or H315 if the data cannot be read.
+    """
     is_spacy = path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)
     if is_spacy and format in (AUTO, "spacy"):
         for _ in read_doc_bins(path):
@@ -262,12 +271,21 @@ def _find_category_scorers(nlp: Language, gold: _Gold) -> List[CategoryScorer]:
     found: List[CategoryScorer] = []
     for name, head in heads.items():
         if factories[name] in EXCLUSIVE_FACTORIES:
-            found.append(ExclusiveScorer(name, head.labels, others))
+            # spaCy's own head never abstains
+            is_ours = factories[name] not in SPACY_TEXT_FACTORIES
+            found.append(ExclusiveScorer(name, head.labels, others, _thresholds(head) if is_ours else None))
         elif factories[name] in MULTILABEL_FACTORIES:
-            found.append(MultilabelScorer(name, head.labels, head.cfg["threshold"], others))
+            threshold = head.cfg["threshold"]
+            found.append(
+                MultilabelScorer(name, head.labels, _thresholds(head) if threshold is None else threshold, others)
+            )
         else:
             found.append(NumberScorer(name, head.labels))
     return found
+
+
+def _thresholds(head: Any) -> Dict[str, float]:
+    return dict(zip(head.labels, label_thresholds(head.cfg, list(head.labels)).tolist()))
 
 
 def _write_notes(
@@ -288,6 +306,11 @@ def _write_notes(
         elif scorer.n_unknown:
             notes.append(
                 f"{scorer.n_unknown} of {n_texts} texts have no gold value for '{scorer.name}' and are left out."
+            )
+        if isinstance(scorer, ExclusiveScorer) and scorer.n_abstentions:
+            notes.append(
+                f"'{scorer.name}' abstains from {scorer.n_abstentions} of {len(scorer.pairs)} texts, as its threshold "
+                "says; the scores are those of its best category."
             )
     known = {label for scorer in categories for label in scorer.labels}
     unknown = {label: n for label, n in sorted(gold.cats.items()) if label not in known}

@@ -14,7 +14,7 @@ from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
 from .evaluate import Evaluation, WrongText
 from .label_scores import Mistake
-from .tables import Table, confusion_matrix, headlines, headlines_table, make_tables
+from .tables import Table, calibrations, confusion_matrix, headlines, headlines_table, make_tables
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 NAMES = ("report.html", "report.json", "report.md")
@@ -173,6 +173,7 @@ def to_html(evaluation: Evaluation) -> str:
         tables=make_tables(evaluation),
         matrices=_matrices(evaluation),
         plots=_plots(evaluation),
+        confidences=[(title, found, _selective_path(found)) for title, found in calibrations(evaluation)],
         suspicious=suspicious,
         n_shown=len(examples),
         data=Markup(_script_json(data)),
@@ -276,7 +277,7 @@ def _category_rows(gold: Dict[str, float], predicted: Dict[str, float], scores: 
         "gold": [[label, _round(gold[label])] for label in shown],
         "known": bool(known),
         "predicted": [[label, _round(predicted[label])] for label in best],
-        "threshold": scores.get("threshold"),
+        "thresholds": scores.get("thresholds"),
     }
 
 
@@ -324,6 +325,14 @@ def _plots(evaluation: Evaluation) -> List[Dict[str, Any]]:
             title = f"{label} ({scorer.name})"
             plots.append({"title": title, "points": points, "low": low, "high": high, "n": len(values)})
     return plots
+
+
+def _selective_path(calibration: Dict[str, Any]) -> Tuple[str, float]:
+    """Risk against coverage in a plot of 100 by 100, and the risk at its top."""
+    curve = calibration["selective"]["curve"]
+    top = max(max((risk for _, risk in curve), default=0.0), 0.01)
+    points = [f"{100 * coverage:.1f} {100 - 100 * risk / top:.1f}" for coverage, risk in curve]
+    return "M" + "L".join(points), top
 
 
 def _script_json(data: Any) -> str:

@@ -1,10 +1,15 @@
 """Scorers for the text heads: spaCy's own over the Docs that have categories at all, and those of regression."""
 
+from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import numpy
 from spacy.scorer import Scorer
+from spacy.tokens import Doc
 from spacy.training import Example
+
+MIDDLE = 0.5
+BELOW_MIDDLE = float(numpy.nextafter(MIDDLE, 0.0))
 
 
 def make_textcat_scorer() -> Callable[..., Dict[str, Any]]:
@@ -49,15 +54,33 @@ def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
 def score_textcat_multilabel(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     """Scores of classes that do not exclude each other, over the Docs that have categories.
 
-    examples (Iterable[Example]), **kwargs (Any): As for score_textcat.
+    examples (Iterable[Example]), **kwargs (Any): As for score_textcat. Where `threshold` is None, `thresholds` has the
+        probability from which each label counts, and `single_threshold` that of all others.
     RETURNS (Dict[str, Any]): The scores of spaCy's own scorer of categories, and "cats_support", the number of Docs of
         which each label is true. None for the overall scores if no Doc has categories.
     """
     examples = [eg for eg in examples if eg.reference.cats]
     support = _support(examples, kwargs.get("labels", ()))
+    if kwargs.get("threshold") is None and kwargs.get("thresholds"):
+        fitted = dict.fromkeys(support, kwargs.get("single_threshold", MIDDLE)) | kwargs["thresholds"]
+        kwargs = {**kwargs, "threshold": MIDDLE, "getter": partial(_measure_from, fitted)}
     scores = Scorer.score_cats(examples, "cats", multi_label=True, **{**kwargs, "labels": list(support)})
     scores["cats_support"] = support
     return scores if examples else _without_overall(scores)
+
+
+def _measure_from(thresholds: Dict[str, float], doc: Doc, attr: str) -> Dict[str, float]:
+    """Categories, moved so that each label's threshold is in the middle: spaCy's scorer knows one for all labels. The
+    order stays, and so do 0 and 1, the values of gold categories.
+    """
+    moved = {}
+    for label, value in getattr(doc, attr).items():
+        threshold = thresholds.get(label, MIDDLE)
+        if value >= threshold:
+            moved[label] = 1.0 - MIDDLE * (1.0 - value) / (1.0 - threshold) if threshold < 1.0 else 1.0
+        else:
+            moved[label] = min(MIDDLE * value / threshold, BELOW_MIDDLE)
+    return moved
 
 
 def score_regression(examples: Iterable[Example], *, labels: Iterable[str], **kwargs: Any) -> Dict[str, Any]:

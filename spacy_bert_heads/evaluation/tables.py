@@ -69,7 +69,16 @@ def make_tables(evaluation: "Evaluation") -> List[Table]:
         tables.append(_error_table(found["errors"]))
         tables.append(_pair_table("Confused entity labels", found["confusion"]))
         tables.append(_tag_table(found["tokens"]["per_tag"]))
+    tables += _confidence_tables(evaluation)
     return [table for table in tables if table.rows]
+
+
+def calibrations(evaluation: "Evaluation") -> List[Tuple[str, Dict[str, Any]]]:
+    """RETURNS (List[Tuple[str, Dict[str, Any]]]): Name and calibration_report of each head with probabilities."""
+    found = [(scores["component"], scores.get("calibration")) for scores in evaluation.categories]
+    if evaluation.entities:
+        found.append((evaluation.entities["component"], evaluation.entities["calibration"]))
+    return [(name, calibration) for name, calibration in found if calibration and calibration["predictions"]]
 
 
 def headlines(evaluation: "Evaluation") -> List[Tuple[str, str, str]]:
@@ -102,9 +111,9 @@ def headlines_table(evaluation: "Evaluation") -> Table:
     return Table("Summary", ("score", "value", INTERVAL), headlines(evaluation))
 
 
-def percent(value: Optional[float]) -> str:
+def percent(value: Optional[float], digits: int = 1) -> str:
     """RETURNS (str): A score, times 100."""
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
 def limits(interval: Optional[Interval], scale: float = 100.0, digits: int = 1) -> str:
@@ -164,6 +173,42 @@ def _tag_table(tags: Dict[str, Dict[str, Any]]) -> Table:
         for tag, row in tags.items()
     ]
     return Table("Tags of tokens", ("tag", "precision", "recall", "F1", "support"), rows, is_detail=True)
+
+
+def _confidence_tables(evaluation: "Evaluation") -> List[Table]:
+    """Whether confidence can be believed, and what is left if only sure predictions count."""
+    rows, sure, bins = [], [], []
+    for name, found in calibrations(evaluation):
+        rows.append(
+            (
+                name,
+                f"{found['predictions']:,}",
+                percent(found["mean_confidence"]),
+                percent(found["accuracy"]),
+                percent(found["expected_calibration_error"], 2),
+                limits(found["expected_calibration_error_interval"], digits=2),
+                percent(found.get("classwise_calibration_error"), 2),
+                percent(found["selective"]["aurc"], 2),
+            )
+        )
+        for row in found["selective"]["right"]:
+            confidence = "-" if row["confidence"] is None else f"{row['confidence']:.3f}"
+            sure.append((name, f"{row['accuracy']:.0%}", confidence, percent(row["coverage"])))
+        for row in found["bins"]:
+            bins.append(
+                (
+                    f"{name}, {row['low']:.1f} to {row['high']:.1f}",
+                    f"{row['predictions']:,}",
+                    percent(row["confidence"]),
+                    percent(row["accuracy"]),
+                )
+            )
+    header = ("", "predictions", "mean confidence", "right", "ECE", INTERVAL, "classwise ECE", "AURC")
+    return [
+        Table("Confidence", header, rows),
+        Table("Only the sure ones", ("", "right", "from confidence", "left over"), sure),
+        Table("Reliability", ("confidence", "predictions", "mean confidence", "right"), bins, is_detail=True),
+    ]
 
 
 def _number_table(scores: Dict[str, Any]) -> Table:

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tupl
 
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
+from spacy.util import logger
 from spacy_transformers.layers import TransformerListener
 from thinc.api import Model, Optimizer, set_dropout_rate
 
@@ -14,6 +15,7 @@ from ..layers.torch_shim import step_pending
 from ..models.encoder import initialize_encoders
 from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
+from .fitted import Fitted
 
 
 class NotRehearsed:
@@ -28,12 +30,16 @@ class NotRehearsed:
         raise BertHeadsError("H274", component=self.name)
 
 
-class Head(NotRehearsed):
+class Head(NotRehearsed, Fitted):
     """A component over an encoder's outputs. Its other base class is one of spaCy's trainable components.
 
     Subclasses give the loss, and call `release` when they have annotated Docs: the encoder counts on it where it is
     told not to keep its outputs.
     """
+
+    # Called with the Docs and what the model makes of them, before anything fitted is applied, at each prediction.
+    # It is no setting, but for those who fit
+    observer: Optional[Callable[[List[Doc], Any], None]] = None
 
     # From spaCy's TrainablePipe
     model: Model
@@ -55,6 +61,8 @@ class Head(NotRehearsed):
     ) -> Dict[str, float]:
         """Learn from a batch. As spaCy's components do it, but a batch of empty Docs counts as well.
 
+        Temperature, thresholds and sets that were fitted to the weights go; a warning says so.
+
         examples (Iterable[Example]): The batch. Docs without annotation for this head neither help nor hurt.
         drop (float): The head's dropout.
         sgd (Optional[Optimizer]): Gets the gradients at once, to step with them.
@@ -67,6 +75,9 @@ class Head(NotRehearsed):
         losses.setdefault(self.name, 0.0)
         if not examples:
             return losses
+        gone = self.forget_fitted()
+        if gone:
+            logger.warning(BertHeadsError("H600", component=self.name, found=", ".join(gone)).text)
         # Here, not only in each of our modules: layers of thinc's own may come first
         step_pending(self.model)
         set_dropout_rate(self.model, drop)

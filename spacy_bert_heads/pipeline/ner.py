@@ -1,7 +1,7 @@
 """`bert_ner`: named entities by BERT, BiLSTM and CRF."""
 
 from pathlib import Path as FilePath
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 from spacy.attrs import ENT_IOB, ENT_TYPE
@@ -16,7 +16,7 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
-from ..extensions import forget_confidence, set_confidence
+from ..extensions import ENTS_SET_NAME, forget_confidence, set_confidence
 from ..layers.crf.layer import CrfLoss, crf_loss, decoder, learns_from_rejected, softmax_loss
 from ..layers.crf.paths import NumberedSpan, TagPaths, Uncertainty
 from ..models.bilstm_crf import get_crf
@@ -34,6 +34,7 @@ from .entity_annotations import (
     read_annotation,
     to_tags,
 )
+from .fitted import FITTED, THRESHOLDS
 
 # Docs whose encoder outputs `nbest` and `uncertainty` hold in memory together
 SCORED_AT_ONCE = 128
@@ -45,11 +46,14 @@ class Prediction(NamedTuple):
     tags (TagIds): The best path. Int, (n_tokens,).
     ents (List[Tuple[EntitySpan, float]]): Its entities and their probabilities.
     uncertainty (Optional[Uncertainty]): How sure the head is, where it was asked to say so.
+    candidates (Optional[List[Tuple[EntitySpan, float]]]): The entities that may be there, likeliest first, where there
+        are to be sets.
     """
 
     tags: TagIds
     ents: List[Tuple[EntitySpan, float]]
     uncertainty: Optional[Uncertainty] = None
+    candidates: Optional[List[Tuple[EntitySpan, float]]] = None
 
 
 class RankedEntities(NamedTuple):
@@ -69,14 +73,16 @@ class BertEntityRecognizer(Head, TrainablePipe):
     Entities that are on a Doc already stay, and nothing is predicted over them or over blocked tokens.
 
     `span._.confidence` of a predicted entity is its exact probability under the CRF: that of all tag paths that have
-    this entity with these boundaries, given the entities already on the Doc. It is not calibrated beyond what training
-    does. With crf = "pytorch-crf" or null, which allow illegal paths, it is the probability of the tags
-    with which the scheme spells the entity; an entity read from an illegal path has a low one.
+    this entity with these boundaries, given the entities already on the Doc. It is as well calibrated as training
+    leaves it, unless `bert-heads calibrate` has given the head a temperature, which divides all scores of the CRF.
+    With crf = "pytorch-crf" or null, which allow illegal paths, it is the probability of the tags with which the
+    scheme spells the entity; an entity read from an illegal path has a low one.
 
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to emissions, such as spacy_bert_heads.BiLSTMCRF.v1.
     name (str): The component's name.
-    min_confidence (float): Predicted entities of lower confidence are dropped; 0 keeps all.
+    min_confidence (float): Predicted entities of lower confidence are dropped; 0 keeps all. `bert-heads
+        set-thresholds` adds a minimum for each label, which is in the component's `cfg`.
     incorrect_spans_key (Optional[str]): Key of `doc.spans` under which training finds entities that an annotator
         rejected. None: nowhere.
     loss_weight (float): Weight of this head's loss beside those of the other heads.
@@ -109,7 +115,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
         self.loss_weight = loss_weight
         self.scorer = scorer
         self.skipped = Skipped(name)
-        self.cfg: Dict[str, Any] = {"labels": []}
+        self.cfg: Dict[str, Any] = {"labels": [], **dict.fromkeys(FITTED)}
         self._cached_scheme: Optional[TagScheme] = None
 
     @property
@@ -132,6 +138,13 @@ class BertEntityRecognizer(Head, TrainablePipe):
         if self._cached_scheme is None or tuple(self._cached_scheme.labels) != self.labels:
             self._cached_scheme = TagScheme(self.model.attrs.get("scheme", "bio"), self.labels)
         return self._cached_scheme
+
+    @property
+    def thresholds(self) -> Dict[str, float]:
+        """RETURNS (Dict[str, float]): For each label the confidence below which its entities are dropped: the fitted
+        one, or min_confidence where that is higher."""
+        fitted = self.cfg.get(THRESHOLDS) or {}
+        return {label: max(self.min_confidence, fitted.get(label, 0.0)) for label in self.labels}
 
     def add_label(self, label: str) -> int:
         """Add an entity label; possible until the model is initialised.
@@ -167,6 +180,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
             no label at all.
         """
         validate_get_examples(get_examples, "BertEntityRecognizer.initialize")
+        self.forget_fitted()
         self.skipped = Skipped(self.name)
         seen: Dict[str, None] = {}
         rejected: Dict[str, List[Any]] = {}  # label -> how many, the first
@@ -206,13 +220,17 @@ class BertEntityRecognizer(Head, TrainablePipe):
         if not docs:
             return []
         scored = self._score(docs, keep_preset=True)
+        if self.observer is not None:
+            self.observer(docs, scored)
         paths = scored.best()
-        ents = [self._read_entities(doc, tags) for doc, tags in zip(docs, paths)]
-        probabilities = iter(self._probabilities(scored, docs, ents))
+        ents = self.read_entities(docs, paths)
+        probabilities = iter(self.entity_probabilities(scored, docs, ents))
         uncertainty = scored.uncertainty(paths) if self.annotates_uncertainty else [None] * len(docs)
+        coverage = self.coverage
+        candidates = [None] * len(docs) if coverage is None else self.candidates(scored, docs, coverage.threshold)
         return [
-            Prediction(tags, [(ent, next(probabilities)) for ent in found], unsure)
-            for tags, found, unsure in zip(paths, ents, uncertainty)
+            Prediction(tags, [(ent, next(probabilities)) for ent in found], unsure, others)
+            for tags, found, unsure, others in zip(paths, ents, uncertainty, candidates)
         ]
 
     def set_annotations(self, docs: Iterable[Doc], scores: List[Prediction]) -> None:
@@ -222,12 +240,13 @@ class BertEntityRecognizer(Head, TrainablePipe):
         scores (List[Prediction]): What `predict` gave for them.
         """
         docs = list(docs)
+        limits = self.thresholds
         for doc, prediction in zip(docs, scores):
             preset, blocked = _find_preset(doc)
             taken = {i for span in [*preset, *blocked] for i in range(span.start, span.end)}
             ents, confidence = [], []
             for (start, end, label), probability in prediction.ents:
-                if probability >= self.min_confidence and taken.isdisjoint(range(start, end)):
+                if probability >= limits.get(label, self.min_confidence) and taken.isdisjoint(range(start, end)):
                     ents.append(Span(doc, start, end, label=label))
                     confidence.append(probability)
             doc.set_ents(preset + ents, blocked=blocked, default="outside")
@@ -236,6 +255,8 @@ class BertEntityRecognizer(Head, TrainablePipe):
                 set_confidence(ent, probability)
             if prediction.uncertainty is not None:
                 doc._.ents_uncertainty = prediction.uncertainty
+            if prediction.candidates is not None:
+                doc._.set(ENTS_SET_NAME, [(*ent, probability) for ent, probability in prediction.candidates])
         self.release(docs)
 
     def nbest(self, docs: Iterable[Doc], n: int, *, keep_preset: bool = False) -> List[List[RankedEntities]]:
@@ -312,7 +333,13 @@ class BertEntityRecognizer(Head, TrainablePipe):
         forbidden = [_forbidden_by_preset(doc, self._scheme) for doc in docs] if keep_preset else None
         crf = get_crf(self.model)
         emissions = self.run_model(docs)
-        return TagPaths(None if crf is None else decoder(crf), emissions, self._scheme.scheme, forbidden)
+        temperature: Any = self.temperature
+        module = None if crf is None else decoder(crf)
+        return TagPaths(module, emissions, self._scheme.scheme, forbidden, temperature or 1.0)
+
+    def read_entities(self, docs: Sequence[Doc], paths: Sequence[TagIds]) -> List[List[EntitySpan]]:
+        """RETURNS (List[List[EntitySpan]]): The entities of a path of each Doc, those that are on it included."""
+        return [self._read_entities(doc, tags) for doc, tags in zip(docs, paths)]
 
     def _read_entities(self, doc: Doc, tags: TagIds) -> List[EntitySpan]:
         """Entities of a path. As in spaCy's own `ner`, none begins or ends on white space."""
@@ -323,8 +350,16 @@ class BertEntityRecognizer(Head, TrainablePipe):
                 ents.append((words[0], words[-1] + 1, label))
         return ents
 
-    def _probabilities(self, scored: TagPaths, docs: List[Doc], ents: List[List[EntitySpan]]) -> List[float]:
-        """Of each entity of each Doc, with or without white space at its ends."""
+    def entity_probabilities(
+        self, scored: TagPaths, docs: Sequence[Doc], ents: Sequence[Sequence[EntitySpan]]
+    ) -> List[float]:
+        """Exact probabilities of entities, whether predicted or not, with or without white space at their ends.
+
+        scored (TagPaths): Tag scores of the Docs.
+        docs (Sequence[Doc]): The Docs.
+        ents (Sequence[Sequence[EntitySpan]]): Entities of each Doc, by tokens, with labels that the head has.
+        RETURNS (List[float]): 0 to 1, Doc after Doc.
+        """
         numbers = {label: number for number, label in enumerate(self.labels)}
         spans: List[Tuple[int, NumberedSpan]] = []
         owners: List[int] = []
@@ -343,6 +378,47 @@ class BertEntityRecognizer(Head, TrainablePipe):
         probabilities = numpy.zeros(n_ents)
         numpy.add.at(probabilities, owners, numpy.exp(scored.span_log_probabilities(spans).astype("float64")))
         return [float(value) for value in probabilities.clip(0.0, 1.0)]
+
+    def candidates(
+        self, scored: TagPaths, docs: Sequence[Doc], threshold: float
+    ) -> List[List[Tuple[EntitySpan, float]]]:
+        """All entities of at least some probability. They may overlap.
+
+        scored (TagPaths): Tag scores of the Docs.
+        docs (Sequence[Doc]): The Docs.
+        threshold (float): The probability, above 0. The lower, the more entities have to be looked at.
+        RETURNS (List[List[Tuple[EntitySpan, float]]]): For each Doc entities and their probabilities, likeliest first.
+        """
+        possible = [
+            self._possible_entities(doc, marginals, threshold) for doc, marginals in zip(docs, scored.marginals())
+        ]
+        probabilities = iter(self.entity_probabilities(scored, docs, possible))
+        found = []
+        for ents in possible:
+            rated = [(ent, probability) for ent, probability in zip(ents, probabilities) if probability >= threshold]
+            found.append(sorted(rated, key=lambda pair: (-pair[1], pair[0])))
+        return found
+
+    def _possible_entities(self, doc: Doc, marginals: numpy.ndarray, threshold: float) -> List[EntitySpan]:
+        """Entities that can have a probability: no entity is likelier than that any of its tokens is in one of its
+        label, nor than that its first token begins one, if no white space can begin it.
+
+        marginals (numpy.ndarray): Probability of each tag on each token. Float, (n_tokens, n_tags).
+        """
+        threshold -= 1e-6  # sums of marginals are rounded
+        space = numpy.array([token.is_space for token in doc], dtype=bool)
+        ents = []
+        for label, (first, inside, last, single) in zip(self.labels, self._scheme.span_tags):
+            within = marginals[:, sorted({first, inside, last, single})].sum(1) >= threshold
+            begins = marginals[:, sorted({first, single})].sum(1) >= threshold
+            begins[1:] |= space[:-1]
+            for start in numpy.flatnonzero(within & begins & ~space).tolist():
+                for end in range(start + 1, len(doc) + 1):
+                    if not within[end - 1]:
+                        break
+                    if not space[end - 1]:
+                        ents.append((start, end, label))
+        return ents
 
 
 def _reference_labels(example: Example) -> List[str]:

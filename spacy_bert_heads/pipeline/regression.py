@@ -8,9 +8,11 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Union
 import torch
 from spacy.language import Language
 from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
+from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Model
+from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
 from ..layers.class_losses import LossSettings
@@ -78,6 +80,9 @@ class BertRegressor(TextHead, MultiLabel_TextCategorizer):
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """The numbers as they are."""
         return logits
+
+    def _choose(self, docs: List[Doc], scores: Floats2d) -> None:
+        """Numbers are no labels to choose from."""
 
     def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Mean squared error over the targets that are known."""

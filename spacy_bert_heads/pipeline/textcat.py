@@ -3,9 +3,10 @@
 Labels, `add_label` and most of `initialize` are spaCy's; what differs is here.
 """
 
+import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, FrozenSet, Iterable, List, Optional, Set, Tuple, Union, cast
+from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple, Union, cast
 
 import numpy
 import torch
@@ -21,9 +22,11 @@ from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from ..errors import BertHeadsError
+from ..extensions import CATS_SET_NAME, CHOSEN_NAME
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
 from ..models.ensembles import n_classifiers
 from .base import Head
+from .fitted import AROUND, FITTED, label_thresholds
 
 if TYPE_CHECKING:
 
@@ -55,13 +58,45 @@ class TextHead(_Base):
         if not docs:
             return self.model.ops.alloc2f(0, len(self.labels))
         logits = xp2torch(self.run_model(docs))
-        return cast(Floats2d, self._probabilities(logits).cpu().numpy())
+        if self.observer is not None:
+            self.observer(docs, logits.cpu().numpy())
+        return self.to_probabilities(logits)
+
+    def to_probabilities(self, logits: torch.Tensor) -> Floats2d:
+        """RETURNS (Floats2d): What `predict` makes of logits, at the head's temperature. Float, (n_docs, n_labels)."""
+        return cast(Floats2d, self._probabilities(self._tempered(logits)).cpu().numpy())
 
     def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
-        """Write the probabilities. scores: what `predict` gave for the Docs."""
+        """Write the probabilities, and the labels that are chosen. scores: what `predict` gave for the Docs."""
         docs = list(docs)
         super().set_annotations(docs, scores)
+        self._choose(docs, scores)
         self.release(docs)
+
+    def _tempered(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits at the head's temperature."""
+        return logits
+
+    def _choose(self, docs: List[Doc], scores: Floats2d) -> None:
+        """Write the labels whose probability reaches their thresholds, and those in the set, if there are to be sets.
+        Labels of other heads on the Docs stay.
+        """
+        own = set(self.labels)
+        labels = numpy.array(self.labels, dtype=object)
+        found = numpy.asarray(scores, dtype="float64").reshape(len(docs), len(labels))
+        order = numpy.argsort(-found, axis=1, kind="stable")
+        ranked, chosen = labels[order], numpy.take_along_axis(self._chosen(found), order, axis=1)
+        written = {CHOSEN_NAME: chosen}
+        if self.coverage is not None:
+            written[CATS_SET_NAME] = numpy.take_along_axis(found >= self.coverage.threshold, order, axis=1)
+        for name, wanted in written.items():
+            for doc, row, there in zip(docs, ranked, wanted):
+                others = [label for label in doc._.get(name) or () if label not in own]
+                doc._.set(name, others + row[there].tolist())
+
+    def _chosen(self, scores: numpy.ndarray) -> numpy.ndarray:
+        """Bool, (n_docs, n_labels)."""
+        return scores >= label_thresholds(self.cfg, list(self.labels))
 
     def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
         """The loss of a batch, a mean as in Hugging Face's models, and its gradient times the head's `loss_weight`.
@@ -146,6 +181,7 @@ class TextHead(_Base):
         RETURNS (Set[str]): All labels there will be.
         RAISES (BertHeadsError): H301 if the data has labels that are not among the given ones, H304 if there are none.
         """
+        self.forget_fitted()
         self.learn_vocabulary(get_examples, vocab)
         found = {label for eg in get_examples() for label in eg.reference.cats}
         known = {*(labels or ()), *self.labels}
@@ -154,6 +190,18 @@ class TextHead(_Base):
         if not found | known:
             raise BertHeadsError("H304", component=self.name)
         return found | known
+
+
+def temper_around(logits: torch.Tensor, temperatures: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Divide logits by temperatures, but keep the one at a threshold, and so every decision there.
+
+    logits (torch.Tensor): Float, (n_docs, n_labels).
+    temperatures (torch.Tensor): Above 0. Float, (n_labels,).
+    threshold (float): The probability that stays. With 0 or 1, where there is no decision, it is 0.5.
+    RETURNS (torch.Tensor): Float, (n_docs, n_labels).
+    """
+    middle = math.log(threshold / (1.0 - threshold)) if 0.0 < threshold < 1.0 else 0.0
+    return middle + (logits - middle) / temperatures
 
 
 def check_exclusive(model: Model, exclusive: bool, name: str) -> None:
@@ -168,7 +216,8 @@ class BertTextCategorizer(TextHead, TextCategorizer):
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to logits, such as spacy_bert_heads.PooledClassifier.v1 with exclusive_classes = true.
     name (str): The component's name.
-    threshold (float): Unused, as in spaCy's `textcat`.
+    threshold (float): Where no label reaches this probability, the head abstains: `doc._.cats_chosen` is empty.
+        Scorers and `doc.cats` know nothing of it.
     scorer (Optional[Callable]): The scoring method.
     loss (LossSettings): How it learns.
     RAISES (BertHeadsError): H217 if the model was made for classes that are not exclusive; H273 for settings of the
@@ -188,6 +237,7 @@ class BertTextCategorizer(TextHead, TextCategorizer):
         check_exclusive(model, True, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+        self.cfg.update(dict.fromkeys(FITTED))
         self.loss_settings = loss
 
     def initialize(
@@ -213,6 +263,14 @@ class BertTextCategorizer(TextHead, TextCategorizer):
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.softmax(dim=1)
+
+    def _tempered(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self.temperature is None else logits / cast(float, self.temperature)
+
+    def _chosen(self, scores: numpy.ndarray) -> numpy.ndarray:
+        """The best label, unless it is below its threshold."""
+        best = scores.argmax(1)[:, None] == numpy.arange(scores.shape[1])
+        return best & super()._chosen(scores)
 
     def _targets(self, examples: List[Example]) -> Tuple[numpy.ndarray, numpy.ndarray]:
         """As the others', but nothing is known of a Doc whose true label the component does not have: that the others
@@ -255,7 +313,7 @@ class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
     vocab (Vocab): The shared vocabulary.
     model (Model): Docs to logits, such as spacy_bert_heads.PooledClassifier.v1 with exclusive_classes = false.
     name (str): The component's name.
-    threshold (float): Probability from which the scorer counts a label as predicted.
+    threshold (float): Probability from which a label is chosen, in `doc._.cats_chosen` and by the scorer.
     scorer (Optional[Callable]): The scoring method.
     loss (LossSettings): How it learns.
     RAISES (BertHeadsError): H217 if the model was made for exclusive classes; H273 for settings of the loss that make
@@ -275,6 +333,7 @@ class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
         check_exclusive(model, False, name)
         loss.check()
         super().__init__(vocab, model, name, threshold=threshold, scorer=scorer)
+        self.cfg.update(dict.fromkeys(FITTED))
         self.loss_settings = loss
 
     def initialize(  # type: ignore[override]
@@ -293,6 +352,14 @@ class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.sigmoid()
+
+    def _tempered(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits at the temperature of each label, measured from the threshold: what is above it stays above."""
+        if self.temperature is None:
+            return logits
+        given = cast(Dict[str, float], self.temperature)
+        temperatures = logits.new_tensor([given.get(label, 1.0) for label in self.labels])
+        return temper_around(logits, temperatures, self.cfg.get(AROUND, 0.5))
 
     def _balanced_weights(self, n_true: numpy.ndarray, n_known: numpy.ndarray) -> numpy.ndarray:
         """A label weighs as much where it is true as where it is false."""

@@ -25,7 +25,8 @@ class Track:
     debug_data (bool): Whether to run `spacy debug data` too, which fails on fewer than 100 training texts.
     sample (Optional[str]): File of sample records in a folder of `inputs`, used as long as there are no others.
     reading (str): Further options of `convert`, as on the command line.
-    has_loop (bool): Whether there is an annotation loop, for which a head must choose among labels.
+    has_loop (bool): Whether there is an annotation loop, and calibration and thresholds, for which a head must choose
+        among labels.
     """
 
     workflow: str

@@ -4,6 +4,7 @@ Parameters have pytorch-crf's names, so weights load both ways; constraints are 
 Everything is computed in float32 (float64 for float64 emissions), inside any autocast.
 """
 
+from copy import deepcopy
 from typing import Optional, Sequence, Tuple, Union
 
 import torch
@@ -62,6 +63,18 @@ class ConditionalRandomField(nn.Module):
         """Draw all transition scores from -0.1 to 0.1, as pytorch-crf does."""
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
+
+    @torch.no_grad()
+    def at_temperature(self, temperature: float) -> "ConditionalRandomField":
+        """A copy whose transition scores are divided by a temperature. With emissions divided by it too, every path's
+        log-probability is that of its score divided by the temperature: the order of the paths stays.
+
+        temperature (float): Above 0; above 1 for less extreme probabilities.
+        """
+        copy = deepcopy(self)
+        for parameter in copy.parameters():
+            parameter.div_(temperature)
+        return copy
 
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Log of the sum over all legal paths of exp(score of the path).

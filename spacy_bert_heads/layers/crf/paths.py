@@ -68,6 +68,8 @@ class TagPaths:
     scheme (str): One of tags.SCHEMES.
     forbidden (Optional[Sequence[Optional[numpy.ndarray]]]): For each Doc, True for tags that a token cannot have,
         or None. Bool, (n_tokens, n_tags).
+    temperature (float): Divides all scores where they become probabilities. Paths and their order stay, for they
+        are looked for in the scores as they are. It can be changed.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class TagPaths:
         emissions: Sequence[Floats2d],
         scheme: str,
         forbidden: Optional[Sequence[Optional[numpy.ndarray]]] = None,
+        temperature: float = 1.0,
     ) -> None:
         self.decoder = decoder
         self.scheme = scheme
+        self.temperature = temperature
         self.lengths = [len(scores) for scores in emissions]
         # pytorch-crf takes no empty Docs; ours is faster where the longest come first
         self.used = sorted((i for i, length in enumerate(self.lengths) if length), key=lambda i: -self.lengths[i])
@@ -102,10 +106,10 @@ class TagPaths:
         """RETURNS (List[List[Path]]): The n best paths of each Doc, best first; all, where it has fewer."""
         found = [[Path(numpy.zeros(0, dtype="int64"), 0.0)][:n] for _ in self.lengths]
         if self.used and n > 0:
-            crf = self._crf()
             scores = self.scores.to(_widest(self.scores))
-            paths, values, exists = crf.nbest(scores, self.mask, n)
-            values = (values - crf.log_partition(scores, self.mask)[:, None]).clamp_max(0.0)
+            paths, values, exists = self._plain_crf().nbest(scores, self.mask, n)
+            log_z = self._crf().log_partition(scores / self.temperature, self.mask)
+            values = (values / self.temperature - log_z[:, None]).clamp_max(0.0)
             tags, logs, there = paths.cpu().numpy(), values.tolist(), exists.tolist()
             for row, doc in enumerate(self.used):
                 length = self.lengths[doc]
@@ -121,17 +125,27 @@ class TagPaths:
         nothing = numpy.zeros(0, dtype="float32")
         found = [Uncertainty(nothing, nothing, 0.0) for _ in self.lengths]
         if self.used:
-            crf = self._crf()
-            marginals = crf.marginals(self.scores, self.mask)
+            crf, scores = self._crf(), self._tempered(self.scores)
+            marginals = crf.marginals(scores, self.mask)
             entropies, best = token_entropy(marginals).cpu().numpy(), marginals.amax(2).cpu().numpy()
             tags = torch.zeros(self.mask.shape, dtype=torch.long)
             for row, doc in enumerate(self.used):
                 tags[row, : self.lengths[doc]] = torch.from_numpy(paths[doc])
-            logs = crf.path_log_probability(self.scores, tags.to(self.mask.device), self.mask).tolist()
+            logs = crf.path_log_probability(scores, tags.to(self.mask.device), self.mask).tolist()
             for row, doc in enumerate(self.used):
                 length = self.lengths[doc]
                 # Copies: parts of the batch's arrays would keep all of it in memory
                 found[doc] = Uncertainty(entropies[row, :length].copy(), best[row, :length].copy(), logs[row])
+        return found
+
+    def marginals(self) -> List[numpy.ndarray]:
+        """RETURNS (List[numpy.ndarray]): Probability of each tag on each token. Float, (n_tokens, n_tags) per Doc."""
+        n_tags = self.scores.shape[2] if self.used else 0
+        found = [numpy.zeros((0, n_tags), dtype="float32") for _ in self.lengths]
+        if self.used:
+            table = self._crf().marginals(self._tempered(self.scores), self.mask).cpu().numpy()
+            for row, doc in enumerate(self.used):
+                found[doc] = table[row, : self.lengths[doc]]
         return found
 
     def span_log_probabilities(self, spans: Sequence[Tuple[int, NumberedSpan]]) -> numpy.ndarray:
@@ -147,11 +161,19 @@ class TagPaths:
         places = {self.used[row]: place for place, row in enumerate(rows)}
         table = torch.tensor([[places[doc], *span] for doc, span in spans])
         longest = self.lengths[self.used[rows[0]]]
-        scores, mask = self.scores[rows, :longest], self.mask[rows, :longest]
+        scores, mask = self._tempered(self.scores[rows, :longest]), self.mask[rows, :longest]
         patterns = span_patterns(self.scheme, scores.shape[2], scores.device)
         return self._crf().span_log_probability(scores, mask, table, patterns).cpu().numpy()
 
+    def _tempered(self, scores: Tensor) -> Tensor:
+        return scores if self.temperature == 1.0 else scores / self.temperature
+
     def _crf(self) -> ConditionalRandomField:
+        """For probabilities: our CRF with the decoder's parameters, at the temperature."""
+        crf = self._plain_crf()
+        return crf if self.temperature == 1.0 else crf.at_temperature(self.temperature)
+
+    def _plain_crf(self) -> ConditionalRandomField:
         """Our CRF with the decoder's parameters."""
         if isinstance(self.decoder, ConditionalRandomField):
             return self.decoder

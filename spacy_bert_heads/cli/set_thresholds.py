@@ -1,0 +1,101 @@
+"""`bert-heads set-thresholds`: a trained pipeline in, one that abstains or drops where it is not sure out."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .calibrate import DEV, GPU, MODEL, OUTPUT, REPORT
+from .reading_options import (
+    DELIMITER,
+    FORMAT,
+    HEADER,
+    KIND,
+    LABEL_COLUMN,
+    LABEL_SEPARATOR,
+    LABELS,
+    OFF_TOKENS,
+    PAIR_SEPARATOR,
+    SCHEME,
+    SKIP_BAD,
+    TEXT_COLUMN,
+)
+
+METRIC = typer.Option(
+    "--metric",
+    "-m",
+    help="What to choose by: f1 or fbeta=BETA (the highest), precision=SHARE (the lowest threshold that precise), "
+    "recall=SHARE (the highest threshold with that recall).",
+)
+PLOT = typer.Option(
+    "--plot", help="Picture (.png) of precision and recall at every threshold. Needs matplotlib.", show_default=False
+)
+
+
+def set_thresholds_cli(
+    model: Annotated[str, MODEL],
+    dev: Annotated[Path, DEV],
+    output: Annotated[Path, OUTPUT],
+    metric: Annotated[str, METRIC] = "f1",
+    report: Annotated[Optional[Path], REPORT] = None,
+    plot: Annotated[Optional[Path], PLOT] = None,
+    gpu: Annotated[int, GPU] = -1,
+    format: Annotated[str, FORMAT] = "auto",
+    skip_bad: Annotated[bool, SKIP_BAD] = False,
+    off_tokens: Annotated[str, OFF_TOKENS] = "error",
+    labels: Annotated[Optional[Path], LABELS] = None,
+    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
+    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
+    kind: Annotated[str, KIND] = "auto",
+    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
+    delimiter: Annotated[Optional[str], DELIMITER] = None,
+    header: Annotated[Optional[bool], HEADER] = None,
+    scheme: Annotated[str, SCHEME] = "auto",
+    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
+) -> None:
+    """
+    Make a copy of a pipeline with thresholds, chosen on annotated texts.
+
+    Labels that do not exclude each other get one each; exclusive ones one for all, below which the head abstains;
+    entity labels a minimum confidence. The chosen labels of a text are in doc._.cats_chosen. Calibrate first.
+    """
+    from spacy.cli._util import setup_gpu
+
+    from ..corpus.readers.formats import ReadOptions
+    from ..evaluation.calibrate import write_json
+    from ..evaluation.dev_data import read_dev
+    from ..evaluation.thresholds import check_plot, draw_curves, parse_metric, set_thresholds, to_text
+    from ..files import check_not_read
+    from ..pipeline_io import check_output, load_pipeline, write_pipeline
+
+    parse_metric(metric)
+    for path in (report, plot):
+        if path is not None:
+            check_not_read(path, [dev])
+    if plot is not None:
+        check_plot()
+    setup_gpu(gpu)
+    nlp = load_pipeline(model)
+    check_output(nlp.path, output)
+    options = ReadOptions(
+        labels=labels,
+        text_column=text_column,
+        label_column=label_column,
+        kind=kind,
+        label_separator=label_separator,
+        delimiter=delimiter,
+        header=header,
+        scheme=scheme,
+        pair_separator=pair_separator,
+    )
+    examples = read_dev(nlp, dev, format=format, options=options, off_tokens=off_tokens, skip_bad=skip_bad)
+    done = set_thresholds(nlp, examples, metric)
+    typer.echo(to_text(done))
+    write_pipeline(nlp, output)
+    if report is not None:
+        write_json(done.to_dict(), report)
+    if plot is not None:
+        draw_curves(done, plot)
+        typer.echo(f"Drew the curves into {plot}")
+    n_fitted = sum(fit.curve is not None for fit in done.fits)
+    typer.echo(f"Wrote the pipeline with {n_fitted} {'threshold' if n_fitted == 1 else 'thresholds'} to {output}")
