@@ -291,6 +291,10 @@ MESSAGES: Dict[str, str] = {
     "H563": "the pipeline does not know the labels {found}, only: {expected}. Train it on examples of new labels first.",
     # H580 to H589 secrets
     "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
+    # H620 to H639 comparing pipelines, finding label errors
+    "H630": "holds the folds of another run: {found} differ. Choose another folder, or remove this one.",
+    "H631": "expected 2 folds or more, and no more than there are different texts ({n_texts}), found {found}. Choose another number with --folds.",
+    "H632": "expected a pipeline that classifies texts or has bert_ner, found: {found}.",
 }
 
 
