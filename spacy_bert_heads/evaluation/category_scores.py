@@ -8,7 +8,7 @@ import numpy
 from spacy.training import Example
 
 from .bootstrap import intervals, mean_interval, resample_sums
-from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, nest, score_labels
+from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, count_cells, nest, score_labels
 from .scorers import correlation, ranks
 
 WRONG_CATEGORY = "wrong category"
@@ -56,12 +56,11 @@ class ExclusiveScorer:
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): All scores, for JSON."""
         numbers = {label: i for i, label in enumerate(self.all_labels)}
-        counts = numpy.zeros((len(self.pairs), len(numbers), 3), dtype="float32")
+        cells: List[Tuple[int, int, int]] = []
         right = numpy.array([gold == predicted for gold, predicted in self.pairs], dtype="float64")
         for text, (gold, predicted) in enumerate(self.pairs):
-            counts[text, numbers[gold], GOLD] = 1
-            counts[text, numbers[predicted], PREDICTED] = 1
-            counts[text, numbers[gold], CORRECT] = gold == predicted
+            cells += [(text, numbers[gold], GOLD), (text, numbers[predicted], PREDICTED)]
+            cells += [(text, numbers[gold], CORRECT)] if gold == predicted else []
         return {
             "component": self.name,
             "kind": self.kind,
@@ -70,7 +69,7 @@ class ExclusiveScorer:
             "texts_without_gold": self.n_unknown,
             "accuracy": float(right.mean()) if len(right) else None,
             "accuracy_interval": mean_interval(right),
-            **score_labels(self.all_labels, counts),
+            **score_labels(self.all_labels, count_cells(len(self.pairs), len(numbers), cells)),
             "confusion": nest(Counter(self.pairs)),
         }
 
@@ -122,7 +121,7 @@ class MultilabelScorer:
         gold, scores = table[:, 0], table[:, 1]
         known, true, given = ~numpy.isnan(gold), gold > 0, scores >= self.threshold
         given &= known
-        counts = numpy.stack([true & given, given, true], axis=2).astype("float32")
+        counts = numpy.stack([true & given, given, true], axis=2)
         right = ((true == given) | ~known).all(1).astype("float64")
         found = score_labels(self.all_labels, counts)
         for i, label in enumerate(self.all_labels):

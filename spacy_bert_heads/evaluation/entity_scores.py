@@ -9,7 +9,7 @@ from spacy.attrs import ENT_IOB, IDX, LENGTH
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, nest, score_labels
+from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, count_cells, nest, score_labels
 
 STRICT = "correct"
 WRONG_LABEL = "wrong label"
@@ -193,12 +193,9 @@ class EntityScorer:
         used = sorted({label for _, label, _ in self._cells} - set(self.labels))
         labels = [*self.labels, *used]
         numbers = {label: i for i, label in enumerate(labels)}
-        counts = numpy.zeros((self.n_texts, len(labels), 3), dtype="float32")
         cells = [(text, numbers[label], column) for text, label, column in self._cells]
-        if cells:
-            numpy.add.at(counts, tuple(numpy.array(cells).T), 1)
         lenient = numpy.array(self._lenient, dtype="float32").reshape(-1, 5)
-        strict = score_labels(labels, counts)
+        strict = score_labels(labels, count_cells(self.n_texts, len(labels), cells))
         modes = {"strict": strict["micro"]}
         for i, mode in enumerate(("boundaries", "label", "partial")):
             modes[mode] = score_labels([""], lenient[:, [i, 3, 4]][:, None])["micro"]

@@ -56,12 +56,20 @@ def write_report(evaluation: Evaluation, output: Path) -> None:
     output (Path): A path that ends in ".json", or a folder, which gets NAMES.
     RAISES (BertHeadsError): H123 if a file cannot be written.
     """
-    content = (srsly.json_dumps(evaluation.to_dict(), indent=2) + "\n").encode("utf8")
+    content = to_json(evaluation).encode("utf8")
     if is_one_file(output):
         write_files({output: content})
         return
     page, table = to_html(evaluation).encode("utf8"), to_markdown(evaluation).encode("utf8")
     write_files({output / name: data for name, data in zip(NAMES, (page, content, table))})
+
+
+def to_json(evaluation: Evaluation) -> str:
+    """RETURNS (str): All scores and texts as JSON, a line for each text."""
+    content = evaluation.to_dict()
+    records = ",\n".join(f"    {srsly.json_dumps(record)}" for record in content.pop("records"))
+    scores = srsly.json_dumps(content, indent=2).rstrip("}").rstrip()
+    return f'{scores},\n  "records": [\n{records}\n  ]\n}}\n'
 
 
 def is_one_file(output: Path) -> bool:
