@@ -102,7 +102,9 @@ def make_corpus(data: Path, output: Path, n_texts: int, noise: float, seed: int)
     with tempfile.TemporaryDirectory() as folder:
         snips.convert(data, Path(folder))
         vocab = Vocab()
-        splits = {name: list(DocBin().from_disk(Path(folder) / f"{name}.spacy").get_docs(vocab)) for name in ("train", "dev")}
+        splits = {
+            name: list(DocBin().from_disk(Path(folder) / f"{name}.spacy").get_docs(vocab)) for name in ("train", "dev")
+        }
     chooser = random.Random(seed)
     found: Dict[str, Any] = {}
     for name, n in (("train", n_texts), ("dev", N_DEV)):

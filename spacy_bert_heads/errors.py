@@ -292,6 +292,12 @@ MESSAGES: Dict[str, str] = {
     # H580 to H589 secrets
     "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
     # H620 to H639 comparing pipelines, finding label errors
+    "H620": "pipelines can only be compared on annotated texts. Name a corpus behind them, or compare reports that evaluate --output wrote.",
+    "H621": "expected no corpus, since all others are reports, which hold their texts. Leave it out, or name pipelines before it.",
+    "H622": "expected two or more to compare, found {found}. Name trained pipelines, or reports of evaluate.",
+    "H623": "expected a report that evaluate --output wrote, found {found}. Name a report.json, a report's folder, or a trained pipeline.",
+    "H624": "the report does not hold its texts, for it is of an older version. Write it again with evaluate --output.",
+    "H625": "the reports have no text in common: {found}. Compare reports on the same corpus.",
     "H630": "holds the folds of another run: {found} differ. Choose another folder, or remove this one.",
     "H631": "expected 2 folds or more, and no more than there are different texts ({n_texts}), found {found}. Choose another number with --folds.",
     "H632": "expected a pipeline that classifies texts or has bert_ner, found: {found}.",

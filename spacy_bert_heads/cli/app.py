@@ -29,6 +29,7 @@ VERBS: Dict[str, str] = {
     "merge": "spacy_bert_heads.cli.merge:merge_cli",
     "loop": "spacy_bert_heads.cli.loop:loop_cli",
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
+    "compare": "spacy_bert_heads.cli.compare:compare_cli",
     "optimize": "spacy_bert_heads.cli.optimize:optimize_cli",
     "label-studio-push": "spacy_bert_heads.cli.label_studio:label_studio_push_cli",
     "label-studio-pull": "spacy_bert_heads.cli.label_studio:label_studio_pull_cli",

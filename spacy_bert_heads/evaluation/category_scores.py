@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy
 from spacy.training import Example
 
-from .bootstrap import intervals, mean_interval, resample_sums
+from .bootstrap import N_SAMPLES, intervals, mean_interval, resample_sums
 from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, count_cells, nest, score_labels
 from .scorers import correlation, ranks
 
@@ -214,21 +214,41 @@ def score_numbers(gold: numpy.ndarray, predicted: numpy.ndarray) -> Dict[str, An
     RETURNS (Dict[str, Any]): For JSON; None where a score is not defined (see score_regression).
     """
     n = len(gold)
+    drawn = number_draws(gold, predicted)
+    (pearson, pearson_draws), (rmse, rmse_draws) = drawn["Pearson"], drawn["RMSE"]
+    return {
+        "pearson": pearson,
+        "pearson_interval": intervals(pearson_draws[:, None])[0] if pearson is not None else None,
+        "spearman": correlation(ranks(predicted), ranks(gold)),
+        "rmse": rmse,
+        "rmse_interval": intervals(rmse_draws[:, None])[0] if n else None,
+        "support": n,
+    }
+
+
+def number_draws(
+    gold: numpy.ndarray, predicted: numpy.ndarray, n_samples: int = N_SAMPLES
+) -> Dict[str, Tuple[Optional[float], numpy.ndarray]]:
+    """Pearson's correlation and the root mean squared error, and the same of texts drawn with replacement.
+
+    gold (numpy.ndarray): Gold numbers. Float, (n_texts,).
+    predicted (numpy.ndarray): Predicted ones.
+    n_samples (int): How often to draw.
+    RETURNS (Dict[str, Tuple[Optional[float], numpy.ndarray]]): "Pearson" and "RMSE": the score, None where it is not
+        defined, and those of the draws, NaN there. Float, (n_samples,).
+    """
+    n = len(gold)
     errors = (predicted - gold) ** 2
     x, y = (values - values.mean() if n else values for values in (predicted, gold))
-    draws = resample_sums(numpy.stack([x, y, x * x, y * y, x * y, errors], axis=1))
+    draws = resample_sums(numpy.stack([x, y, x * x, y * y, x * y, errors], axis=1), n_samples)
     sx, sy, sxx, syy, sxy, squares = draws.T
-    pearson = correlation(predicted, gold)
     with numpy.errstate(divide="ignore", invalid="ignore"):
         drawn = (n * sxy - sx * sy) / numpy.sqrt((n * sxx - sx * sx) * (n * syy - sy * sy))
     drawn[~numpy.isfinite(drawn)] = numpy.nan
+    roots = numpy.sqrt(squares / n) if n else numpy.full(n_samples, numpy.nan)
     return {
-        "pearson": pearson,
-        "pearson_interval": intervals(drawn[:, None])[0] if pearson is not None else None,
-        "spearman": correlation(ranks(predicted), ranks(gold)),
-        "rmse": float(numpy.sqrt(errors.mean())) if n else None,
-        "rmse_interval": intervals(numpy.sqrt(squares / n)[:, None])[0] if n else None,
-        "support": n,
+        "Pearson": (correlation(predicted, gold), drawn),
+        "RMSE": (float(numpy.sqrt(errors.mean())) if n else None, roots),
     }
 
 

@@ -209,9 +209,7 @@ class EntityScorer:
             "predictions_ignored": self.n_ignored,
             **strict,
             "modes": modes,
-            "errors": {
-                label: {kind: self.errors[label, kind] for kind in (STRICT, *KINDS)} for label in labels
-            },
+            "errors": {label: {kind: self.errors[label, kind] for kind in (STRICT, *KINDS)} for label in labels},
             "confusion": nest(self.confusion),
             "tokens": {"per_tag": _tag_scores(self.tokens), "confusion": nest(self.tokens)},
         }

@@ -14,9 +14,9 @@ from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
 from .evaluate import Evaluation, WrongText
 from .label_scores import Mistake
-from .tables import Table, confusion_matrix, headlines, make_tables
+from .tables import INTERVAL, Table, confusion_matrix, headlines, make_tables, markdown
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = "report.html.jinja"
 NAMES = ("report.html", "report.json", "report.md")
 # Texts that the page shows: the worst ones, and so many of each label and kind of mistake
 N_WORST = 1000
@@ -93,39 +93,29 @@ def check_report(output: Path, corpus: Path) -> None:
 
 def to_text(evaluation: Evaluation) -> str:
     """RETURNS (str): The scores as tables for a terminal."""
-    from wasabi import table
-
     lines = [printable(f"Note: {note}") for note in evaluation.notes]
-    for one in make_tables(evaluation):
-        if not one.is_detail:
-            rows = [tuple(map(printable, row)) for row in one.rows]
-            aligns: Any = ("l", *("r" for _ in one.header[1:]))
-            lines += ["", printable(one.title)]
-            lines.append(str(table(rows, header=one.header, divider=True, aligns=aligns, max_col=60)).strip("\n"))
-    rows = [(printable(name), value, interval) for name, value, interval in headlines(evaluation)]
-    if rows:
-        header = ("", "score", "95 % interval")
-        lines += ["", str(table(rows, header=header, divider=True, aligns=("l", "r", "r"))).strip("\n")]
+    for table in make_tables(evaluation):
+        if not table.is_detail:
+            lines += ["", table.to_text()]
+    summary = Table("", ("", "score", INTERVAL), list(headlines(evaluation)))
+    if summary.rows:
+        lines += ["", summary.to_text()]
     return "\n".join(lines)
 
 
 def to_markdown(evaluation: Evaluation) -> str:
     """RETURNS (str): The scores as Markdown."""
-    lines = [f"# {_markdown(evaluation.model)}", ""]
-    lines += [f"{evaluation.docs:,} texts of {_markdown(evaluation.corpus)}. Scores are times 100.", ""]
-    lines += [f"- {_markdown(note)}" for note in evaluation.notes]
-    summary = Table("Summary", ("score", "value", "95 % interval"), list(headlines(evaluation)))
+    lines = [f"# {markdown(evaluation.model)}", ""]
+    lines += [f"{evaluation.docs:,} texts of {markdown(evaluation.corpus)}. Scores are times 100.", ""]
+    lines += [f"- {markdown(note)}" for note in evaluation.notes]
+    summary = Table("Summary", ("score", "value", INTERVAL), list(headlines(evaluation)))
     for table in (summary, *make_tables(evaluation)):
-        lines += ["", f"## {_markdown(table.title)}", ""]
-        lines.append(_markdown_row(table.header))
-        lines.append("|---" + "|--:" * (len(table.header) - 1) + "|")
-        lines += [_markdown_row(row) for row in table.rows]
+        lines += ["", table.to_markdown()]
     return "\n".join(lines) + "\n"
 
 
 def to_html(evaluation: Evaluation) -> str:
     """RETURNS (str): A page that needs no other file."""
-    from jinja2 import Environment
     from markupsafe import Markup
 
     suspicious = find_suspicious(evaluation.wrong)
@@ -145,9 +135,8 @@ def to_html(evaluation: Evaluation) -> str:
         )
     )
     data = {"examples": examples, "labels": labels, "colours": COLOURS}
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf8"))
-    return template.render(
+    return render_page(
+        TEMPLATE,
         evaluation=evaluation,
         headlines=headlines(evaluation),
         tables=make_tables(evaluation),
@@ -157,6 +146,20 @@ def to_html(evaluation: Evaluation) -> str:
         n_shown=len(examples),
         data=Markup(_script_json(data)),
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Fill a template in.
+
+    template (str): Its name in this folder.
+    **values (Any): What it shows, escaped unless it is Markup.
+    RETURNS (str): The page.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template(template).render(**values)
 
 
 def find_suspicious(wrong: Sequence[WrongText]) -> List[Tuple[int, Mistake, str]]:
@@ -320,13 +323,3 @@ def _round(value: Optional[float]) -> Optional[float]:
 
 def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _markdown(text: str) -> str:
-    for character in "\\`*_[]|<>#":
-        text = text.replace(character, f"\\{character}" if character not in "<>" else f"&#{ord(character)};")
-    return printable(text)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_markdown, cells))} |"

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ..errors import printable
 from .bootstrap import LEVEL, Interval
 from .entity_scores import KINDS, NONE, STRICT
 
@@ -50,6 +51,22 @@ class Table(NamedTuple):
     n_sums: int = 0
     is_detail: bool = False
 
+    def to_text(self) -> str:
+        """RETURNS (str): The table for a terminal, its title above it."""
+        from wasabi import table
+
+        rows = [tuple(map(printable, row)) for row in self.rows]
+        aligns: Any = ("l", *("r" for _ in self.header[1:]))
+        header = tuple(map(printable, self.header))
+        shown = str(table(rows, header=header, divider=True, aligns=aligns, max_col=60)).strip("\n")
+        return f"{printable(self.title)}\n{shown}" if self.title else shown
+
+    def to_markdown(self) -> str:
+        """RETURNS (str): The table as Markdown, its title above it."""
+        lines = [f"## {markdown(self.title)}", "", _markdown_row(self.header)]
+        lines.append("|---" + "|--:" * (len(self.header) - 1) + "|")
+        return "\n".join([*lines, *map(_markdown_row, self.rows)])
+
 
 def make_tables(evaluation: "Evaluation") -> List[Table]:
     """RETURNS (List[Table]): All tables of an evaluation, without those that would be empty."""
@@ -94,6 +111,17 @@ def headlines(evaluation: "Evaluation") -> List[Tuple[str, str, str]]:
         accuracy = percent(texts["accuracy"])
         lines.append(("whole texts, everything right", accuracy, limits(texts["accuracy_interval"])))
     return lines
+
+
+def markdown(text: str) -> str:
+    """RETURNS (str): A text, none of which Markdown takes for markup, on one line."""
+    for character in "\\`*_[]|<>#":
+        text = text.replace(character, f"\\{character}" if character not in "<>" else f"&#{ord(character)};")
+    return printable(text)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(markdown, cells))} |"
 
 
 def percent(value: Optional[float]) -> str:
