@@ -298,6 +298,8 @@ MESSAGES: Dict[str, str] = {
     "H623": "expected a report that evaluate --output wrote, found {found}. Name a report.json, a report's folder, or a trained pipeline.",
     "H624": "the report does not hold its texts, for it is of an older version. Write it again with evaluate --output.",
     "H625": "the reports have no text in common: {found}. Compare reports on the same corpus.",
+    "H626": "expected evaluations that evaluate --history kept, found none. Name the folder that it writes to.",
+    "H627": "expected --history alone, found {found} beside it. Leave one of them out.",
     "H630": "holds the folds of another run: {found} differ. Choose another folder, or remove this one.",
     "H631": "expected 2 folds or more, and no more than there are different texts ({n_texts}), found {found}. Choose another number with --folds.",
     "H632": "expected a pipeline that classifies texts or has bert_ner, found: {found}.",

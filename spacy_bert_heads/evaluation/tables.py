@@ -90,26 +90,30 @@ def make_tables(evaluation: "Evaluation") -> List[Table]:
 
 def headlines(evaluation: "Evaluation") -> List[Tuple[str, str, str]]:
     """RETURNS (List[Tuple[str, str, str]]): The few scores to look at first: name, value, interval."""
-    lines = []
+    return [(name, percent(value), limits(interval)) for name, value, interval in main_scores(evaluation)]
+
+
+def main_scores(evaluation: "Evaluation") -> List[Tuple[str, float, Optional[Interval]]]:
+    """RETURNS (List[Tuple[str, float, Optional[Interval]]]): The same as numbers from 0 to 1."""
+    lines: List[Tuple[str, float, Optional[Interval]]] = []
     for scores in evaluation.categories:
         name = scores["component"]
         if scores["kind"] == "numbers":
             for label, row in scores["per_label"].items():
                 if row["pearson"] is not None:
-                    interval = limits(row["pearson_interval"])
-                    lines.append((f"{name} {label}, Pearson", percent(row["pearson"]), interval))
+                    lines.append((f"{name} {label}, Pearson", row["pearson"], row["pearson_interval"]))
         elif scores["texts"]:
             exact = "accuracy" if scores["kind"] == "exclusive" else "all categories right"
-            lines.append((f"{name}, {exact}", percent(scores["accuracy"]), limits(scores["accuracy_interval"])))
-            lines.append((f"{name}, macro F1", percent(scores["macro"]["f1"]), limits(scores["macro"]["f1_interval"])))
+            macro = scores["macro"]
+            lines.append((f"{name}, {exact}", scores["accuracy"], scores["accuracy_interval"]))
+            lines.append((f"{name}, macro F1", macro["f1"], macro["f1_interval"]))
     found = evaluation.entities
     if found and found["texts"]:
         micro = found["micro"]
-        lines.append((f"{found['component']}, F1 of entities", percent(micro["f1"]), limits(micro["f1_interval"])))
+        lines.append((f"{found['component']}, F1 of entities", micro["f1"], micro["f1_interval"]))
     texts = evaluation.texts
     if texts["scored"]:
-        accuracy = percent(texts["accuracy"])
-        lines.append(("whole texts, everything right", accuracy, limits(texts["accuracy_interval"])))
+        lines.append(("whole texts, everything right", texts["accuracy"], texts["accuracy_interval"]))
     return lines
 
 
