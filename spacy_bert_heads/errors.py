@@ -303,6 +303,9 @@ MESSAGES: Dict[str, str] = {
     "H630": "holds the folds of another run: {found} differ. Choose another folder, or remove this one.",
     "H631": "expected 2 folds or more, and no more than there are different texts ({n_texts}), found {found}. Choose another number with --folds.",
     "H632": "expected a pipeline that classifies texts or has bert_ner, found: {found}.",
+    "H633": "expected annotated texts, found none.",
+    "H634": "expected --n of 1 or more, found {found}.",
+    "H635": "expected dev texts that choose the best checkpoint of each training, found {found}. Name them with --dev.",
 }
 
 

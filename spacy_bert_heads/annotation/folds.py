@@ -32,8 +32,22 @@ N_EVALUATIONS = 5
 BATCH = 128
 EXCLUSIVE, MULTILABEL = "exclusive", "multilabel"
 
-# First character, the one behind the last, label, probability; None if the fold's pipeline does not know the label
-ScoredSpan = Tuple[int, int, str, Optional[float]]
+
+class ScoredSpan(NamedTuple):
+    """An entity, annotated or predicted, and what a pipeline that did not learn from the text says about it.
+
+    start (int): Its first character.
+    end (int): The character behind the last one.
+    label (str): Its label.
+    probability (Optional[float]): Of exactly this entity; None if the pipeline does not know the label.
+    outside (float): Probability of the least probable of its tokens to be in no entity.
+    """
+
+    start: int
+    end: int
+    label: str
+    probability: Optional[float]
+    outside: float
 
 
 @dataclass(frozen=True)
@@ -63,12 +77,15 @@ class Outcome(NamedTuple):
     gold (List[ScoredSpan]): Annotated entities, and how probable each is.
     predicted (List[ScoredSpan]): Predicted entities, and how probable each is.
     unknown (List[Tuple[int, int]]): Characters of tokens that nobody annotated.
+    outside (Tuple[float, int]): Sum over the tokens that are annotated as in no entity of their probability to be so,
+        and the number of these tokens.
     """
 
     cats: Dict[str, float]
     gold: List[ScoredSpan]
     predicted: List[ScoredSpan]
     unknown: List[Tuple[int, int]]
+    outside: Tuple[float, int]
 
 
 class OutOfFold(NamedTuple):
@@ -110,10 +127,12 @@ def predict_out_of_fold(
         ner_labels: Optional[Dict[str, None]] = None
         for fold in range(settings.folds):
             result = folder / f"fold-{fold + 1}.json"
-            if not result.exists():
-                _run_fold(docs, numbers, fold, folder, settings, say)
-            else:
+            if result.exists():
                 say(f"Fold {fold + 1} of {settings.folds} is finished")
+            else:
+                _run_fold(docs, numbers, fold, folder, settings, say)
+            if _work_folder(folder, fold).exists():
+                remove_folder(_work_folder(folder, fold))
             data = json.loads(result.read_text(encoding="utf8"))
             found.update((int(number), _read_outcome(row)) for number, row in data["texts"].items())
             for name, (kind, labels) in data["heads"].items():
@@ -195,8 +214,8 @@ def _run_fold(
     settings: FoldSettings,
     say: Callable[[str], Any],
 ) -> None:
-    """Train, predict, write down, and remove the pipeline."""
-    work = folder / f"fold-{fold + 1}"
+    """Train, predict and write down."""
+    work = _work_folder(folder, fold)
     train, config = work / "train.spacy", work / "config.cfg"
     others = [doc for doc, number in zip(docs, numbers) if number != fold]
     if not config.exists():
@@ -228,7 +247,10 @@ def _run_fold(
         "texts": dict(zip(chosen, outcomes)),
     }
     write_files({folder / f"fold-{fold + 1}.json": json.dumps(content).encode("utf8", "surrogatepass")})
-    remove_folder(work)
+
+
+def _work_folder(folder: Path, fold: int) -> Path:
+    return folder / f"fold-{fold + 1}"
 
 
 def _find_heads(nlp: Language) -> Tuple[Dict[str, Tuple[str, Tuple[str, ...]]], Any]:
@@ -263,27 +285,50 @@ def ask(nlp: Language, docs: Sequence[Doc]) -> List[Outcome]:
         examples = [Example(_blank(nlp, doc), doc) for doc in batch]
         for eg, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples])):
             eg.predicted = doc
-        gold, unknown = [], []
-        for eg in examples:
-            annotation = read_annotation(eg, None, Skipped(""))
-            gold.append(annotation.ents if ner is not None else [])
-            missing = [eg.predicted[i : i + 1] for i in numpy.flatnonzero(annotation.missing).tolist()]
-            unknown.append([(span.start_char, span.end_char) for span in missing])
-        predicted = [[(ent.start, ent.end, ent.label_) for ent in eg.predicted.ents] if ner else [] for eg in examples]
-        docs_now = [eg.predicted for eg in examples]
-        values = ner.span_probabilities(docs_now, gold) if ner else [[] for _ in gold]
-        others = ner.span_probabilities(docs_now, predicted) if ner else [[] for _ in gold]
-        known = set() if ner is None else set(ner.labels)
-        for i, doc in enumerate(docs_now):
-            cats = {label: float(value) for label, value in doc.cats.items()}
-            scored = [
-                [
-                    (doc[a:b].start_char, doc[a:b].end_char, label, value if label in known else None)
-                    for (a, b, label), value in zip(spans, probabilities)
-                ]
-                for spans, probabilities in ((gold[i], values[i]), (predicted[i], others[i]))
+        outcomes += [_ask_categories(eg) for eg in examples] if ner is None else _ask_entities(ner, examples)
+    return outcomes
+
+
+def _ask_categories(example: Example) -> Outcome:
+    return Outcome({label: float(value) for label, value in example.predicted.cats.items()}, [], [], [], (0.0, 0))
+
+
+def _ask_entities(ner: Any, examples: Sequence[Example]) -> List[Outcome]:
+    docs = [eg.predicted for eg in examples]
+    annotations = [read_annotation(eg, None, Skipped("")) for eg in examples]
+    spans = {
+        "gold": [annotation.ents for annotation in annotations],
+        "predicted": [[(ent.start, ent.end, ent.label_) for ent in doc.ents] for doc in docs],
+    }
+    values = {side: ner.span_probabilities(docs, found) for side, found in spans.items()}
+    outcomes = []
+    for i, (eg, outside) in enumerate(zip(examples, ner.outside_probabilities(docs))):
+        doc, annotation = docs[i], annotations[i]
+        sides = [
+            [
+                ScoredSpan(
+                    doc[start:end].start_char,
+                    doc[start:end].end_char,
+                    label,
+                    value if label in ner.labels else None,
+                    float(outside[start:end].min()),
+                )
+                for (start, end, label), value in zip(spans[side][i], values[side][i])
             ]
-            outcomes.append(Outcome(cats, scored[0], scored[1], unknown[i]))
+            for side in spans
+        ]
+        missing = [doc[k] for k in numpy.flatnonzero(annotation.missing).tolist()]
+        is_outside = ~annotation.missing
+        for start, end, _ in annotation.ents:
+            is_outside[start:end] = False
+        outcomes.append(
+            _ask_categories(eg)._replace(
+                gold=sides[0],
+                predicted=sides[1],
+                unknown=[(token.idx, token.idx + len(token)) for token in missing],
+                outside=(float(outside[is_outside].sum()), int(is_outside.sum())),
+            )
+        )
     return outcomes
 
 
@@ -295,10 +340,11 @@ def _blank(nlp: Language, doc: Doc) -> Doc:
 
 
 def _read_outcome(row: Any) -> Outcome:
-    cats, gold, predicted, unknown = row
+    cats, gold, predicted, unknown, outside = row
     return Outcome(
         cats,
-        [(start, end, label, value) for start, end, label, value in gold],
-        [(start, end, label, value) for start, end, label, value in predicted],
+        [ScoredSpan(*span) for span in gold],
+        [ScoredSpan(*span) for span in predicted],
         [(start, end) for start, end in unknown],
+        (outside[0], outside[1]),
     )

@@ -33,7 +33,8 @@ class Cells(NamedTuple):
     def from_table(cls, table: numpy.ndarray) -> "Cells":
         """RETURNS (Cells): Of a table with all zeros. Float, (n_texts, n_sums)."""
         texts, sums = table.nonzero()
-        return cls(*table.shape, texts, sums, table[texts, sums].astype("float32"))
+        n_texts, n_sums = table.shape
+        return cls(n_texts, n_sums, texts, sums, table[texts, sums].astype("float32"))
 
     def total(self) -> numpy.ndarray:
         """RETURNS (numpy.ndarray): The sums over all texts. Float, (n_sums,)."""

@@ -133,8 +133,8 @@ def open_inputs(
 ) -> List[SavedReport]:
     """Read reports, and let pipelines predict.
 
-    inputs (Sequence[str]): Reports as files or folders, and folders or packages of pipelines; a corpus comes last where
-        there are pipelines.
+    inputs (Sequence[str]): Reports as files or folders, and folders or packages of pipelines; a corpus comes last
+        where there are pipelines.
     format, options, off_tokens, skip_bad: How to read the corpus; as for `evaluate`.
     say (Callable[[str], Any]): Takes what is to be shown meanwhile.
     RETURNS (List[SavedReport]): What is to be compared.
@@ -220,10 +220,10 @@ def compare(reports: Sequence[SavedReport]) -> Comparison:
 def paired_test(value: float, draws: numpy.ndarray) -> Difference:
     """Whether a difference of two pipelines is more than chance.
 
-    Texts are drawn with replacement, the same ones for both pipelines, and the difference is computed anew each time. The
-    draws scatter around the difference that was observed; around 0 they would scatter alike if there were none. So the
-    p-value is the share of draws that are at least as far from the observed difference as that is from 0, counted on
-    both sides, with 1 added to both counts, for it is never 0.
+    Texts are drawn with replacement, the same ones for both pipelines, and the difference is computed anew each time.
+    The draws scatter around the difference that was observed; around 0 they would scatter alike if there were none.
+    So the p-value is the share of draws that are at least as far from the observed difference as that is from 0,
+    counted on both sides, with 1 added to both counts, for it is never 0.
 
     value (float): The difference that was observed.
     draws (numpy.ndarray): The same in each draw, NaN where there is none. Float, (n_draws,).
@@ -294,8 +294,8 @@ def _common_labels(comparison: Comparison, head: HeadInfo, matches: Sequence[Hea
         for record in comparison.reports[0].records.values()
         for label in _labels_of(head.kind, record.verdicts.get(head.name))
     }
-    labels = [label for label in head.labels if label not in some]
-    return [*labels, *sorted(gold - some - set(labels))]
+    common = [label for label in head.labels if label not in some]
+    return [*common, *sorted(gold - some - set(common))]
 
 
 def _labels_of(kind: str, verdict: Optional[Verdict]) -> Set[str]:
@@ -327,8 +327,9 @@ def _note_corpora(comparison: Comparison, keys: Sequence[TextKey], heads: Sequen
                     differing += 1
                     break
         if differing:
+            name = comparison.names[i]
             comparison.notes.append(
-                f"{differing:,} texts have another gold annotation in {comparison.names[i]} than in A; that of A is used."
+                f"{differing:,} texts have another gold annotation in {name} than in A; that of A is used."
             )
 
 
@@ -345,10 +346,11 @@ def _verdicts(reports: Sequence[SavedReport], head: _Head, key: TextKey) -> Opti
         if gold not in labels:
             return None
         return [Verdict(gold, verdict.predicted) for verdict in found]  # type: ignore[union-attr]
-    keep: Callable[[Any], bool] = (lambda item: item[2] in labels) if head.kind == ENTITIES else labels.__contains__
-    sides = [frozenset(filter(keep, verdict.predicted)) for verdict in found]  # type: ignore[union-attr]
-    gold = frozenset(filter(keep, gold))
-    return [Verdict(gold, side) for side in sides]
+
+    def keep(side: Any) -> frozenset:
+        return frozenset(one for one in side if (one[2] if head.kind == ENTITIES else one) in labels)
+
+    return [Verdict(keep(gold), keep(verdict.predicted)) for verdict in found]  # type: ignore[union-attr]
 
 
 def _compare_labels(comparison: Comparison, head: _Head, verdicts: Sequence[Optional[List[Verdict]]]) -> numpy.ndarray:
@@ -362,8 +364,8 @@ def _compare_labels(comparison: Comparison, head: _Head, verdicts: Sequence[Opti
         return rights
     if len(known) < len(verdicts):
         comparison.notes.append(
-            f"{len(verdicts) - len(known):,} texts are left out for '{head.name}': without gold annotation, at least in "
-            "one report, or of a label that is left out."
+            f"{len(verdicts) - len(known):,} texts are left out for '{head.name}': they have no gold annotation, at "
+            "least in one report, or a label that is left out."
         )
     numbers = {label: i for i, label in enumerate(head.labels)}
     cells: List[List[Tuple[int, int, int]]] = [[] for _ in range(n_systems)]
@@ -467,7 +469,8 @@ def _compare_texts(
         return
     table = numpy.stack(rights)
     known = ~numpy.isnan(table[:, :, 0]).all(0)
-    whole = numpy.where(numpy.isnan(table), 1.0, table).all(0)[known].astype("float64")
+    is_right: numpy.ndarray = (numpy.isnan(table) | (table > 0)).all(axis=0)
+    whole = is_right[known].astype("float64")
     if not len(whole):
         return
     scored = [(float(column.mean()), resample_sums(column, N_SAMPLES) / len(column)) for column in whole.T]

@@ -124,7 +124,7 @@ def evaluate(
     nlp = load_pipeline(model)
     notes: List[str] = []
     try:
-        examples = list(_read(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
+        examples = list(read_examples(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
     except BertHeadsError as error:
         if error.code not in ("H117", "H162"):
             raise
@@ -208,9 +208,17 @@ class _Gold(NamedTuple):
     cats: "Counter[str]"
 
 
-def _read(
+def read_examples(
     nlp: Language, path: Path, format: str, options: ReadOptions, off_tokens: str, skip_bad: bool
 ) -> Iterator[Example]:
+    """Read annotated texts.
+
+    nlp (Language): Its tokenizer makes the tokens of the predicted Docs.
+    path (Path): A `.spacy` file, a folder of them, or a file of any format that `convert` reads.
+    format, options, off_tokens, skip_bad: As for evaluate.
+    RETURNS (Iterator[Example]): Texts and gold annotation.
+    RAISES (BertHeadsError): H1xx or H315 if the data cannot be read.
+    """
     is_spacy = path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)
     if is_spacy and format in (AUTO, "spacy"):
         for _ in read_doc_bins(path):

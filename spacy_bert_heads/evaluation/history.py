@@ -69,7 +69,8 @@ class Curve(NamedTuple):
     name (str): The score.
     low (float): Score at the lower end of the plot, times 100.
     high (float): Score at its upper end.
-    points (List[Tuple[float, float, float, float, str]]): Across, down, upper and lower end of the interval, and words.
+    points (List[Tuple[float, float, float, float, str]]): Across, down, upper and lower end of the interval, and
+        words.
     """
 
     name: str
@@ -178,9 +179,10 @@ def _read_run(path: Path) -> Run:
         texts=content["texts"],
     )
     scores = {name: (float(value), interval) for name, value, interval in main_scores(evaluation)}
-    for name, (_, interval) in scores.items():
-        if interval is not None and not (len(interval) == 2 and all(isinstance(one, (int, float)) for one in interval)):
-            raise ValueError(f"the interval of {name}")
+    for name, (_, interval) in list(scores.items()):
+        if interval is not None:
+            low, high = map(float, interval)
+            scores[name] = scores[name][0], (low, high)
     return Run(
         path=path,
         date=str(run["date"]),

@@ -62,8 +62,8 @@ def count_cells(n_texts: int, n_labels: int, cells: Sequence[Tuple[int, int, int
 
     n_texts (int): How many texts there are.
     n_labels (int): How many labels.
-    cells (Sequence[Tuple[int, int, int]]): Text, number of the label, and one of CORRECT, PREDICTED and GOLD. Each adds
-        1.
+    cells (Sequence[Tuple[int, int, int]]): Text, number of the label, and one of CORRECT, PREDICTED and GOLD. Each
+        adds 1.
     RETURNS (Cells): The counts.
     """
     texts, labels, columns = numpy.array(cells, dtype="int64").reshape(-1, 3).T

@@ -23,8 +23,8 @@ Scorer = Union[EntityScorer, ExclusiveScorer, MultilabelScorer, NumberScorer]
 
 
 def begin_record(example: Example) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): "id", a hash of the text by which it is found in another report, and its "text", or the
-    beginning of that."""
+    """RETURNS (Dict[str, Any]): "id", a hash of the text by which it is found in another report, and its "text", or
+    the beginning of that."""
     text = example.reference.text
     digest = blake2b(text.encode("utf8", "surrogatepass"), digest_size=8).hexdigest()
     return {"id": digest, "text": text[:MAX_TEXT]}
@@ -35,9 +35,10 @@ def add_to_record(
 ) -> None:
     """Write down what is gold and what a head predicted. A head about which nothing is known is left out.
 
-    record (Dict[str, Any]): Of the text. "ents" gets gold and predicted entities, each as [start, end, label], predicted
-        ones with their confidence if there is one; "cats", by component, [gold label, predicted label] of exclusive
-        classes, and [gold labels, predicted labels] of others; "numbers", by component and target, [gold, predicted].
+    record (Dict[str, Any]): Of the text. "ents" gets gold and predicted entities, each as [start, end, label],
+        predicted ones with their confidence if there is one; "cats", by component, [gold label, predicted label] of
+        exclusive classes, and [gold labels, predicted labels] of others; "numbers", by component and target, [gold,
+        predicted].
     scorer (Scorer): Of the head.
     example (Example): Prediction and gold annotation.
     right (Optional[bool]): What the scorer says about the text.

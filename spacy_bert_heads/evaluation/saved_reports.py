@@ -38,8 +38,8 @@ class HeadInfo(NamedTuple):
 class Verdict(NamedTuple):
     """What a head was to say about a text, and what it said.
 
-    gold (Any): Of ENTITIES a frozenset of CharSpan; of exclusive classes the label; of others a frozenset of labels; of
-        numbers a dict of floats.
+    gold (Any): Of ENTITIES a frozenset of CharSpan; of exclusive classes the label; of others a frozenset of labels;
+        of numbers a dict of floats.
     predicted (Any): Likewise. None for an exclusive head that chose nothing.
     """
 

@@ -282,6 +282,15 @@ class BertEntityRecognizer(Head, TrainablePipe):
         values = iter(self._probabilities(self._score(docs, keep_preset=False), docs, known))
         return [[next(values) if label in self.labels else 0.0 for _, _, label in found] for found in spans]
 
+    def outside_probabilities(self, docs: Iterable[Doc]) -> List[numpy.ndarray]:
+        """How probable each token is to be in no entity. Entities on the Docs are ignored.
+
+        docs (Iterable[Doc]): Docs that the encoder has read.
+        RETURNS (List[numpy.ndarray]): Of each Doc. Float, (n_tokens,).
+        """
+        docs = list(docs)
+        return self._score(docs, keep_preset=False).outside_marginals() if docs else []
+
     def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
         """The loss of a batch and its gradient; see layers.crf. What cannot be learned from is in `self.skipped`.
 

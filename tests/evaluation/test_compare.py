@@ -1,4 +1,4 @@
-"""`compare`: scores are those of the reports, the test is that of the paper, and nothing that differs is an exception."""
+"""`compare`: scores are those of the reports, the test is that of the paper, nothing that differs is an exception."""
 
 import json
 import random

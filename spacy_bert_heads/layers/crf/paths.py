@@ -134,6 +134,15 @@ class TagPaths:
                 found[doc] = Uncertainty(entropies[row, :length].copy(), best[row, :length].copy(), logs[row])
         return found
 
+    def outside_marginals(self) -> List[numpy.ndarray]:
+        """RETURNS (List[numpy.ndarray]): Of each Doc, how probable each token is to be in no entity. (n_tokens,)."""
+        found = [numpy.zeros(0, dtype="float32") for _ in self.lengths]
+        if self.used:
+            outside = self._crf().marginals(self.scores, self.mask)[:, :, 0].cpu().numpy()
+            for row, doc in enumerate(self.used):
+                found[doc] = outside[row, : self.lengths[doc]].copy()
+        return found
+
     def span_log_probabilities(self, spans: Sequence[Tuple[int, NumberedSpan]]) -> numpy.ndarray:
         """Exact log-probabilities of entities, written as the scheme writes them; see ConditionalRandomField.
 
