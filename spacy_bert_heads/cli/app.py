@@ -31,6 +31,8 @@ VERBS: Dict[str, str] = {
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
     "calibrate": "spacy_bert_heads.cli.calibrate:calibrate_cli",
     "set-thresholds": "spacy_bert_heads.cli.set_thresholds:set_thresholds_cli",
+    "compare": "spacy_bert_heads.cli.compare:compare_cli",
+    "find-label-errors": "spacy_bert_heads.cli.find_label_errors:find_label_errors_cli",
     "optimize": "spacy_bert_heads.cli.optimize:optimize_cli",
     "label-studio-push": "spacy_bert_heads.cli.label_studio:label_studio_push_cli",
     "label-studio-pull": "spacy_bert_heads.cli.label_studio:label_studio_pull_cli",

@@ -32,6 +32,11 @@ OUTPUT = typer.Option(
     "report.md.",
     show_default=False,
 )
+HISTORY = typer.Option(
+    "--history",
+    help="Folder that keeps this evaluation beside earlier ones; compare --history shows them.",
+    show_default=False,
+)
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 
 
@@ -39,6 +44,7 @@ def evaluate_cli(
     model: Annotated[str, MODEL],
     corpus: Annotated[Path, CORPUS],
     output: Annotated[Optional[Path], OUTPUT] = None,
+    history: Annotated[Optional[Path], HISTORY] = None,
     gpu: Annotated[int, GPU] = -1,
     format: Annotated[str, FORMAT] = "auto",
     skip_bad: Annotated[bool, SKIP_BAD] = False,
@@ -63,10 +69,14 @@ def evaluate_cli(
 
     from ..corpus.readers.formats import ReadOptions
     from ..evaluation.evaluate import evaluate
+    from ..evaluation.history import keep
     from ..evaluation.report import NAMES, check_report, is_one_file, to_text, write_report
+    from ..files import check_writable
 
     if output is not None:
         check_report(output, corpus)
+    if history is not None:
+        check_writable(history)
     setup_gpu(gpu)
     options = ReadOptions(
         labels=labels,
@@ -89,6 +99,8 @@ def evaluate_cli(
         with_uncertainty=output is not None and not is_one_file(output),
     )
     typer.echo(to_text(evaluation))
+    if history is not None:
+        typer.echo(f"Kept as {keep(evaluation, history)}")
     if output is None:
         return
     write_report(evaluation, output)

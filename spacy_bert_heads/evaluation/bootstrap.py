@@ -1,6 +1,6 @@
 """How far a score could move with other texts of the same kind: bootstrap intervals over texts."""
 
-from typing import List, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy
 
@@ -11,6 +11,34 @@ LEVEL = 95
 MAX_CELLS = 4_000_000
 
 Interval = Tuple[float, float]
+
+
+class Cells(NamedTuple):
+    """What each text adds to each of many sums, without the zeros: of thousands of labels a text has few.
+
+    n_texts (int): How many texts there are.
+    n_sums (int): How many sums.
+    texts (numpy.ndarray): Which text. Int, (n_cells,).
+    sums (numpy.ndarray): Which sum it adds to. Int, (n_cells,).
+    values (numpy.ndarray): What it adds. Float, (n_cells,).
+    """
+
+    n_texts: int
+    n_sums: int
+    texts: numpy.ndarray
+    sums: numpy.ndarray
+    values: numpy.ndarray
+
+    @classmethod
+    def from_table(cls, table: numpy.ndarray) -> "Cells":
+        """RETURNS (Cells): Of a table with all zeros. Float, (n_texts, n_sums)."""
+        texts, sums = table.nonzero()
+        n_texts, n_sums = table.shape
+        return cls(n_texts, n_sums, texts, sums, table[texts, sums].astype("float32"))
+
+    def total(self) -> numpy.ndarray:
+        """RETURNS (numpy.ndarray): The sums over all texts. Float, (n_sums,)."""
+        return numpy.bincount(self.sums, self.values, minlength=self.n_sums).astype("float64")
 
 
 def resample_sums(values: numpy.ndarray, n_samples: int = N_SAMPLES, seed: int = SEED) -> numpy.ndarray:
@@ -28,15 +56,41 @@ def resample_sums(values: numpy.ndarray, n_samples: int = N_SAMPLES, seed: int =
     if not values.size:
         return sums
     flat = values.reshape(n_texts, -1)
+    for first, times in _draw(n_texts, n_texts, n_samples, seed):
+        sums[first : first + len(times)] = (times.astype(flat.dtype) @ flat).reshape(-1, *values.shape[1:])
+    return sums
+
+
+def resample_cells(cells: Cells, n_samples: int = N_SAMPLES, seed: int = SEED) -> numpy.ndarray:
+    """As resample_sums, with the same draws.
+
+    cells (Cells): What each text adds to a sum.
+    n_samples (int): How often to draw.
+    seed (int): Seed of the draws.
+    RETURNS (numpy.ndarray): Float32, (n_samples, n_sums).
+    """
+    drawn = numpy.zeros((n_samples, cells.n_sums), dtype="float32")
+    if not len(cells.texts):
+        return drawn
+    order = numpy.argsort(cells.sums, kind="stable")
+    texts, values = cells.texts[order], cells.values[order].astype("float32")
+    used, starts = numpy.unique(cells.sums[order], return_index=True)
+    for first, times in _draw(cells.n_texts, max(cells.n_texts, len(texts)), n_samples, seed):
+        added = numpy.take(times.astype("float32"), texts, axis=1)
+        added *= values
+        drawn[first : first + len(times), used] = numpy.add.reduceat(added, starts, axis=1)
+    return drawn
+
+
+def _draw(n_texts: int, width: int, n_samples: int, seed: int) -> Iterator[Tuple[int, numpy.ndarray]]:
+    """How often each text is drawn, for as many draws at once as keep a table of this width small."""
     random_state = numpy.random.default_rng(seed)
-    step = max(1, MAX_CELLS // n_texts)
+    step = max(1, MAX_CELLS // width)
     for first in range(0, n_samples, step):
         count = min(step, n_samples - first)
         drawn = random_state.integers(0, n_texts, size=(count, n_texts))
         drawn += n_texts * numpy.arange(count)[:, None]
-        times = numpy.bincount(drawn.ravel(), minlength=count * n_texts).reshape(count, n_texts)
-        sums[first : first + count] = (times.astype(flat.dtype) @ flat).reshape(count, *values.shape[1:])
-    return sums
+        yield first, numpy.bincount(drawn.ravel(), minlength=count * n_texts).reshape(count, n_texts)
 
 
 def intervals(samples: numpy.ndarray) -> List[Optional[Interval]]:
@@ -46,10 +100,17 @@ def intervals(samples: numpy.ndarray) -> List[Optional[Interval]]:
     RETURNS (List[Optional[Interval]]): Low and high border of each score; None if no draw has it.
     """
     tail = (100 - LEVEL) / 2
-    found: List[Optional[Interval]] = []
-    for column in samples.T:
-        there = column[~numpy.isnan(column)]
-        found.append((*map(float, numpy.percentile(there, (tail, 100 - tail))),) if len(there) else None)  # type: ignore[arg-type]
+    limits = (tail, 100 - tail)
+    missing = numpy.isnan(samples)
+    found: List[Optional[Interval]] = [None] * samples.shape[1]
+    whole = numpy.flatnonzero(~missing.any(0)) if len(samples) else numpy.zeros(0, dtype="int64")
+    if len(whole):
+        low, high = numpy.percentile(samples[:, whole], limits, axis=0)
+        for column, *borders in zip(whole.tolist(), low.tolist(), high.tolist()):
+            found[column] = (borders[0], borders[1])
+    for column in numpy.flatnonzero(missing.any(0) & ~missing.all(0)).tolist():
+        there = samples[~missing[:, column], column]
+        found[column] = (*map(float, numpy.percentile(there, limits)),)  # type: ignore[assignment]
     return found
 
 

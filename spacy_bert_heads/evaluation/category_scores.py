@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy
 from spacy.training import Example
 
-from .bootstrap import intervals, mean_interval, resample_sums
+from .bootstrap import N_SAMPLES, intervals, mean_interval, resample_sums
 from .calibration import describe_categories
-from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, nest, score_labels
+from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, count_cells, nest, score_labels
 from .scorers import correlation, ranks
 
 WRONG_CATEGORY = "wrong category"
@@ -76,16 +76,15 @@ class ExclusiveScorer:
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): All scores, for JSON."""
         numbers = {label: i for i, label in enumerate(self.all_labels)}
-        counts = numpy.zeros((len(self.pairs), len(numbers), 3), dtype="float32")
+        cells: List[Tuple[int, int, int]] = []
         right = numpy.array([gold == predicted for gold, predicted in self.pairs], dtype="float64")
         probabilities = numpy.array(self.probabilities, dtype="float64").reshape(-1, len(self.labels))
         answered = ~self._abstains(probabilities)
         truths = numpy.array([[gold == label for label in self.labels] for gold, _ in self.pairs], dtype=bool)
         truths = truths.reshape(probabilities.shape)
         for text, (gold, predicted) in enumerate(self.pairs):
-            counts[text, numbers[gold], GOLD] = 1
-            counts[text, numbers[predicted], PREDICTED] = 1
-            counts[text, numbers[gold], CORRECT] = gold == predicted
+            cells += [(text, numbers[gold], GOLD), (text, numbers[predicted], PREDICTED)]
+            cells += [(text, numbers[gold], CORRECT)] if gold == predicted else []
         return {
             "component": self.name,
             "kind": self.kind,
@@ -94,7 +93,7 @@ class ExclusiveScorer:
             "texts_without_gold": self.n_unknown,
             "accuracy": float(right.mean()) if len(right) else None,
             "accuracy_interval": mean_interval(right),
-            **score_labels(self.all_labels, counts),
+            **score_labels(self.all_labels, count_cells(len(self.pairs), len(numbers), cells)),
             "confusion": nest(Counter(self.pairs)),
             "abstentions": int((~answered).sum()),
             "accuracy_of_answers": float(right[answered].mean()) if answered.any() else None,
@@ -158,7 +157,7 @@ class MultilabelScorer:
         gold, scores = table[:, 0], table[:, 1]
         known, true, given = ~numpy.isnan(gold), gold > 0, scores >= list(self.thresholds.values())
         given &= known
-        counts = numpy.stack([true & given, given, true], axis=2).astype("float32")
+        counts = numpy.stack([true & given, given, true], axis=2)
         right = ((true == given) | ~known).all(1).astype("float64")
         found = score_labels(self.all_labels, counts)
         for i, label in enumerate(self.all_labels):
@@ -255,21 +254,41 @@ def score_numbers(gold: numpy.ndarray, predicted: numpy.ndarray) -> Dict[str, An
     RETURNS (Dict[str, Any]): For JSON; None where a score is not defined (see score_regression).
     """
     n = len(gold)
+    drawn = number_draws(gold, predicted)
+    (pearson, pearson_draws), (rmse, rmse_draws) = drawn["Pearson"], drawn["RMSE"]
+    return {
+        "pearson": pearson,
+        "pearson_interval": intervals(pearson_draws[:, None])[0] if pearson is not None else None,
+        "spearman": correlation(ranks(predicted), ranks(gold)),
+        "rmse": rmse,
+        "rmse_interval": intervals(rmse_draws[:, None])[0] if n else None,
+        "support": n,
+    }
+
+
+def number_draws(
+    gold: numpy.ndarray, predicted: numpy.ndarray, n_samples: int = N_SAMPLES
+) -> Dict[str, Tuple[Optional[float], numpy.ndarray]]:
+    """Pearson's correlation and the root mean squared error, and the same of texts drawn with replacement.
+
+    gold (numpy.ndarray): Gold numbers. Float, (n_texts,).
+    predicted (numpy.ndarray): Predicted ones.
+    n_samples (int): How often to draw.
+    RETURNS (Dict[str, Tuple[Optional[float], numpy.ndarray]]): "Pearson" and "RMSE": the score, None where it is not
+        defined, and those of the draws, NaN there. Float, (n_samples,).
+    """
+    n = len(gold)
     errors = (predicted - gold) ** 2
     x, y = (values - values.mean() if n else values for values in (predicted, gold))
-    draws = resample_sums(numpy.stack([x, y, x * x, y * y, x * y, errors], axis=1))
+    draws = resample_sums(numpy.stack([x, y, x * x, y * y, x * y, errors], axis=1), n_samples)
     sx, sy, sxx, syy, sxy, squares = draws.T
-    pearson = correlation(predicted, gold)
     with numpy.errstate(divide="ignore", invalid="ignore"):
         drawn = (n * sxy - sx * sy) / numpy.sqrt((n * sxx - sx * sx) * (n * syy - sy * sy))
     drawn[~numpy.isfinite(drawn)] = numpy.nan
+    roots = numpy.sqrt(squares / n) if n else numpy.full(n_samples, numpy.nan)
     return {
-        "pearson": pearson,
-        "pearson_interval": intervals(drawn[:, None])[0] if pearson is not None else None,
-        "spearman": correlation(ranks(predicted), ranks(gold)),
-        "rmse": float(numpy.sqrt(errors.mean())) if n else None,
-        "rmse_interval": intervals(numpy.sqrt(squares / n)[:, None])[0] if n else None,
-        "support": n,
+        "Pearson": (correlation(predicted, gold), drawn),
+        "RMSE": (float(numpy.sqrt(errors.mean())) if n else None, roots),
     }
 
 

@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from .calibration import calibration_report, log_loss
-from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, nest, score_labels
+from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, count_cells, nest, score_labels
 
 STRICT = "correct"
 WRONG_LABEL = "wrong label"
@@ -195,12 +195,9 @@ class EntityScorer:
         used = sorted({label for _, label, _ in self._cells} - set(self.labels))
         labels = [*self.labels, *used]
         numbers = {label: i for i, label in enumerate(labels)}
-        counts = numpy.zeros((self.n_texts, len(labels), 3), dtype="float32")
         cells = [(text, numbers[label], column) for text, label, column in self._cells]
-        if cells:
-            numpy.add.at(counts, tuple(numpy.array(cells).T), 1)
         lenient = numpy.array(self._lenient, dtype="float32").reshape(-1, 5)
-        strict = score_labels(labels, counts)
+        strict = score_labels(labels, count_cells(self.n_texts, len(labels), cells))
         modes = {"strict": strict["micro"]}
         for i, mode in enumerate(("boundaries", "label", "partial")):
             modes[mode] = score_labels([""], lenient[:, [i, 3, 4]][:, None])["micro"]
@@ -214,9 +211,7 @@ class EntityScorer:
             "predictions_ignored": self.n_ignored,
             **strict,
             "modes": modes,
-            "errors": {
-                label: {kind: self.errors[label, kind] for kind in (STRICT, *KINDS)} for label in labels
-            },
+            "errors": {label: {kind: self.errors[label, kind] for kind in (STRICT, *KINDS)} for label in labels},
             "confusion": nest(self.confusion),
             # None if the component gives no confidence
             "calibration": self._calibration(),

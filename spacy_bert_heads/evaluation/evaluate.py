@@ -24,6 +24,7 @@ from .bootstrap import mean_interval
 from .category_scores import ExclusiveScorer, MultilabelScorer, NumberScorer
 from .entity_scores import EntityScorer
 from .label_scores import Mistake
+from .records import add_to_record, begin_record, describe_run
 
 ENTITY_FACTORIES = (*NER_FACTORIES, "entity_ruler")
 SPACY_TEXT_FACTORIES = ("textcat", "textcat_multilabel")
@@ -64,6 +65,8 @@ class Evaluation:
     texts (Dict[str, Any]): How many texts are right in everything that is known of them.
     numbers (List[NumberScorer]): Gold and predicted numbers, to be drawn.
     wrong (List[WrongText]): Texts with mistakes, the worst first.
+    run (Dict[str, Any]): When it was and with what; see records.describe_run.
+    records (List[Dict[str, Any]]): Gold and prediction of each text; see records.add_to_record.
     """
 
     model: str
@@ -76,18 +79,23 @@ class Evaluation:
     texts: Dict[str, Any] = field(default_factory=dict)
     numbers: List[NumberScorer] = field(default_factory=list)
     wrong: List[WrongText] = field(default_factory=list)
+    run: Dict[str, Any] = field(default_factory=dict)
+    records: List[Dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> Dict[str, Any]:
-        """RETURNS (Dict[str, Any]): The scores of the pipeline's scorers by their own names, and ours. For JSON."""
+        """RETURNS (Dict[str, Any]): The scores of the pipeline's scorers by their own names, ours, and all texts. For
+        JSON."""
         return {
             "docs": self.docs,
             **self.scores,
             "model": self.model,
             "corpus": self.corpus,
+            "run": self.run,
             "notes": self.notes,
             "texts": self.texts,
             "entities": self.entities,
             "categories": self.categories,
+            "records": self.records,
         }
 
 
@@ -130,6 +138,7 @@ def evaluate(
         scores = nlp.evaluate(examples, scorer=scorer)
     evaluation = evaluate_examples(nlp, scorer.examples)
     evaluation.corpus, evaluation.scores = str(corpus), scores
+    evaluation.run = describe_run(nlp)
     evaluation.notes[:0] = notes
     return evaluation
 
@@ -151,8 +160,10 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
     outcomes: List[float] = []
     for number, eg in enumerate(examples):
         results = []
+        evaluation.records.append(begin_record(eg))
         for scorer in scorers:
             right, found = scorer.add(eg)
+            add_to_record(evaluation.records[-1], scorer, eg, right, found)
             mistakes[number] += found
             results.append(right)
         for mistake in mistakes[number]:
@@ -202,11 +213,12 @@ class _Gold(NamedTuple):
 def read_examples(
     nlp: Language, path: Path, format: str, options: ReadOptions, off_tokens: str, skip_bad: bool
 ) -> Iterator[Example]:
-    """Annotated texts, for a pipeline to predict.
+    """Read annotated texts.
 
-    nlp (Language): The pipeline.
-    path, format, options, off_tokens, skip_bad: See evaluate.
-    YIELDS (Example): Gold annotation, and a Doc without any.
+    nlp (Language): Its tokenizer makes the tokens of the predicted Docs.
+    path (Path): A `.spacy` file, a folder of them, or a file of any format that `convert` reads.
+    format, options, off_tokens, skip_bad: As for evaluate.
+    RETURNS (Iterator[Example]): Texts and gold annotation.
     RAISES (BertHeadsError): H1xx or H315 if the data cannot be read.
     """
     is_spacy = path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)

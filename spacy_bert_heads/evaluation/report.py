@@ -14,9 +14,9 @@ from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
 from .evaluate import Evaluation, WrongText
 from .label_scores import Mistake
-from .tables import Table, calibrations, confusion_matrix, headlines, headlines_table, make_tables
+from .tables import calibrations, confusion_matrix, headlines, headlines_table, make_tables, markdown
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = "report.html.jinja"
 NAMES = ("report.html", "report.json", "report.md")
 # Texts that the page shows: the worst ones, and so many of each label and kind of mistake
 N_WORST = 1000
@@ -56,7 +56,7 @@ def write_report(evaluation: Evaluation, output: Path) -> None:
     output (Path): A path that ends in ".json", or a folder, which gets NAMES.
     RAISES (BertHeadsError): H123 if a file cannot be written.
     """
-    content = (srsly.json_dumps(evaluation.to_dict(), indent=2) + "\n").encode("utf8")
+    content = to_json(evaluation).encode("utf8")
     if is_one_file(output):
         write_files({output: content})
         return
@@ -64,30 +64,12 @@ def write_report(evaluation: Evaluation, output: Path) -> None:
     write_files({output / name: data for name, data in zip(NAMES, (page, content, table))})
 
 
-def read_report(path: Path) -> Evaluation:
-    """Read the scores of an evaluation.
-
-    path (Path): What `evaluate` was told to write: a `.json` file, or a folder with a report.
-    RETURNS (Evaluation): The scores, without the texts.
-    RAISES (BertHeadsError): H101 or H103 if it cannot be read, H681 if it is something else.
-    """
-    file = path / "report.json" if path.is_dir() else path
-    if not file.exists():
-        raise BertHeadsError("H101", path=file)
-    try:
-        content = srsly.read_json(file)
-    except OSError as error:
-        raise BertHeadsError("H103", path=file, found=error.strerror) from error
-    except ValueError as error:
-        raise BertHeadsError("H681", path=file) from error
-    names = ("docs", "model", "corpus", "notes", "texts", "entities", "categories")
-    try:
-        evaluation = Evaluation(scores={}, **{name: content[name] for name in names})
-        make_tables(evaluation)
-        headlines(evaluation)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BertHeadsError("H681", path=file) from error
-    return evaluation
+def to_json(evaluation: Evaluation) -> str:
+    """RETURNS (str): All scores and texts as JSON, a line for each text."""
+    content = evaluation.to_dict()
+    records = ",\n".join(f"    {srsly.json_dumps(record)}" for record in content.pop("records"))
+    scores = srsly.json_dumps(content, indent=2).rstrip("}").rstrip()
+    return f'{scores},\n  "records": [\n{records}\n  ]\n}}\n'
 
 
 def is_one_file(output: Path) -> bool:
@@ -111,41 +93,28 @@ def check_report(output: Path, corpus: Path) -> None:
 
 def to_text(evaluation: Evaluation) -> str:
     """RETURNS (str): The scores as tables for a terminal."""
-    from wasabi import table
-
     lines = [printable(f"Note: {note}") for note in evaluation.notes]
-    for one in make_tables(evaluation):
-        if not one.is_detail:
-            rows = [tuple(map(printable, row)) for row in one.rows]
-            aligns: Any = ("l", *("r" for _ in one.header[1:]))
-            lines += ["", printable(one.title)]
-            lines.append(str(table(rows, header=one.header, divider=True, aligns=aligns, max_col=60)).strip("\n"))
-    rows = [(printable(name), value, interval) for name, value, interval in headlines(evaluation)]
-    if rows:
-        header = ("", "score", "95 % interval")
-        lines += ["", str(table(rows, header=header, divider=True, aligns=("l", "r", "r"))).strip("\n")]
+    for table in make_tables(evaluation):
+        if not table.is_detail:
+            lines += ["", table.to_text()]
+    summary = headlines_table(evaluation)._replace(title="")
+    if summary.rows:
+        lines += ["", summary.to_text()]
     return "\n".join(lines)
 
 
 def to_markdown(evaluation: Evaluation) -> str:
     """RETURNS (str): The scores as Markdown."""
-    lines = [f"# {escape_markdown(evaluation.model)}", ""]
-    lines += [f"{evaluation.docs:,} texts of {escape_markdown(evaluation.corpus)}. Scores are times 100.", ""]
-    lines += [f"- {escape_markdown(note)}" for note in evaluation.notes]
+    lines = [f"# {markdown(evaluation.model)}", ""]
+    lines += [f"{evaluation.docs:,} texts of {markdown(evaluation.corpus)}. Scores are times 100.", ""]
+    lines += [f"- {markdown(note)}" for note in evaluation.notes]
     for table in (headlines_table(evaluation), *make_tables(evaluation)):
-        lines += ["", f"## {escape_markdown(table.title)}", "", table_to_markdown(table)]
+        lines += ["", table.to_markdown()]
     return "\n".join(lines) + "\n"
-
-
-def table_to_markdown(table: Table) -> str:
-    """RETURNS (str): The table without its title."""
-    rule = "|---" + "|--:" * (len(table.header) - 1) + "|"
-    return "\n".join([_markdown_row(table.header), rule, *map(_markdown_row, table.rows)])
 
 
 def to_html(evaluation: Evaluation) -> str:
     """RETURNS (str): A page that needs no other file."""
-    from jinja2 import Environment
     from markupsafe import Markup
 
     suspicious = find_suspicious(evaluation.wrong)
@@ -165,9 +134,8 @@ def to_html(evaluation: Evaluation) -> str:
         )
     )
     data = {"examples": examples, "labels": labels, "colours": COLOURS}
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf8"))
-    return template.render(
+    return render_page(
+        TEMPLATE,
         evaluation=evaluation,
         headlines=headlines(evaluation),
         tables=make_tables(evaluation),
@@ -178,6 +146,20 @@ def to_html(evaluation: Evaluation) -> str:
         n_shown=len(examples),
         data=Markup(_script_json(data)),
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Fill a template in.
+
+    template (str): Its name in this folder.
+    **values (Any): What it shows, escaped unless it is Markup.
+    RETURNS (str): The page.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template(template).render(**values)
 
 
 def find_suspicious(wrong: Sequence[WrongText]) -> List[Tuple[int, Mistake, str]]:
@@ -349,14 +331,3 @@ def _round(value: Optional[float]) -> Optional[float]:
 
 def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def escape_markdown(text: str) -> str:
-    """RETURNS (str): Text in which nothing is markup, nor ends a cell of a table."""
-    for character in "\\`*_[]|<>#":
-        text = text.replace(character, f"\\{character}" if character not in "<>" else f"&#{ord(character)};")
-    return printable(text)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(escape_markdown, cells))} |"

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ..errors import printable
 from .bootstrap import LEVEL, Interval
 from .entity_scores import KINDS, NONE, STRICT
 
@@ -51,6 +52,22 @@ class Table(NamedTuple):
     n_sums: int = 0
     is_detail: bool = False
 
+    def to_text(self) -> str:
+        """RETURNS (str): The table for a terminal, its title above it."""
+        from wasabi import table
+
+        rows = [tuple(map(printable, row)) for row in self.rows]
+        aligns: Any = ("l", *("r" for _ in self.header[1:]))
+        header = tuple(map(printable, self.header))
+        shown = str(table(rows, header=header, divider=True, aligns=aligns, max_col=60)).strip("\n")
+        return f"{printable(self.title)}\n{shown}" if self.title else shown
+
+    def to_markdown(self, level: int = 2) -> str:
+        """RETURNS (str): The table as Markdown, its title above it as a heading of this level."""
+        lines = [f"{'#' * level} {markdown(self.title)}", "", _markdown_row(self.header)]
+        lines.append("|---" + "|--:" * (len(self.header) - 1) + "|")
+        return "\n".join([*lines, *map(_markdown_row, self.rows)])
+
 
 def make_tables(evaluation: "Evaluation") -> List[Table]:
     """RETURNS (List[Table]): All tables of an evaluation, without those that would be empty."""
@@ -83,32 +100,47 @@ def calibrations(evaluation: "Evaluation") -> List[Tuple[str, Dict[str, Any]]]:
 
 def headlines(evaluation: "Evaluation") -> List[Tuple[str, str, str]]:
     """RETURNS (List[Tuple[str, str, str]]): The few scores to look at first: name, value, interval."""
-    lines = []
+    return [(name, percent(value), limits(interval)) for name, value, interval in main_scores(evaluation)]
+
+
+def main_scores(evaluation: "Evaluation") -> List[Tuple[str, float, Optional[Interval]]]:
+    """RETURNS (List[Tuple[str, float, Optional[Interval]]]): The same as numbers from 0 to 1."""
+    lines: List[Tuple[str, float, Optional[Interval]]] = []
     for scores in evaluation.categories:
         name = scores["component"]
         if scores["kind"] == "numbers":
             for label, row in scores["per_label"].items():
                 if row["pearson"] is not None:
-                    interval = limits(row["pearson_interval"])
-                    lines.append((f"{name} {label}, Pearson", percent(row["pearson"]), interval))
+                    lines.append((f"{name} {label}, Pearson", row["pearson"], row["pearson_interval"]))
         elif scores["texts"]:
             exact = "accuracy" if scores["kind"] == "exclusive" else "all categories right"
-            lines.append((f"{name}, {exact}", percent(scores["accuracy"]), limits(scores["accuracy_interval"])))
-            lines.append((f"{name}, macro F1", percent(scores["macro"]["f1"]), limits(scores["macro"]["f1_interval"])))
+            macro = scores["macro"]
+            lines.append((f"{name}, {exact}", scores["accuracy"], scores["accuracy_interval"]))
+            lines.append((f"{name}, macro F1", macro["f1"], macro["f1_interval"]))
     found = evaluation.entities
     if found and found["texts"]:
         micro = found["micro"]
-        lines.append((f"{found['component']}, F1 of entities", percent(micro["f1"]), limits(micro["f1_interval"])))
+        lines.append((f"{found['component']}, F1 of entities", micro["f1"], micro["f1_interval"]))
     texts = evaluation.texts
     if texts["scored"]:
-        accuracy = percent(texts["accuracy"])
-        lines.append(("whole texts, everything right", accuracy, limits(texts["accuracy_interval"])))
+        lines.append(("whole texts, everything right", texts["accuracy"], texts["accuracy_interval"]))
     return lines
 
 
 def headlines_table(evaluation: "Evaluation") -> Table:
     """RETURNS (Table): The headlines."""
     return Table("Summary", ("score", "value", INTERVAL), headlines(evaluation))
+
+
+def markdown(text: str) -> str:
+    """RETURNS (str): A text, none of which Markdown takes for markup, on one line."""
+    for character in "\\`*_[]|<>#":
+        text = text.replace(character, f"\\{character}" if character not in "<>" else f"&#{ord(character)};")
+    return printable(text)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(markdown, cells))} |"
 
 
 def percent(value: Optional[float], digits: int = 1) -> str:

@@ -15,8 +15,7 @@ from thinc.api import Model
 
 from ..errors import BertHeadsError, printable
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.report import escape_markdown, table_to_markdown
-from ..evaluation.tables import MISTAKES, headlines_table, make_tables
+from ..evaluation.tables import MISTAKES, headlines_table, make_tables, markdown
 from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY
 from ..layers.encoder_module import PACKAGE_PREFIX
 from ..layers.encoder_shim import EncoderShim
@@ -77,7 +76,7 @@ def find_licence(encoder: str) -> str:
         for distribution in metadata.packages_distributions().get(module, [])[:1]:
             about: Any = metadata.metadata(distribution)
             licence = about["License-Expression"] or about["License"] or "no licence"
-            shown = escape_markdown(licence.strip().split("\n")[0][:100])
+            shown = markdown(licence.strip().split("\n")[0][:100])
             return f"The Python package {distribution} {about['Version']} names {shown}; see there for the weights."
         return "Unknown: its package is not installed here."
     folder = Path(encoder)
@@ -88,10 +87,10 @@ def find_licence(encoder: str) -> str:
         except (OSError, ValueError):
             continue
         if found:
-            return f"{escape_markdown(found[1].strip()[:200])} (says {name} beside the weights)"
+            return f"{markdown(found[1].strip()[:200])} (says {name} beside the weights)"
     if folder.is_absolute() or folder.exists() or encoder.count("/") > 1 or encoder.startswith("."):
         return "Unknown: nothing beside the weights says it."
-    return f"See <https://huggingface.co/{escape_markdown(encoder)}>."
+    return f"See <https://huggingface.co/{markdown(encoder)}>."
 
 
 def _describe_labels(nlp: Language) -> str:
@@ -184,7 +183,7 @@ def _describe_scores(nlp: Language, evaluation: Optional[Evaluation]) -> str:
             return f"{text}."
         rows = "\n".join(f"| `{_code(key)}` | {value:.3f} |" for key, value in scores.items())
         return f"{text}. On the development texts, which chose the checkpoint:\n\n| score | value |\n|---|--:|\n{rows}"
-    parts = ["On the test texts, times 100, with 95 % intervals:", table_to_markdown(headlines_table(evaluation))]
+    parts = ["On the test texts, times 100, with 95 % intervals:", headlines_table(evaluation).to_markdown(3)]
     for table in make_tables(evaluation):
         if table.is_detail or table.title == MISTAKES:
             continue
@@ -193,8 +192,8 @@ def _describe_scores(nlp: Language, evaluation: Optional[Evaluation]) -> str:
             sums = table.rows[len(table.rows) - table.n_sums :]
             shown = table._replace(rows=[*table.rows[:MAX_LABELS], *sums], bars=())
             parts.append(f"The first {MAX_LABELS} of {len(table.rows) - table.n_sums:,}:")
-        parts += [f"### {escape_markdown(table.title)}", table_to_markdown(shown)]
-    parts += [f"- {escape_markdown(note)}" for note in evaluation.notes]
+        parts.append(shown.to_markdown(3))
+    parts += [f"- {markdown(note)}" for note in evaluation.notes]
     return "\n\n".join(parts)
 
 

@@ -9,7 +9,9 @@ from typing import Optional
 from spacy.cli.package import package as write_package
 
 from ..errors import BertHeadsError
-from ..evaluation.report import read_report
+from ..evaluation.evaluate import Evaluation
+from ..evaluation.saved_reports import find_report, read_report
+from ..evaluation.tables import headlines, make_tables
 from ..files import check_writable, remove_folder, write_files
 from ..pipeline_io import load_pipeline
 from .model_card import check_evaluation, make_model_card
@@ -21,6 +23,27 @@ def find_version(distribution: str) -> Optional[str]:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def read_scores(path: Path) -> Evaluation:
+    """Read the scores of a report.
+
+    path (Path): What `evaluate` was told to write: a `.json` file, or a folder with a report.
+    RETURNS (Evaluation): The scores, without the texts.
+    RAISES (BertHeadsError): H101 if there is no report; H623 or H624 if it is something else.
+    """
+    file = find_report(path)
+    if file is None:
+        raise BertHeadsError("H101", path=path)
+    saved = read_report(file)
+    try:
+        names = ("docs", "model", "corpus", "notes", "texts", "entities", "categories")
+        evaluation = Evaluation(scores={}, **{name: saved.scores[name] for name in names})
+        make_tables(evaluation)
+        headlines(evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BertHeadsError("H623", path=file, found=f"{type(error).__name__} {error}") from error
+    return evaluation
 
 
 def package(
@@ -39,13 +62,13 @@ def package(
     version (Optional[str]): Its version. None: the one in the pipeline's meta.
     report (Optional[Path]): Report of `evaluate` on the pipeline, whose scores go into the model card.
     RETURNS (Path): The wheel.
-    RAISES (BertHeadsError): H101, H103 or H681 for a report that cannot be read, H680 for one of another pipeline;
+    RAISES (BertHeadsError): H101, H623 or H624 for a report that cannot be read, H680 for one of another pipeline;
         H227 for a pipeline that cannot be loaded; H123 for an output that cannot be written; H410 without `build`;
         H682 if spaCy or pip refuse to build it.
     """
     if find_version("build") is None:
         raise BertHeadsError("H410", found="build", extra="package")
-    evaluation = None if report is None else read_report(report)
+    evaluation = None if report is None else read_scores(report)
     nlp = load_pipeline(str(model))
     if nlp.path is None or not model.is_dir():
         raise BertHeadsError("H227", found=str(model), reason="it is no folder")

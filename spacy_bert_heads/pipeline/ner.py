@@ -294,6 +294,31 @@ class BertEntityRecognizer(Head, TrainablePipe):
             unsure += scored.uncertainty(scored.best())
         return unsure
 
+    def span_probabilities(self, docs: Iterable[Doc], spans: Sequence[Sequence[EntitySpan]]) -> List[List[float]]:
+        """How probable given entities are, whether or not they are predicted: exactly these boundaries and this label,
+        as `span._.confidence` has it of predicted ones. Entities on the Docs are ignored.
+
+        docs (Iterable[Doc]): Docs that the encoder has read.
+        spans (Sequence[Sequence[EntitySpan]]): Of each Doc, entities as (start, end, label). They may overlap.
+        RETURNS (List[List[float]]): Their probabilities, 0 to 1; 0 for a label that the component does not have.
+        """
+        docs = list(docs)
+        known = [[span for span in found if span[2] in self.labels] for found in spans]
+        if not any(known):
+            return [[0.0] * len(found) for found in spans]
+        values = iter(self._probabilities(self._score(docs, keep_preset=False), docs, known))
+        return [[next(values) if label in self.labels else 0.0 for _, _, label in found] for found in spans]
+
+    def outside_probabilities(self, docs: Iterable[Doc]) -> List[numpy.ndarray]:
+        """How probable each token is to be in no entity. Entities on the Docs are ignored.
+
+        docs (Iterable[Doc]): Docs that the encoder has read.
+        RETURNS (List[numpy.ndarray]): Of each Doc. Float, (n_tokens,).
+        """
+        docs = list(docs)
+        tables = self._score(docs, keep_preset=False).marginals() if docs else []
+        return [table[:, 0] if len(table) else numpy.zeros(0, dtype="float32") for table in tables]
+
     def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
         """The loss of a batch and its gradient; see layers.crf. What cannot be learned from is in `self.skipped`.
 

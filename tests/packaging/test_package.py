@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.evaluation.evaluate import evaluate
-from spacy_bert_heads.evaluation.report import read_report, write_report
+from spacy_bert_heads.evaluation.report import write_report
 from spacy_bert_heads.packaging.model_card import find_licence, make_model_card
-from spacy_bert_heads.packaging.package import package
+from spacy_bert_heads.packaging.package import package, read_scores
 
 from ..making import make_examples, make_nlp
 
@@ -84,7 +84,7 @@ def test_the_card_says_what_the_report_and_the_pipeline_say(work: Path, tmp_path
 def test_a_report_is_read_as_it_was_written(work: Path) -> None:
     evaluation = evaluate(str(work / "model"), work / "test.spacy")
     for path in (work / "report", work / "test.json"):
-        found = read_report(path)
+        found = read_scores(path)
         assert found.entities == srsly.json_loads(srsly.json_dumps(evaluation.entities))
         assert found.texts["scored"] == evaluation.texts["scored"] and found.docs == 3
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_packaged(work: Path, tmp_path: Path, builds: List[Any], 
     (tmp_path / "other.json").write_text('{"docs": 3}', encoding="utf8")
     (tmp_path / "list.json").write_text("[]", encoding="utf8")
     (tmp_path / "broken.json").write_text('{"docs":', encoding="utf8")
-    for name, expected in (("other", "H681"), ("list", "H681"), ("broken", "H681"), ("missing", "H101")):
+    for name, expected in (("other", "H623"), ("list", "H623"), ("broken", "H623"), ("missing", "H101")):
         assert code(report=tmp_path / f"{name}.json") == expected
     assert code(model=tmp_path / "missing") == "H227"
     assert code(name="no identifier") == "H682"
