@@ -36,8 +36,8 @@ MESSAGES: Dict[str, str] = {
     "H111": "expected a span that starts and ends at token boundaries, found {label!r} at {found}; tokens nearby: "
     "{nearby}. Move the span, add 'tokens' to the record, or pass --skip-bad to skip such records.",
     "H112": "expected a label that is a non-empty string, found {found}. Give every span and every question a label.",
-    "H113": "expected entities that do not overlap, found {found}. Keep one of them, or pass --skip-bad to skip such "
-    "records.",
+    "H113": "expected entities that do not overlap, found {found}. Keep one of them; or convert with --spans-key sc, which "
+    "keeps both for bert_spans, or with --flatten, which chooses; or pass --skip-bad to skip such records.",
     "H114": "expected the answer 'accept', 'reject' or 'ignore', found {found}. Correct it, or pass --skip-bad to "
     "skip such records.",
     "H115": "expected 'accept' to hold ids of the options {options}, found {found}. Correct it, or pass --skip-bad "
@@ -120,6 +120,9 @@ MESSAGES: Dict[str, str] = {
     "H186": "this training run was started with {found} processes, not {expected}. Resume with the same number.",
     "H188": "cannot be read or written: {found}. Check the path, its permissions and the space left.",
     "H187": "is in use by process {found}. Wait until it has finished, or choose another folder.",
+    "H189": "this is the annotation of a text that is missing: expected the file {found}. Put it beside this one.",
+    "H190": "expected entities within the {n_tokens} tokens, found {found}. Offsets count tokens from 0, 'end' is exclusive.",
+    "H191": "the format {format} cannot hold spans that overlap. Use one of: {expected}; or export doc.ents, without --spans-key.",
     # H2xx shapes, architectures and configs
     "H201": "windows of {capacity} wordpieces cannot overlap by {found}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",

@@ -104,6 +104,7 @@ def make_nested_sentences(nlp: Language, n: int, labels: Sequence[str] = "ABC") 
     return examples
 
 
+@pytest.mark.slow
 def test_twenty_sentences_of_nested_spans_are_learned_by_heart(bert_folder: str) -> None:
     settings = {"bert_spans": {"model": {"lstm_width": 32}}}
     nlp = make_nlp(bert_folder, ["bert_spans"], initialize=False, settings=settings)
