@@ -117,7 +117,7 @@ def score_spans(
     """
     examples = list(examples)
     attr = f"spans_{spans_key}"
-    known = {id(eg.predicted): _known_spans(eg, spans_key, unknown_spans_key, incorrect_spans_key) for eg in examples}
+    known = {id(eg.predicted): known_spans(eg, spans_key, unknown_spans_key, incorrect_spans_key) for eg in examples}
 
     def get_spans(doc: Doc, _: str) -> List[Span]:
         return known[id(doc)] if id(doc) in known else list(doc.spans.get(spans_key, ()))
@@ -128,8 +128,15 @@ def score_spans(
     return {**scores, **get_ner_prf(examples)} if annotate_ents else scores
 
 
-def _known_spans(example: Example, key: str, unknown_key: Optional[str], incorrect_key: Optional[str]) -> List[Span]:
-    """Predicted spans of which the gold Doc knows whether they are right."""
+def known_spans(example: Example, key: str, unknown_key: Optional[str], incorrect_key: Optional[str]) -> List[Span]:
+    """Predicted spans of which the gold Doc knows whether they are right.
+
+    example (Example): Prediction and gold annotation.
+    key (str): Key of `doc.spans`.
+    unknown_key (Optional[str]): Key of the group that marks what nobody has annotated.
+    incorrect_key (Optional[str]): Key of the group of rejected spans.
+    RETURNS (List[Span]): In the order of the group.
+    """
     spans, gold = list(example.predicted.spans.get(key, ())), example.reference.spans
     gaps = [(gap.start_char, gap.end_char, gap.label_) for gap in gold.get(unknown_key or "", ())]
     if not gaps:

@@ -61,6 +61,9 @@ def make_tables(evaluation: "Evaluation") -> List[Table]:
             tables.append(_label_table(f"Categories ({scores['component']})", scores))
             if "confusion" in scores:
                 tables.append(_pair_table(f"Confused categories ({scores['component']})", scores["confusion"]))
+    for scores in evaluation.spans:
+        if scores["texts"]:
+            tables.append(_label_table(f"Spans ({scores['component']})", scores))
     found = evaluation.entities
     if found and found["texts"]:
         tables.append(_label_table(f"Entities ({found['component']})", found))
@@ -85,6 +88,12 @@ def headlines(evaluation: "Evaluation") -> List[Tuple[str, str, str]]:
             exact = "accuracy" if scores["kind"] == "exclusive" else "all categories right"
             lines.append((f"{name}, {exact}", percent(scores["accuracy"]), limits(scores["accuracy_interval"])))
             lines.append((f"{name}, macro F1", percent(scores["macro"]["f1"]), limits(scores["macro"]["f1_interval"])))
+    for scores in evaluation.spans:
+        if scores["texts"]:
+            micro, name = scores["micro"], scores["component"]
+            lines.append((f"{name}, F1 of spans", percent(micro["f1"]), limits(micro["f1_interval"])))
+            if scores["overlapping"]["support"]:
+                lines.append((f"{name}, recall of spans that overlap", percent(scores["overlapping"]["recall"]), "-"))
     found = evaluation.entities
     if found and found["texts"]:
         micro = found["micro"]

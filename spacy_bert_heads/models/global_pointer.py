@@ -6,15 +6,12 @@ from spacy.tokens import Doc
 from thinc.api import Model, concatenate
 from thinc.types import Floats2d
 
-from ..defaults import HEAD_LR_SCALE
+from ..defaults import HEAD_LR_SCALE, MAX_SPAN_WIDTH
 from ..layers.global_pointer import global_pointer
 from . import head_on_vectors
 from .encoder import is_encoder
 from .head_on_vectors import forward_tokens
 from .listeners import replace_listener, token_vectors
-
-# Tokens of the longest span that is scored, where neither the config nor the data asks for fewer
-MAX_WIDTH = 64
 
 
 def build_global_pointer_v1(
@@ -80,7 +77,7 @@ def set_max_width(model: Model, longest: int) -> None:
     """
     settings = model.get_ref("output_layer").attrs["settings"]
     if settings["max_width"] is None:
-        settings["max_width"] = min(longest or MAX_WIDTH, MAX_WIDTH)
+        settings["max_width"] = min(longest or MAX_SPAN_WIDTH, MAX_SPAN_WIDTH)
 
 
 def _init(model: Model, X: Optional[List[Doc]] = None, Y: Any = None) -> None:

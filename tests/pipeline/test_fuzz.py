@@ -14,6 +14,8 @@ import pytest
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from spacy_bert_heads.extensions import get_confidence_in
+
 from ..making import WORDS, make_examples, make_nlp
 
 N_TEXTS = int(os.environ.get("FUZZ_TEXTS", "400"))
@@ -95,7 +97,7 @@ def assert_whole(doc: Doc, text: str) -> None:
     assert len(doc.ents) == len(doc._.ents_confidence)
     assert len({(span.start, span.end, span.label) for span in doc.spans["sc"]}) == len(doc.spans["sc"])
     for span in doc.spans["sc"]:
-        assert not span[0].is_space and not span[-1].is_space and 0.5 <= span._.confidence <= 1.0
+        assert not span[0].is_space and not span[-1].is_space and 0.5 <= get_confidence_in(span, "sc") <= 1.0
     assert set(doc.cats) == {"CANCEL", "TRACK"} and sum(doc.cats.values()) == pytest.approx(1.0, abs=1e-5)
     assert all(0.0 <= value <= 1.0 for value in doc.cats.values())
 

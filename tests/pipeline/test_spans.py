@@ -15,8 +15,8 @@ from spacy.pipeline.spancat import make_spancat_scorer
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
+from spacy_bert_heads.defaults import MAX_SPAN_WIDTH
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.models.global_pointer import MAX_WIDTH
 
 from ..making import (
     HEADS,
@@ -143,7 +143,7 @@ def test_labels_and_the_longest_span_come_from_the_data_or_are_given(bert_folder
     nlp = make_nlp(bert_folder, ["bert_spans"], initialize=False)
     text = "the order " * 60
     initialize_nlp(nlp, examples=[annotated(nlp, text, [(0, 100, "A"), (3, 4, "B")])])
-    assert head(nlp).max_width == MAX_WIDTH and head(nlp).skipped.counts == {"H362": 1}
+    assert head(nlp).max_width == MAX_SPAN_WIDTH and head(nlp).skipped.counts == {"H362": 1}
 
 
 def test_data_without_spans_cannot_be_learned(bert_folder: str) -> None:
