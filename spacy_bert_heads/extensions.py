@@ -5,7 +5,7 @@ Whatever makes a pipeline imports it, through our entry points; so does unpickli
 A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
 """
 
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from spacy.tokens import Doc, Span
 
@@ -23,60 +23,117 @@ PLAIN_NAMES = (
     # that may be there, likeliest first. From the same
     ENTS_SET_NAME,
 )
+# Where a span is: None is doc.ents, anything else a key of doc.spans
+Place = Optional[str]
 
 
 class Confidence(NamedTuple):
-    """What `doc.user_data` holds for an entity, under spaCy's own key for a value of a span, which moves with the
-    span in `Doc.from_docs` and `span.as_doc`. From bytes it comes back as a plain pair.
+    """What is stored of one span. From bytes it comes back as a plain list.
 
-    label (str): The entity's label when the value was set: spaCy's key knows the characters only.
-    value (float): Probability of the entity.
+    `doc.user_data` holds a list of these under spaCy's own key for a value of a span, which knows the characters only
+    and moves with the text in `Doc.from_docs` and `span.as_doc`. Spans of several labels, in `doc.ents` and in groups
+    of `doc.spans`, may have the same characters.
+
+    label (str): The span's label when the value was set.
+    value (float): Probability of the span.
+    place (Place): The key of its group, None for `doc.ents`.
     """
 
     label: str
     value: float
+    place: Place = None
 
 
 def get_confidence(span: Span) -> Optional[float]:
-    """RETURNS (Optional[float]): Probability of exactly this entity, 0 to 1, as `bert_ner` set it. None for any
-    other span, and for one whose label has been changed."""
-    stored = span.doc.user_data.get(_key(span))
-    return stored[1] if stored is not None and stored[0] == span.label_ else None
+    """A span does not know the group that it is from: where several hold these characters and this label, the value in
+    `doc.ents` comes first, then those of groups in the order in which they were set. `get_confidence_in` asks for one.
 
-
-def set_confidence(span: Span, value: Any) -> None:
-    """Keep the probability of an entity.
-
-    span (Span): The entity.
-    value (Any): The probability, None to take it away, or a Confidence.
+    RETURNS (Optional[float]): Probability of exactly this span, 0 to 1, as `bert_ner` or `bert_spans` set it. None for
+        any other span, and for one whose label has been changed.
     """
+    found = [one for one in _read(span.doc, _key(span)) if one.label == span.label_]
+    first = min(found, key=lambda one: one.place is not None, default=None)
+    return None if first is None else first.value
+
+
+def get_confidence_in(span: Span, place: Place) -> Optional[float]:
+    """Probability of a span as a member of one group.
+
+    span (Span): The span.
+    place (Place): Key of `doc.spans`, or None for `doc.ents`.
+    RETURNS (Optional[float]): 0 to 1, or None.
+    """
+    for one in _read(span.doc, _key(span)):
+        if (one.label, one.place) == (span.label_, place):
+            return one.value
+    return None
+
+
+def set_confidence(span: Span, value: Any, place: Place = None) -> None:
+    """Keep the probability of a span.
+
+    span (Span): The span.
+    value (Any): The probability, None to take it away wherever it is, or what `Doc.to_json` wrote.
+    place (Place): Key of the group in `doc.spans`, or None for `doc.ents`.
+    """
+    key, stored = _key(span), _read(span.doc, _key(span))
     if value is None:
-        span.doc.user_data.pop(_key(span), None)
+        stored = [one for one in stored if one.label != span.label_]
     elif isinstance(value, (tuple, list)):  # from Doc.from_json
-        span.doc.user_data[_key(span)] = Confidence(*value)
+        stored = [Confidence(*one) for one in value]
     else:
-        span.doc.user_data[_key(span)] = Confidence(span.label_, float(value))
+        stored = [one for one in stored if (one.label, one.place) != (span.label_, place)]
+        stored.append(Confidence(span.label_, float(value), place))
+    _write(span.doc, key, stored)
 
 
 def get_ents_confidence(doc: Doc) -> List[Optional[float]]:
-    """RETURNS (List[Optional[float]]): `span._.confidence` of each entity in `doc.ents`."""
-    return [get_confidence(ent) for ent in doc.ents]
+    """RETURNS (List[Optional[float]]): The confidence of each entity in `doc.ents`."""
+    return [get_confidence_in(ent, None) for ent in doc.ents]
 
 
-def forget_confidence(doc: Doc, *, keep: List[Span]) -> None:
-    """Take away what is stored for anything but some entities.
+def forget_confidence(doc: Doc, *, keep: Iterable[Span], place: Place = None) -> None:
+    """Take away what is stored of one place for anything but some spans. Other places are left as they are.
 
     doc (Doc): The Doc.
-    keep (List[Span]): Entities whose confidence stays, unless their label has changed.
+    keep (Iterable[Span]): Spans whose confidence stays, unless their label has changed.
+    place (Place): Key of the group in `doc.spans`, or None for `doc.ents`.
     """
-    kept = {_key(ent): ent.label_ for ent in keep}
-    for key, stored in list(doc.user_data.items()):
-        if isinstance(key, tuple) and key[:2] == ("._.", NAME) and kept.get(key) != stored[0]:
-            del doc.user_data[key]
+    kept = {(_key(span), span.label_) for span in keep}
+    for key in [key for key in doc.user_data if isinstance(key, tuple) and key[:2] == ("._.", NAME)]:
+        stored = _read(doc, key)
+        _write(doc, key, [one for one in stored if one.place != place or (key, one.label) in kept])
+
+
+def set_group_confidence(doc: Doc, place: str, spans: Iterable[Span], values: Iterable[float]) -> None:
+    """Keep the probabilities of a whole group, in place of what was stored of it.
+
+    doc (Doc): The Doc.
+    place (str): Key of the group in `doc.spans`.
+    spans (Iterable[Span]): The spans.
+    values (Iterable[float]): Their probabilities.
+    """
+    forget_confidence(doc, keep=(), place=place)
+    added: Dict[Any, List[Confidence]] = {}
+    for span, value in zip(spans, values):
+        added.setdefault(_key(span), []).append(Confidence(span.label_, float(value), place))
+    for key, new in added.items():
+        _write(doc, key, _read(doc, key) + new)
 
 
 def _key(span: Span) -> Any:  # spaCy's stubs know string keys only
     return "._.", NAME, span.start_char, span.end_char
+
+
+def _read(doc: Doc, key: Any) -> List[Confidence]:
+    return [Confidence(*one) for one in doc.user_data.get(key, ())]
+
+
+def _write(doc: Doc, key: Any, stored: List[Confidence]) -> None:
+    if stored:
+        doc.user_data[key] = stored
+    else:
+        doc.user_data.pop(key, None)
 
 
 if not Span.has_extension(NAME):

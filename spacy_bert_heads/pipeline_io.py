@@ -63,11 +63,13 @@ class Sourced:
     factory (str): What makes it.
     labels (Tuple[str, ...]): What it has learned.
     listens_to (Optional[str]): The encoder that it shares with others, by name or "*". None: it has its own, or none.
+    spans_key (Optional[str]): Key of `doc.spans` that it writes, of components that do.
     """
 
     factory: str
     labels: Tuple[str, ...]
     listens_to: Optional[str]
+    spans_key: Optional[str] = None
 
 
 def read_sourced(model: str, component: str) -> Sourced:
@@ -91,6 +93,7 @@ def read_sourced(model: str, component: str) -> Sourced:
             factory=settings["factory"],
             labels=tuple(meta.get("labels", {}).get(component, ())),
             listens_to=listener.get("upstream"),
+            spans_key=settings.get("spans_key"),
         )
     except (OSError, ValueError, KeyError) as error:
         reason = f"no component {error}" if isinstance(error, KeyError) else str(error).strip().split("\n")[0]

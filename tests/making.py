@@ -121,6 +121,7 @@ HEADS: Dict[str, Dict[str, Any]] = {
     "bert_textcat_multilabel": {},
     "bert_regression": {},
     "bert_ner": {"model": {"lstm_width": 8}},
+    "bert_spans": {"model": {"key_width": 8}},
     "tagger": {
         "model": {
             "@architectures": "spacy.Tagger.v2",
@@ -194,14 +195,25 @@ TRAINING: List[Tuple[str, str, List[Tuple[int, int, str]]]] = [
 ]
 
 
+# Beside the entities: some within each other, also with the same label
+NESTED: List[List[Tuple[int, int, str]]] = [
+    [(9, 17, "THING"), (12, 17, "THING")],
+    [(14, 24, "THING"), (18, 24, "THING"), (25, 36, "PLACE")],
+    [(6, 21, "THING"), (12, 21, "PLACE")],
+]
+
+
 def make_examples(nlp: Language) -> List[Example]:
-    """Three annotated texts: two exclusive categories, two kinds of entities, and tags made of the first letter."""
+    """Three annotated texts: two exclusive categories, two kinds of entities, spans that overlap, and tags made of the
+    first letter.
+    """
     examples = []
-    for text, cat, entities in TRAINING:
+    for (text, cat, entities), nested in zip(TRAINING, NESTED):
         doc = nlp.make_doc(text)
         annotation = {
             "cats": {label: float(label == cat) for label in ("CANCEL", "TRACK")},
             "entities": entities,
+            "spans": {"sc": [*entities, *nested]},
             "tags": [token.lower_[0] if token.is_alpha else "PUNCT" for token in doc],
         }
         examples.append(Example.from_dict(doc, annotation))
@@ -280,7 +292,11 @@ def hf_inputs(nlp: Language, texts: Sequence[str]) -> Any:
 
 
 def predictions(docs: Iterable[Doc]) -> List[Tuple[Dict[str, float], List[Tuple[int, int, str]]]]:
-    return [(dict(doc.cats), [(ent.start, ent.end, ent.label_) for ent in doc.ents]) for doc in docs]
+    """Categories, and entities with the spans of `bert_spans` behind them."""
+    return [
+        (dict(doc.cats), [(span.start, span.end, span.label_) for span in (*doc.ents, *doc.spans.get("sc", ()))])
+        for doc in docs
+    ]
 
 
 def assert_same_predictions(ours: Sequence[Any], theirs: Sequence[Any], tolerance: float = 0.0) -> None:

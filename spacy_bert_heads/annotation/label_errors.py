@@ -406,7 +406,7 @@ def _make_tasks(errors: LabelErrors, text: int, head: str, found: Sequence[Suspi
             for one in spans
         ]
     spans = write_ents(doc, None)
-    for start, end in exported.unknown:
+    for start, end, *_ in exported.unknown:
         spans.append({**write_span(doc[start:end]), "label": UNKNOWN_LABEL, "answer": "ignore"})
     return [{**set_hashes({**base, "spans": spans}), "tokens": write_tokens(doc), "_view_id": "ner_manual"}]
 

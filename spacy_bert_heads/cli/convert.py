@@ -8,6 +8,7 @@ import typer
 from ..corpus.splits import DEFAULT_SPLIT
 from .reading_options import (
     DELIMITER,
+    FLATTEN,
     FORMAT,
     HEADER,
     KIND,
@@ -18,6 +19,7 @@ from .reading_options import (
     PAIR_SEPARATOR,
     SCHEME,
     SKIP_BAD,
+    SPANS_KEY,
     TEXT_COLUMN,
 )
 
@@ -58,6 +60,8 @@ def convert_cli(
     header: Annotated[Optional[bool], HEADER] = None,
     scheme: Annotated[str, SCHEME] = "auto",
     pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
+    spans_key: Annotated[Optional[str], SPANS_KEY] = None,
+    flatten: Annotated[Optional[str], FLATTEN] = None,
 ) -> None:
     """
     Convert annotation files to spaCy's binary format, split into train, dev and test.
@@ -79,6 +83,8 @@ def convert_cli(
         header=header,
         scheme=scheme,
         pair_separator=pair_separator,
+        spans_key=spans_key,
+        flatten=flatten,
     )
     done = convert(
         inputs,

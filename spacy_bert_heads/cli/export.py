@@ -22,6 +22,9 @@ LANG = typer.Option(
 SEPARATE = typer.Option(
     "--separate", help="prodigy: entities and categories of a text on two lines, for two interfaces."
 )
+SPANS_KEY = typer.Option(
+    "--spans-key", help="Write the spans of this key of doc.spans, which may overlap.", show_default="entities"
+)
 
 
 def export_cli(
@@ -32,6 +35,7 @@ def export_cli(
     scheme: Annotated[str, SCHEME] = "bio",
     lang: Annotated[str, LANG] = "en",
     separate: Annotated[bool, SEPARATE] = False,
+    spans_key: Annotated[Optional[str], SPANS_KEY] = None,
 ) -> None:
     """
     Export annotated texts, or a pipeline's predictions, to Prodigy, Label Studio, doccano or CoNLL columns.
@@ -42,7 +46,7 @@ def export_cli(
     from ..corpus.writers.export import export
 
     count, findings = export(
-        source, output, format=format, model=model, scheme=scheme, lang=lang, separate=separate
+        source, output, format=format, model=model, scheme=scheme, lang=lang, separate=separate, spans_key=spans_key
     )
     for line in render_findings(findings):
         typer.echo(line)

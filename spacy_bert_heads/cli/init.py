@@ -18,7 +18,8 @@ DATA = typer.Option(
 LANG = typer.Option("--lang", "-l", help="spaCy's language code.", show_default="that of the data, or en")
 HEADS = typer.Option(
     "--heads",
-    help="One text head (textcat, textcat_multilabel or regression), ner, or both separated by a comma: textcat,ner.",
+    help="One text head (textcat, textcat_multilabel or regression), ner (entities), spans (entities that overlap), "
+    "or several separated by commas: textcat,ner.",
     show_default="what the data teaches, or textcat,ner",
 )
 ENCODER = typer.Option(

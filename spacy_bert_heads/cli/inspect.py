@@ -11,6 +11,9 @@ CORPORA = typer.Argument(
 HTML = typer.Option("--html", help="Write a page with figures and examples here.", show_default=False)
 ENCODER = typer.Option("--encoder", help="Also count wordpieces of this encoder.", show_default=False)
 REPORT = typer.Option("--report", "-r", help="Also write the counts here, as JSON.", show_default=False)
+SPANS_KEY = typer.Option(
+    "--spans-key", help="Show the spans of this key of doc.spans, which may overlap.", show_default="entities"
+)
 
 
 def inspect_cli(
@@ -18,6 +21,7 @@ def inspect_cli(
     html: Annotated[Optional[Path], HTML] = None,
     encoder: Annotated[Optional[str], ENCODER] = None,
     report: Annotated[Optional[Path], REPORT] = None,
+    spans_key: Annotated[Optional[str], SPANS_KEY] = None,
 ) -> None:
     """
     Show what annotated texts hold: labels, lengths, texts that occur twice.
@@ -26,7 +30,7 @@ def inspect_cli(
     """
     from ..corpus.inspection import inspect_corpora
 
-    inspection = inspect_corpora(corpora, encoder=encoder, html=html, report_path=report)
+    inspection = inspect_corpora(corpora, encoder=encoder, html=html, report_path=report, spans_key=spans_key)
     typer.echo(inspection.to_text())
     n_docs = sum(counts.docs for counts in inspection.counts.values())
     written = [str(path) for path in (html, report) if path]

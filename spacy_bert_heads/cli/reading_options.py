@@ -8,8 +8,8 @@ FORMAT = typer.Option(
     "--format",
     "-f",
     help="Format of the files: auto (look at the content), prodigy, doccano, label-studio, cluener, spacy-json, "
-    "spacy, hf-datasets, conll, token-lines, triples, fasttext, opennlp, labelled-lines, csv or "
-    "tsv.",
+    "spacy, hf-datasets, conll, token-lines, token-spans, brat, cmeee, triples, fasttext, opennlp, labelled-lines, "
+    "csv or tsv.",
 )
 SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
 OFF_TOKENS = typer.Option(
@@ -40,4 +40,16 @@ HEADER = typer.Option(
 SCHEME = typer.Option("--scheme", help="Tag scheme: auto, bio, iob1, biluo, bioes or bmes.", rich_help_panel=READING)
 PAIR_SEPARATOR = typer.Option(
     "--pair-separator", help="What to put between the two sentences of a pair.", rich_help_panel=READING
+)
+SPANS_KEY = typer.Option(
+    "--spans-key",
+    help="Put entities, which may then overlap, into doc.spans under this key, for bert_spans: sc.",
+    show_default="into doc.ents, where they may not overlap",
+    rich_help_panel=READING,
+)
+FLATTEN = typer.Option(
+    "--flatten",
+    help="Of entities that overlap, put these into doc.ents: outer, inner or longest.",
+    show_default="none may overlap",
+    rich_help_panel=READING,
 )

@@ -1,9 +1,15 @@
 """What is known about one text, whatever its format was, and how several records of one text are merged."""
 
+from bisect import bisect
 from dataclasses import dataclass, field, replace
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .findings import Findings, Where
+
+# Where spaCy's own `ner` looks for spans that are known to be wrong (its `incorrect_spans_key`).
+INCORRECT_SPANS_KEY = "incorrect_spans"
+# Where `bert_spans` looks for stretches about which nothing is known; see pipeline.span_annotations.
+UNKNOWN_SPANS_KEY = "unknown_spans"
 
 
 class CharSpan(NamedTuple):
@@ -23,7 +29,8 @@ class Annotation:
     tokens (Optional[List[Tuple[int, int]]]): Start and end of each token. None leaves them to the tokenizer.
     ents (List[CharSpan]): Spans known to be entities.
     complete (bool): Whether everything outside `ents` is known to be no entity. Otherwise it is unknown.
-    unknown (List[CharSpan]): Spans of a complete annotation about which nothing is known.
+    unknown (List[CharSpan]): Spans of a complete annotation about which nothing is known: as spans that overlap,
+        about those of their label, or of any if they have none.
     rejected (List[CharSpan]): Spans known not to be entities of their label.
     cats (Dict[str, float]): 1.0 for labels that hold, 0.0 for labels that do not, or numbers to be predicted.
         Absent labels are unknown.
@@ -54,7 +61,7 @@ class Annotation:
         return not (self.complete or self.ents or self.rejected or self.cats)
 
 
-def merge(versions: Sequence[Annotation], findings: Findings) -> Annotation:
+def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool = False) -> Annotation:
     """Join all records of one text by the rules in docs/reference/formats.md.
 
     A complete annotation wins over yes/no answers. Versions that differ are never mixed: the newest wins, or
@@ -63,6 +70,7 @@ def merge(versions: Sequence[Annotation], findings: Findings) -> Annotation:
 
     versions (Sequence[Annotation]): At least one, in file order, all of the same text.
     findings (Findings): Takes the decisions.
+    overlaps (bool): Whether spans may overlap. Otherwise accepted ones that do are both unknown.
     RETURNS (Annotation): What is known about the text.
     """
     first = versions[0]
@@ -78,7 +86,7 @@ def merge(versions: Sequence[Annotation], findings: Findings) -> Annotation:
         ents, unknown = sorted(set(winner.ents)), winner.unknown
         _report_losers(winner, ordered, findings)
     else:
-        ents, rejected = _join_verdicts(ordered, findings)
+        ents, rejected = _join_verdicts(ordered, findings, overlaps)
     cats = _join_cats(ordered, findings)
     with_tokens = [version for version in complete[-1:] or ordered if version.tokens is not None]
     tokens = with_tokens[-1].tokens if with_tokens else None
@@ -115,6 +123,30 @@ def overlapping(spans: Sequence[CharSpan]) -> List[Tuple[CharSpan, CharSpan]]:
     return pairs
 
 
+def flatten(spans: Sequence[CharSpan], how: str) -> List[CharSpan]:
+    """Choose spans that do not overlap.
+
+    spans (Sequence[CharSpan]): In any order.
+    how (str): "outer": of two that overlap the one that begins first, or of these the longer one, so that of spans
+        within each other the outermost stays. "inner": the one that ends first, or of these the shorter one, so that
+        the innermost stays. "longest": the longer one, the longest of all first. Among equals the first label.
+    RETURNS (List[CharSpan]): The chosen ones, in order of the text.
+    """
+    keys: Dict[str, Callable[[CharSpan], Tuple[Any, ...]]] = {
+        "outer": lambda span: (span.start, -span.end, span.label),
+        "inner": lambda span: (span.end, -span.start, span.label),
+        "longest": lambda span: (span.start - span.end, span.start, span.label),
+    }
+    chosen: List[CharSpan] = []
+    for span in sorted(set(spans), key=keys[how]):
+        # In order of their beginnings, chosen spans that do not overlap also end in this order
+        at = bisect(chosen, span)
+        before, behind = chosen[at - 1 : at], chosen[at : at + 1]
+        if all(one.end <= span.start for one in before) and all(span.end <= one.start for one in behind):
+            chosen.insert(at, span)
+    return chosen
+
+
 def _oldest_first(versions: Sequence[Annotation]) -> List[Annotation]:
     times = [version.timestamp for version in versions if version.timestamp is not None]
     if len(times) < len(versions):
@@ -135,7 +167,9 @@ def _report_losers(winner: Annotation, versions: Sequence[Annotation], findings:
             findings.note("binary_against_manual", version.where, f"{_show(span)} against {winner.where}")
 
 
-def _join_verdicts(ordered: Sequence[Annotation], findings: Findings) -> Tuple[List[CharSpan], List[CharSpan]]:
+def _join_verdicts(
+    ordered: Sequence[Annotation], findings: Findings, overlaps: bool
+) -> Tuple[List[CharSpan], List[CharSpan]]:
     verdicts: Dict[CharSpan, Tuple[bool, Where]] = {}
     for version in ordered:
         answers = [(span, True) for span in version.ents] + [(span, False) for span in version.rejected]
@@ -146,7 +180,7 @@ def _join_verdicts(ordered: Sequence[Annotation], findings: Findings) -> Tuple[L
             verdicts[span] = (answer, version.where)
     accepted = sorted(span for span, (answer, _) in verdicts.items() if answer)
     unclear: Set[CharSpan] = set()
-    for one, other in overlapping(accepted):
+    for one, other in [] if overlaps else overlapping(accepted):
         findings.note("binary_overlap", verdicts[other][1], f"{_show(one)} and {_show(other)}")
         unclear.update((one, other))
     rejected = sorted(span for span, (answer, _) in verdicts.items() if not answer)

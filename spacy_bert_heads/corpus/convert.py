@@ -107,7 +107,7 @@ def convert(
             report.inputs += [{"path": entry.pop("path"), "role": role, **entry} for entry in entries]
         with Staging() as staging:
             writers = {name: DocWriter(staging, output_dir / f"{name}.spacy") for name in SPLITS}
-            _write_texts(store, nlp, writers, shares, seed, report, wordpieces)
+            _write_texts(store, nlp, writers, shares, seed, report, wordpieces, options)
             if not report.splits["train"].docs:
                 n_texts = store.count(ROLES.index("main"))
                 raise BertHeadsError("H121", found=f"{n_texts} texts, none of them for train")
@@ -155,18 +155,19 @@ def _write_texts(
     seed: int,
     report: ConvertReport,
     wordpieces: Optional[Wordpieces],
+    options: ReadOptions,
 ) -> None:
     """Merge the records of each text and give it its split: in given files as they are, the others by their hash."""
     for number, role in enumerate(ROLES):
         total = store.count(number)
         texts = tqdm(store.texts(number), role, total, unit=" texts", leave=False, delay=1.0, disable=None)
         for stored in in_memory_zones(nlp, texts):
-            annotation = merge(stored.records, report.findings)
+            annotation = merge(stored.records, report.findings, overlaps=options.overlaps)
             if stored.elsewhere is not None:
                 report.findings.note(LEFT_OUT[role], annotation.where, f"same text as {stored.elsewhere}")
                 continue
             name = assign_split(split_key(annotation.text), shares, seed) if role == "main" else role
-            doc = build_doc(nlp, annotation, report.findings)
-            report.splits[name].add(doc, wordpieces)
+            doc = build_doc(nlp, annotation, report.findings, spans_key=options.spans_key, how=options.flatten)
+            report.splits[name].add(doc, wordpieces, options.spans_key)
             report.scripts.add(doc)
             writers[name].add(doc)

@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional, Tuple
 from spacy.tokens import Doc
 
 from ..errors import BertHeadsError
-from .docs import INCORRECT_SPANS_KEY
+from .annotations import INCORRECT_SPANS_KEY
 
 # What BERT takes at once, [CLS] and [SEP] included.
 DEFAULT_LIMIT = 512
@@ -84,7 +84,8 @@ class SplitCounts:
     ents_complete (int): Docs in which every token is known to be in or outside an entity.
     ents_partial (int): Docs in which only some tokens are known, or only rejected spans.
     with_cats (int): Docs with at least one category.
-    spans (Counter[str]): Entities by label.
+    with_spans (int): Docs with annotated spans that may overlap.
+    spans (Counter[str]): Entities by label; where spans that may overlap were asked for, those.
     rejected (Counter[str]): Rejected spans by label.
     cats (Counter[str]): Docs in which the label holds.
     cats_not (Counter[str]): Docs in which the label is known not to hold.
@@ -97,6 +98,7 @@ class SplitCounts:
     ents_complete: int = 0
     ents_partial: int = 0
     with_cats: int = 0
+    with_spans: int = 0
     spans: "Counter[str]" = field(default_factory=Counter)
     rejected: "Counter[str]" = field(default_factory=Counter)
     cats: "Counter[str]" = field(default_factory=Counter)
@@ -105,11 +107,12 @@ class SplitCounts:
     tokens: "Counter[int]" = field(default_factory=Counter)
     wordpieces: "Counter[int]" = field(default_factory=Counter)
 
-    def add(self, doc: Doc, wordpieces: Optional[Wordpieces] = None) -> None:
+    def add(self, doc: Doc, wordpieces: Optional[Wordpieces] = None, spans_key: Optional[str] = None) -> None:
         """Count one Doc.
 
         doc (Doc): As `build_doc` makes it.
         wordpieces (Optional[Wordpieces]): Counts its wordpieces too.
+        spans_key (Optional[str]): Key of spans that may overlap, which are counted in place of entities.
         """
         self.docs += 1
         rejected = doc.spans.get(INCORRECT_SPANS_KEY, ())
@@ -118,7 +121,8 @@ class SplitCounts:
         elif doc.has_annotation("ENT_IOB") or rejected:
             self.ents_partial += 1
         self.with_cats += bool(doc.cats)
-        for ent in doc.ents:
+        self.with_spans += spans_key in doc.spans
+        for ent in doc.ents if spans_key is None else doc.spans.get(spans_key, ()):
             self.spans[ent.label_] += 1
         for span in rejected:
             self.rejected[span.label_] += 1
@@ -152,6 +156,7 @@ class SplitCounts:
             "ents_complete": self.ents_complete,
             "ents_partial": self.ents_partial,
             "with_cats": self.with_cats,
+            **({"with_spans": self.with_spans} if self.with_spans else {}),
             "spans": dict(sorted(self.spans.items())),
             "rejected": dict(sorted(self.rejected.items())),
             "cats": {label: count for label, count in sorted(self.cats.items()) if label not in scores},

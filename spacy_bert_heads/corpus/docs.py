@@ -13,11 +13,9 @@ from spacy.tokens import Doc, Span
 
 from ..character_tokenizer import CharacterTokenizer, words_and_spaces
 from ..errors import BertHeadsError
-from .annotations import Annotation, CharSpan, overlapping
+from .annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY, Annotation, CharSpan, flatten, overlapping
 from .findings import Findings, Where
 
-# Where spaCy's own `ner` looks for spans that are known to be wrong (its `incorrect_spans_key`).
-INCORRECT_SPANS_KEY = "incorrect_spans"
 # What can be done about a span that is not at token boundaries.
 OFF_TOKENS = ("error", "drop", "expand", "split")
 # Where `doc.user_data` says at which character the second sentence of a pair begins; that exactly one category holds;
@@ -56,7 +54,7 @@ def load_tokenizer(lang: str) -> Language:
 
 
 def check_annotation(
-    nlp: Language, annotation: Annotation, findings: Findings, off_tokens: str = "error"
+    nlp: Language, annotation: Annotation, findings: Findings, off_tokens: str = "error", *, overlaps: bool = False
 ) -> Annotation:
     """Make sure that the text, tokens and spans of one record fit together.
 
@@ -65,6 +63,7 @@ def check_annotation(
     findings (Findings): Takes note of misaligned spans about which something is done.
     off_tokens (str): One of OFF_TOKENS, what to do about misaligned spans: refuse the record, leave their
         tokens unknown, expand them to whole tokens, or split the tokens at their boundaries.
+    overlaps (bool): Whether entities may overlap.
     RETURNS (Annotation): The annotation, with all spans at token boundaries.
     RAISES (BertHeadsError): H109 for an empty span; H110 for a span outside the text; H111 for a span not at
         token boundaries; H113 for overlapping entities; H116 for tokens that do not match the text; H135 for a
@@ -87,22 +86,36 @@ def check_annotation(
             raise where.error("H109", f"{start}-{end}", label=label)
         if start < 0 or end > len(text):
             raise where.error("H110", f"{start}-{end}", label=label, length=len(text))
-    annotation = _settle_borders(nlp, annotation, findings, off_tokens)
-    if annotation.complete:
+    annotation = _settle_borders(nlp, annotation, findings, off_tokens, overlaps)
+    if annotation.complete and not overlaps:
         for one, other in overlapping(sorted({*annotation.ents, *annotation.unknown})):
             shown = f"{one.label} {one.start}-{one.end} and {other.label} {other.start}-{other.end}"
             raise where.error("H113", shown)
     return annotation
 
 
-def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
+def build_doc(
+    nlp: Language,
+    annotation: Annotation,
+    findings: Findings,
+    *,
+    spans_key: Optional[str] = None,
+    how: Optional[str] = None,
+) -> Doc:
     """Make the Doc that holds what is known about a text.
 
     Tokens that are in no entity are outside if the annotation is complete, otherwise missing.
 
+    With a spans_key, entities are in `doc.spans[spans_key]` and may overlap. The group is there if anything is known
+    about them. What is not known is in `doc.spans["unknown_spans"]`, as pipeline.span_annotations has it: the whole
+    text if the annotation is not complete.
+
     nlp (Language): Gives the vocabulary, and tokenizes the text if it comes without tokens.
     annotation (Annotation): Checked by `check_annotation` before it was merged with others.
-    findings (Findings): Takes spans that do not fit the tokens of another record of the same text.
+    findings (Findings): Takes spans that do not fit the tokens of another record of the same text, and those that
+        flattening leaves out.
+    spans_key (Optional[str]): Key of `doc.spans` for entities. None: they are in `doc.ents`.
+    how (Optional[str]): How those are chosen that are in `doc.ents`, see flatten. None: all, or with a spans_key none.
     RETURNS (Doc): With entities, `spans["incorrect_spans"]` if there are any, and categories.
         The start of a second sentence, whether exactly one category holds and when that was said are under
         "second_start", "exclusive" and "timestamp" in `user_data`, if there is such a thing.
@@ -112,9 +125,18 @@ def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
     else:
         words, spaces = words_and_spaces(annotation.text, annotation.tokens)
         doc = Doc(nlp.vocab, words=words, spaces=spaces)
-    ents = _to_spans(doc, annotation, annotation.ents, findings)
-    unknown = _to_spans(doc, annotation, annotation.unknown, findings)
-    doc.set_ents(ents, missing=unknown, default="outside" if annotation.complete else "missing")
+    if spans_key is not None and (annotation.complete or annotation.ents or annotation.rejected):
+        doc.spans[spans_key] = _to_spans(doc, annotation, annotation.ents, findings)
+        gaps = _to_spans(doc, annotation, annotation.unknown, findings) if annotation.complete else []
+        if len(doc) and not annotation.complete:
+            gaps = [Span(doc, 0, len(doc))]
+        if gaps:
+            doc.spans[UNKNOWN_SPANS_KEY] = gaps
+    if spans_key is None or how is not None:
+        flat = annotation if how is None else _flatten(annotation, how, findings)
+        ents = _to_spans(doc, annotation, flat.ents, findings)
+        unknown = _to_spans(doc, annotation, flat.unknown, findings)
+        doc.set_ents(ents, missing=unknown, default="outside" if annotation.complete else "missing")
     rejected = _to_spans(doc, annotation, annotation.rejected, findings)
     if rejected:
         doc.spans[INCORRECT_SPANS_KEY] = rejected
@@ -126,6 +148,14 @@ def build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
     if annotation.timestamp is not None:
         doc.user_data[TIMESTAMP] = annotation.timestamp
     return doc
+
+
+def _flatten(annotation: Annotation, how: str, findings: Findings) -> Annotation:
+    ents = flatten(annotation.ents, how)
+    n_lost = len(set(annotation.ents)) - len(ents)
+    if n_lost:
+        findings.note("flattened", annotation.where, count=n_lost)
+    return replace(annotation, ents=ents, unknown=_join(annotation.unknown, ents))
 
 
 def check_words(nlp: Language, text: str, where: Optional[Where] = None) -> None:
@@ -179,7 +209,9 @@ def _to_spans(doc: Doc, annotation: Annotation, spans: Iterable[CharSpan], findi
     return found
 
 
-def _settle_borders(nlp: Language, annotation: Annotation, findings: Findings, off_tokens: str) -> Annotation:
+def _settle_borders(
+    nlp: Language, annotation: Annotation, findings: Findings, off_tokens: str, overlaps: bool
+) -> Annotation:
     text, tokens = annotation.text, annotation.tokens
     if tokens is None:
         tokens = [(token.idx, token.idx + len(token)) for token in nlp.make_doc(text)]
@@ -208,7 +240,7 @@ def _settle_borders(nlp: Language, annotation: Annotation, findings: Findings, o
     elif off_tokens == "drop" and annotation.complete:
         # Not known to be an entity, nor to be none.
         lost = [moved[span] for span in annotation.ents + annotation.unknown if span in moved]
-        unknown = _join([*unknown, *lost], ents)
+        unknown = [*unknown, *lost] if overlaps else _join([*unknown, *lost], ents)
     return replace(annotation, ents=ents, unknown=unknown, rejected=rejected)
 
 

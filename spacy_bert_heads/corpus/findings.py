@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Type
+from typing import Any, Dict, List, NamedTuple, Sequence, Type
 
 from ..errors import BertHeadsError
 
@@ -28,7 +28,8 @@ KINDS: Dict[str, str] = {
     "header_lines": "lines that name the columns, left out",
     "index_column": "files whose first column numbers words or sentences, the words taken from another column",
     "range_lines": "lines that stand for several words or for none, as in CoNLL-U, left out",
-    "tag_columns": "files with several columns of tags, one of them used; --label-column chooses",
+    "tag_columns": "files with several columns of tags, one of them used; --label-column chooses one, and --spans-key "
+    "takes all",
     "tag_style": "files whose tags are not written like B-PER, read in this way",
     "unnamed_label": "entities without a label, given the label ENTITY",
     "word_affixes": "files whose words all have a prefix such as 'en:' or their position at the end, now removed",
@@ -52,6 +53,8 @@ KINDS: Dict[str, str] = {
     "moved_spans": "spans whose stored text is not at their offsets but once nearby, moved there",
     "stale_text": "spans whose stored text is not the text at their offsets, the offsets used as their tokens confirm",
     "other_layers": "Docs with spans or tags that are neither entities nor categories, which are not used",
+    "flattened": "entities that overlap a chosen one, left out of doc.ents by --flatten",
+    "discontinuous": "spans in several pieces, which no Doc can hold, their characters left unknown",
     "spans_trimmed": "misaligned spans that begin or end with white space, the white space removed",
     "spans_dropped": "spans not at token boundaries, left unknown",
     "spans_expanded": "spans not at token boundaries, expanded to whole tokens",
@@ -170,6 +173,15 @@ class Findings:
         for kind, cases in other.cases.items():
             known = self.cases.setdefault(kind, [])
             known += cases[: MAX_CASES - len(known)]
+
+    def only(self, kinds: Sequence[str]) -> "Findings":
+        """RETURNS (Findings): What was noted of these kinds."""
+        found = Findings(skip_bad=self.skip_bad)
+        for kind in kinds:
+            if kind in self.counts:
+                found.counts[kind], found.n_cases[kind] = self.counts[kind], self.n_cases[kind]
+                found.cases[kind] = list(self.cases[kind])
+        return found
 
     def bad(self, error: BertHeadsError) -> None:
         """Stop at a bad record, or count it under its error code and continue.

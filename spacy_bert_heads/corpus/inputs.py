@@ -60,6 +60,9 @@ def _is_folder_of_files(path: Path) -> bool:
 def _list_folder(folder: Path, left_out: Set[str]) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         name = path.name.lower()
+        # brat keeps its settings, and each text, beside the spans
+        if name.endswith(".conf") or (name.endswith(".txt") and path.with_suffix(".ann").is_file()):
+            continue
         if name.startswith((".", *ABOUT)) or name.endswith((*UNFINISHED, ".md")) or os.path.realpath(path) in left_out:
             continue
         if _is_folder_of_files(path):

@@ -48,6 +48,7 @@ class Shown(NamedTuple):
     unknown (int): Tokens of which nothing is known, if some are known.
     cats (List[Tuple[str, float]]): Categories with their values, the highest first.
     labels (Set[str]): Labels of its entities and of the categories that hold.
+    tokens (List[str]): Of spans that may overlap, the tokens of the beginning; `ents` then counts in tokens.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Shown(NamedTuple):
     unknown: int
     cats: List[Tuple[str, float]]
     labels: Set[str]
+    tokens: List[str] = []
 
 
 @dataclass
@@ -121,6 +123,7 @@ def inspect_corpora(
     encoder: Optional[str] = None,
     html: Optional[Path] = None,
     report_path: Optional[Path] = None,
+    spans_key: Optional[str] = None,
 ) -> Inspection:
     """Count what `.spacy` files hold, and look for texts that occur several times.
 
@@ -128,6 +131,7 @@ def inspect_corpora(
     encoder (Optional[str]): Count wordpieces of this encoder too.
     html (Optional[Path]): Where to write a page with figures and examples.
     report_path (Optional[Path]): Where to write the counts as JSON.
+    spans_key (Optional[str]): Key of `doc.spans` whose spans, which may overlap, are shown in place of entities.
     RETURNS (Inspection): What was found.
     RAISES (BertHeadsError): H101 or H315 if a file cannot be read; H123 if one cannot be written; H161 if one is given
         twice.
@@ -145,16 +149,16 @@ def inspect_corpora(
     inspection = Inspection(corpora, {name: SplitCounts() for name in corpora}, Findings(skip_bad=False))
     if wordpieces is not None:
         inspection.encoder, inspection.limit = encoder, wordpieces.limit
-    seen = _SeenTexts(inspection.findings)
+    seen = _SeenTexts(inspection.findings, spans_key)
     for name, path in corpora.items():
         sample, number = _Sample(), 0
         for doc_bin in read_doc_bins(path):
             # A vocabulary for each file: it would otherwise grow with every new word.
             for doc in doc_bin.get_docs(Vocab()):
                 number += 1
-                inspection.counts[name].add(doc, wordpieces)
+                inspection.counts[name].add(doc, wordpieces, spans_key)
                 seen.add(doc, name, Where(path, number))
-                sample.add(doc, number)
+                sample.add(doc, number, spans_key)
         if not number:
             raise BertHeadsError("H310", path=path)
         inspection.examples[name] = sample.choose()
@@ -185,12 +189,13 @@ def _name_corpora(paths: Sequence[Path]) -> Dict[str, Path]:
 class _SeenTexts:
     """Finds texts that occur several times: about 150 bytes of memory for each different text."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, spans_key: Optional[str]) -> None:
         self._findings = findings
+        self._spans_key = spans_key
         self._seen: Dict[int, Tuple[str, Where, int, int]] = {}
 
     def add(self, doc: Doc, corpus: str, where: Where) -> None:
-        text, annotation = hash_text(doc.text), hash_text(repr(_annotation(doc)))
+        text, annotation = hash_text(doc.text), hash_text(repr(_annotation(doc, self._spans_key)))
         known = self._seen.setdefault(hash_text(split_key(doc.text)), (corpus, where, text, annotation))
         if known[1] == where:
             return
@@ -207,13 +212,13 @@ class _Sample:
         self._lowest: List[Tuple[int, int, Shown]] = []
         self._by_label: Dict[str, Tuple[int, Shown]] = {}
 
-    def add(self, doc: Doc, number: int) -> None:
+    def add(self, doc: Doc, number: int, spans_key: Optional[str]) -> None:
         rank = hash_text(doc.text)
         is_low = len(self._lowest) < N_EXAMPLES or rank < -self._lowest[0][0]
-        new = [label for label in _labels(doc) if rank < self._by_label.get(label, (rank + 1,))[0]]
+        new = [label for label in _labels(doc, spans_key) if rank < self._by_label.get(label, (rank + 1,))[0]]
         if not is_low and not new:
             return
-        shown = _show(doc, number)
+        shown = _show(doc, number, spans_key)
         if is_low:
             push = heapq.heappush if len(self._lowest) < N_EXAMPLES else heapq.heappushpop
             push(self._lowest, (-rank, number, shown))
@@ -230,29 +235,37 @@ class _Sample:
         return [chosen[number] for number in sorted(chosen)]
 
 
-def _annotation(doc: Doc) -> Any:
+def _annotation(doc: Doc, spans_key: Optional[str]) -> Any:
     ents = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+    ents += sorted((span.start_char, span.end_char, span.label_) for span in doc.spans.get(spans_key or "", ()))
     rejected = sorted((span.start_char, span.end_char, span.label_) for span in doc.spans.get(INCORRECT_SPANS_KEY, ()))
     return ents, rejected, sorted(doc.cats.items()), [token.ent_iob for token in doc]
 
 
-def _labels(doc: Doc) -> Set[str]:
-    return {ent.label_ for ent in doc.ents} | {label for label, value in doc.cats.items() if value > 0.0}
+def _labels(doc: Doc, spans_key: Optional[str]) -> Set[str]:
+    spans = doc.ents if spans_key is None else doc.spans.get(spans_key, ())
+    return {span.label_ for span in spans} | {label for label, value in doc.cats.items() if value > 0.0}
 
 
-def _show(doc: Doc, number: int) -> Shown:
+def _show(doc: Doc, number: int, spans_key: Optional[str]) -> Shown:
     text = doc.text
+    tokens = [token for token in doc if token.idx + len(token) <= MAX_CHARACTERS] if spans_key is not None else []
+    ents = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents if ent.end_char <= MAX_CHARACTERS]
+    if spans_key is not None:
+        group = doc.spans.get(spans_key, ())
+        ents = [(span.start, span.end, span.label_) for span in group if span.end <= len(tokens)]
     rejected = doc.spans.get(INCORRECT_SPANS_KEY, ())
     unknown = sum(token.ent_iob == 0 for token in doc)
     return Shown(
         number=number,
         text=text[:MAX_CHARACTERS],
         is_cut=len(text) > MAX_CHARACTERS,
-        ents=[(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents if ent.end_char <= MAX_CHARACTERS],
+        ents=ents,
         rejected=[(span.label_, span.text[:60]) for span in rejected],
         unknown=unknown if unknown < len(doc) or rejected else 0,
         cats=sorted(doc.cats.items(), key=lambda cat: (-cat[1], cat[0])),
-        labels=_labels(doc),
+        labels=_labels(doc, spans_key),
+        tokens=[token.text for token in tokens],
     )
 
 
@@ -311,8 +324,22 @@ def _choose_colours(counts: Iterable[SplitCounts]) -> Dict[str, str]:
 def _draw(shown: Shown, colours: Dict[str, str]) -> Any:
     from markupsafe import Markup
 
+    if shown.tokens:
+        spans = [{"start_token": start, "end_token": end, "label": label} for start, end, label in shown.ents]
+        drawn = {"text": shown.text, "spans": spans, "tokens": shown.tokens}
+        return Markup(_draw_spans(drawn, colours))
     # displaCy escapes the text but not the labels, and looks colours up in upper case.
     ents = [{"start": start, "end": end, "label": escape(label)} for start, end, label in shown.ents]
     options = {"colors": {escape(label).upper(): colour for label, colour in colours.items()}}
     content = {"text": shown.text, "ents": ents, "title": None}
     return Markup(displacy.render(content, style="ent", manual=True, page=False, jupyter=False, options=options))
+
+
+def _draw_spans(drawn: Dict[str, Any], colours: Dict[str, str]) -> str:
+    """Tokens with a line below for each span. displaCy escapes the tokens but not the labels, and looks colours up
+    in upper case.
+    """
+    spans = [{**span, "label": escape(span["label"])} for span in drawn["spans"]]
+    options = {"colors": {escape(label).upper(): colour for label, colour in colours.items()}}
+    content = {**drawn, "spans": spans, "title": None}
+    return displacy.render(content, style="span", manual=True, page=False, jupyter=False, options=options)

@@ -59,7 +59,7 @@ def read_files(
             with _assumption_told(converter.name if format == AUTO else None):
                 for annotation in in_memory_zones(nlp, converter.read(path, findings, options)):
                     try:
-                        checked = check_annotation(nlp, annotation, findings, off_tokens)
+                        checked = check_annotation(nlp, annotation, findings, off_tokens, overlaps=options.overlaps)
                     except BertHeadsError as error:
                         findings.bad(error)
                         continue

@@ -157,6 +157,8 @@ def render_counts(splits: Mapping[str, SplitCounts], limit: int = DEFAULT_LIMIT,
     rows.append(("  all entities known", *(counts.ents_complete for counts in columns)))
     rows.append(("  some entities known", *(counts.ents_partial for counts in columns)))
     rows.append(("  with categories", *(counts.with_cats for counts in columns)))
+    if any(counts.with_spans for counts in columns):
+        rows.append(("  with spans that may overlap", *(counts.with_spans for counts in columns)))
     rows.append(("tokens, median / longest", *(_show_lengths(counts.tokens) for counts in columns)))
     if any(counts.wordpieces for counts in columns):
         rows.append(("wordpieces, median / longest", *(_show_lengths(counts.wordpieces) for counts in columns)))

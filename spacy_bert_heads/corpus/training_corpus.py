@@ -11,7 +11,7 @@ from spacy.training import Example
 from spacy.training.corpus import dont_augment
 
 from ..errors import BertHeadsError
-from .annotations import merge
+from .annotations import Annotation, merge
 from .docs import build_doc
 from .findings import Findings
 from .readers.formats import AUTO, ReadOptions
@@ -106,7 +106,7 @@ class AnnotationCorpus:
         for stored in self._store.texts():
             key = split_key(stored.records[0].text)
             if self.split in (None, assign_split(key, self.shares, self.seed)):
-                doc = build_doc(nlp, merge(stored.records, findings), findings)
+                doc = _build(nlp, stored.records, self.options, findings)
                 if len(doc) and not 0 < self.max_length <= len(doc):
                     yield doc
 
@@ -124,6 +124,11 @@ class AnnotationCorpus:
             findings=findings,
         )
         self._store, self._nlp = store, nlp
+
+
+def _build(nlp: Language, records: Sequence[Annotation], options: ReadOptions, findings: Findings) -> Doc:
+    annotation = merge(records, findings, overlaps=options.overlaps)
+    return build_doc(nlp, annotation, findings, spans_key=options.spans_key, how=options.flatten)
 
 
 def build_corpus_v1(
@@ -146,6 +151,8 @@ def build_corpus_v1(
     header: Optional[bool] = None,
     scheme: str = AUTO,
     pair_separator: str = " ",
+    spans_key: Optional[str] = None,
+    flatten: Optional[str] = None,
 ) -> Callable[[Language], Iterator[Example]]:
     """Examples from annotation files, as `convert` would read them. Registered as spacy_bert_heads.Corpus.v1.
 
@@ -159,8 +166,8 @@ def build_corpus_v1(
     max_length (int): Texts of this many tokens or more are left out. 0: none are.
     limit (int): Most texts to read. 0: all.
     augmenter (Optional[Augmenter]): As in spaCy's own reader.
-    labels, text_column, label_column, kind, label_separator, delimiter, header, scheme, pair_separator: As in
-        `ReadOptions`.
+    labels, text_column, label_column, kind, label_separator, delimiter, header, scheme, pair_separator, spans_key,
+        flatten: As in `ReadOptions`.
     RETURNS (Callable[[Language], Iterator[Example]]): Called by `spacy train` for each epoch.
     RAISES (BertHeadsError): H163 if there is no path; H120 or H164 for a bad split.
     """
@@ -183,6 +190,8 @@ def build_corpus_v1(
             header=header,
             scheme=scheme,
             pair_separator=pair_separator,
+            spans_key=spans_key,
+            flatten=flatten,
         ),
         off_tokens=off_tokens,
         skip_bad=skip_bad,

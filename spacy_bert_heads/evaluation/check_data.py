@@ -17,17 +17,20 @@ from spacy.util import get_lang_class, registry
 from thinc.api import Config
 from wasabi import table
 
+from ..corpus.annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
 from ..corpus.doc_bins import read_doc_bins
 from ..corpus.docs import check_words
 from ..corpus.report import SplitCounts
 from ..corpus.splits import split_key
 from ..corpus.tokens import ScriptCounts, long_texts_warning
+from ..defaults import MAX_SPAN_WIDTH
 from ..encoders.traits import spelled_share
 from ..errors import BertHeadsError, printable
 from ..files import check_not_read, write_files
 from ..pipeline_io import read_sourced
-from ..project.configs import SCRATCH
+from ..project.configs import SCRATCH, TOKEN_HEADS
 from ..training.fit_config import ENCODER_FACTORY, HEAD_FACTORIES, encoder_name, read_config, read_train_texts
+from .span_scores import overlapping
 
 # Fewer training examples than this for a label are worth a warning
 FEW = 10
@@ -45,12 +48,66 @@ class Head:
     labels (Optional[Set[str]]): Labels that the config gives it, or that it has where it is sourced. None: it reads
         them off the train split.
     source (Optional[str]): The pipeline that it comes from, trained. None: it is new.
+    spans_key (Optional[str]): Of spans that may overlap, where they are in `doc.spans`.
+    max_width (Optional[int]): Of these, tokens of the longest that can be found. None: as the train split has them.
     """
 
     name: str
     kind: str
     labels: Optional[Set[str]]
     source: Optional[str] = None
+    spans_key: Optional[str] = None
+    max_width: Optional[int] = None
+
+
+@dataclass
+class GroupCounts:
+    """Spans under one key of `doc.spans`.
+
+    docs (int): Texts that are annotated.
+    labels (Counter[str]): Spans by label.
+    overlapping (int): Spans that share characters with another one.
+    widths (Counter[int]): Spans by their number of tokens, by the config's tokenizer.
+    longest (Tuple[int, str, str]): The longest: tokens, words, label.
+    misaligned (List[Tuple[str, str, str]]): Words, label and text of spans that are not at token boundaries.
+    """
+
+    docs: int = 0
+    labels: "Counter[str]" = field(default_factory=Counter)
+    overlapping: int = 0
+    widths: "Counter[int]" = field(default_factory=Counter)
+    longest: Tuple[int, str, str] = (0, "", "")
+    misaligned: List[Tuple[str, str, str]] = field(default_factory=list)
+
+    def add(self, doc: Doc, tokenized: Doc, key: str) -> None:
+        """Count the spans of a text.
+
+        doc (Doc): With the group.
+        tokenized (Doc): The same text by the config's tokenizer.
+        key (str): Of the group.
+        """
+        self.docs += 1
+        for span in doc.spans[key]:
+            self.labels[span.label_] += 1
+            found = tokenized.char_span(span.start_char, span.end_char)
+            if found is None:
+                self.misaligned.append((span.text, span.label_, doc.text))
+                continue
+            self.widths[len(found)] += 1
+            if len(found) > self.longest[0]:
+                self.longest = len(found), span.text, span.label_
+        places = {(span.start_char, span.end_char, span.label_) for span in doc.spans[key]}
+        self.overlapping += len(overlapping(sorted(places)))
+
+    def to_dict(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): For JSON."""
+        return {
+            "docs": self.docs,
+            "labels": dict(sorted(self.labels.items())),
+            "overlapping": self.overlapping,
+            "longest": self.longest[0],
+            "off_token_borders": len(self.misaligned),
+        }
 
 
 @dataclass
@@ -67,6 +124,7 @@ class Split:
     no_numbers (List[Tuple[str, str, str]]): Value, category and text where doc.cats holds no finite number; these are
         not counted.
     scripts (ScriptCounts): Letters, by the config's tokenizer.
+    groups (Dict[str, GroupCounts]): Spans that may overlap, by their key.
     """
 
     counts: SplitCounts = field(default_factory=SplitCounts)
@@ -78,12 +136,15 @@ class Split:
     bare: int = 0
     no_numbers: List[Tuple[str, str, str]] = field(default_factory=list)
     scripts: ScriptCounts = field(default_factory=ScriptCounts)
+    groups: Dict[str, GroupCounts] = field(default_factory=dict)
 
-    def labels(self, kind: str) -> "Counter[str]":
-        """RETURNS (Counter[str]): Examples of each label of a kind of head."""
-        if kind == "regression":
+    def labels(self, head: Head) -> "Counter[str]":
+        """RETURNS (Counter[str]): Examples of each label of a head."""
+        if head.kind == "regression":
             return Counter({label: values.n for label, values in self.counts.values.items()})
-        return self.counts.spans if kind == "ner" else self.counts.cats
+        if head.kind == "spans":
+            return self.groups.get(head.spans_key or "", GroupCounts()).labels
+        return self.counts.spans if head.kind == "ner" else self.counts.cats
 
 
 @dataclass
@@ -125,7 +186,12 @@ class DataReport:
         rows.append(("tokens, median / longest", *(_middle_and_longest(split.lengths) for split in columns)))
         rows.append(("entities not at token boundaries", *(len(split.misaligned) for split in columns)))
         for head in self.heads:
-            for label in sorted(set().union(*(split.labels(head.kind) for split in columns))):
+            if head.kind == "spans":
+                groups = [split.groups.get(head.spans_key or "", GroupCounts()) for split in columns]
+                rows.append((f"{head.name}, texts with spans", *(group.docs for group in groups)))
+                rows.append((f"{head.name}, spans that overlap", *(group.overlapping for group in groups)))
+                rows.append((f"{head.name}, tokens of the longest", *(group.longest[0] for group in groups)))
+            for label in sorted(set().union(*(split.labels(head) for split in columns))):
                 rows.append((f"{head.name} {printable(label)}", *(_examples(split, head, label) for split in columns)))
         aligns: Any = ("l", *("r" for _ in names))
         lines = [str(table(rows, header=("", *names), divider=True, aligns=aligns, max_col=60))]
@@ -169,11 +235,13 @@ def check_data(
             _check_exclusive(report, head)
         if head.kind == "regression":
             _check_targets(report, head)
+        elif head.kind == "spans":
+            _check_spans(report, head, paths)
         elif head.kind != "ner":
             _check_categories(report, head)
     if any(head.kind == "ner" for head in heads):
         _check_borders(report, paths)
-    if any(head.kind != "ner" for head in heads):
+    if any(head.kind not in TOKEN_HEADS for head in heads):
         _check_numbers(report, paths)
     _check_texts(report)
     _check_pieces(report, config, paths["train"])
@@ -221,12 +289,14 @@ def _read_heads(config: Config) -> List[Head]:
         if kind is None or name in filled["training"].get("frozen_components", ()):
             continue
         if sourced is not None:
-            heads.append(Head(name, kind, set(sourced.labels), str(component["source"])))
+            heads.append(Head(name, kind, set(sourced.labels), str(component["source"]), sourced.spans_key))
             continue
         labels = settings.get(name, {}).get("labels")
         if isinstance(labels, dict) and labels:
             labels = registry.resolve({"labels": labels})["labels"]
-        heads.append(Head(name, kind, set(labels) if labels else None))
+        spans_key = component.get("spans_key", "sc") if kind == "spans" else None
+        max_width = component.get("model", {}).get("max_width") if kind == "spans" else None
+        heads.append(Head(name, kind, set(labels) if labels else None, None, spans_key, max_width))
     return heads
 
 
@@ -259,12 +329,15 @@ def _add(split: Split, nlp: Language, doc: Doc) -> None:
     before = split.counts.ents_complete + split.counts.ents_partial
     split.counts.add(doc)
     has_ents = split.counts.ents_complete + split.counts.ents_partial > before
-    split.bare += not (has_ents or has_cats)
+    groups = [key for key in doc.spans if key not in (INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY)]
+    split.bare += not (has_ents or has_cats or groups)
     split.keys[split_key(doc.text)] += 1
     check_words(nlp, doc.text)
     tokenized = nlp.make_doc(doc.text)
     split.lengths.append(len(tokenized))
     split.scripts.add(tokenized)
+    for key in groups:
+        split.groups.setdefault(key, GroupCounts()).add(doc, tokenized, key)
     for ent in doc.ents:
         if tokenized.char_span(ent.start_char, ent.end_char) is None:
             split.misaligned.append((ent.text, ent.label_, doc.text))
@@ -275,12 +348,16 @@ def _add(split: Split, nlp: Language, doc: Doc) -> None:
 
 
 def _check_labels(report: DataReport, head: Head) -> None:
-    train = report.splits["train"].labels(head.kind)
+    train = report.splits["train"].labels(head)
     if not train and report.splits["train"].counts.docs:
-        missing = {"ner": "an entity", "regression": "a number in doc.cats"}.get(head.kind, "a true category")
+        missing = {
+            "ner": "an entity",
+            "regression": "a number in doc.cats",
+            "spans": f"a span in doc.spans[{head.spans_key!r}]",
+        }.get(head.kind, "a true category")
         report.errors.append(BertHeadsError("H312", found=missing, component=head.name))
         return
-    total = sum((split.labels(head.kind) for split in report.splits.values()), Counter[str]())
+    total = sum((split.labels(head) for split in report.splits.values()), Counter[str]())
     for label in sorted(total):
         if head.source is not None and label not in (head.labels or ()):
             unknown = BertHeadsError(
@@ -297,7 +374,7 @@ def _check_labels(report: DataReport, head: Head) -> None:
         if label not in total:
             report.warnings.append(f"'{head.name}' has the label {label!r}, but there is no example of it")
     for name, split in report.splits.items():
-        if name != "train" and split.counts.docs and not split.labels(head.kind):
+        if name != "train" and split.counts.docs and not split.labels(head):
             report.warnings.append(f"the {name} split has nothing to score '{head.name}' on")
 
 
@@ -319,6 +396,32 @@ def _check_exclusive(report: DataReport, head: Head) -> None:
             f"{none_true} texts only say which categories do not apply; '{head.name}' learns from "
             "them, but the scorer leaves them out"
         )
+
+
+def _check_spans(report: DataReport, head: Head, paths: Dict[str, Path]) -> None:
+    """Spans without a label, beyond token boundaries, or too long to be found."""
+    trained = report.splits["train"].groups.get(head.spans_key or "", GroupCounts())
+    limit = head.max_width or min(trained.longest[0], MAX_SPAN_WIDTH)
+    for name, split in report.splits.items():
+        group = split.groups.get(head.spans_key or "", GroupCounts())
+        if group.labels[""]:
+            report.warnings.append(
+                f"{group.labels['']} spans in {name} have no label, and '{head.name}' learns nothing there"
+            )
+        if group.misaligned:
+            text, label, context = group.misaligned[0]
+            found, total = len(group.misaligned), sum(group.labels.values())
+            error = BertHeadsError(
+                "H316", path=paths[name], found=found, total=total, text=text, label=label, context=_short(context)
+            )
+            report.warnings.append(str(error))
+        n_long = sum(count for width, count in group.widths.items() if width > limit)
+        if limit and n_long:
+            width, words, label = group.longest
+            report.warnings.append(
+                f"{n_long} spans in {name} have more than the {limit} tokens that '{head.name}' can find; "
+                f"the longest has {width}: {_short(words)!r} ({label})"
+            )
 
 
 def _check_targets(report: DataReport, head: Head) -> None:
@@ -407,6 +510,7 @@ def _split_to_dict(split: Split) -> Dict[str, Any]:
         "not_a_number": len(split.no_numbers),
         "same_text_twice": sum(count - 1 for count in split.keys.values()),
         "tokens": {"sum": sum(lengths), "middle": _middle(lengths), "longest": max(lengths, default=0)},
+        **({"spans": {key: group.to_dict() for key, group in split.groups.items()}} if split.groups else {}),
         "off_token_borders": {
             "count": len(split.misaligned),
             "cases": [dict(zip(("text", "label", "context"), case)) for case in split.misaligned[:N_CASES]],
@@ -418,7 +522,7 @@ def _examples(split: Split, head: Head, label: str) -> str:
     """How many examples of a label a split has; for a number to be predicted, also its range."""
     values = split.counts.values.get(label) if head.kind == "regression" else None
     shown = f" ({values.low:g} to {values.high:g})" if values else ""
-    return f"{split.labels(head.kind)[label]}{shown}"
+    return f"{split.labels(head)[label]}{shown}"
 
 
 def _middle(lengths: Sequence[int]) -> int:

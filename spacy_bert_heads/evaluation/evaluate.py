@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
@@ -17,7 +17,7 @@ from ..corpus.readers.formats import AUTO, ReadOptions
 from ..corpus.splits import DEFAULT_SPLIT, parse_split
 from ..corpus.training_corpus import AnnotationCorpus
 from ..errors import BertHeadsError
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
 from ..pipeline.fitted import label_thresholds
 from ..pipeline_io import load_pipeline, model_name
 from .bootstrap import mean_interval
@@ -25,6 +25,7 @@ from .category_scores import ExclusiveScorer, MultilabelScorer, NumberScorer
 from .entity_scores import EntityScorer
 from .label_scores import Mistake
 from .records import add_to_record, begin_record, describe_run
+from .span_scores import SpanScorer
 
 ENTITY_FACTORIES = (*NER_FACTORIES, "entity_ruler")
 SPACY_TEXT_FACTORIES = ("textcat", "textcat_multilabel")
@@ -61,6 +62,7 @@ class Evaluation:
     scores (Dict[str, Any]): What the pipeline's own scorers say.
     notes (List[str]): What was not scored, and why.
     entities (Optional[Dict[str, Any]]): See EntityScorer.to_dict; None if nothing can be scored.
+    spans (List[Dict[str, Any]]): See SpanScorer.to_dict; of each component that finds spans that may overlap.
     categories (List[Dict[str, Any]]): The same of each text head.
     texts (Dict[str, Any]): How many texts are right in everything that is known of them.
     numbers (List[NumberScorer]): Gold and predicted numbers, to be drawn.
@@ -75,6 +77,7 @@ class Evaluation:
     scores: Dict[str, Any]
     notes: List[str] = field(default_factory=list)
     entities: Optional[Dict[str, Any]] = None
+    spans: List[Dict[str, Any]] = field(default_factory=list)
     categories: List[Dict[str, Any]] = field(default_factory=list)
     texts: Dict[str, Any] = field(default_factory=dict)
     numbers: List[NumberScorer] = field(default_factory=list)
@@ -94,6 +97,7 @@ class Evaluation:
             "notes": self.notes,
             "texts": self.texts,
             "entities": self.entities,
+            **({"spans": self.spans} if self.spans else {}),
             "categories": self.categories,
             "records": self.records,
         }
@@ -126,7 +130,8 @@ def evaluate(
     nlp = load_pipeline(model)
     notes: List[str] = []
     try:
-        examples = list(read_examples(nlp, corpus, format, options or ReadOptions(), off_tokens, skip_bad))
+        reading = _with_spans(nlp, options or ReadOptions())
+        examples = list(read_examples(nlp, corpus, format, reading, off_tokens, skip_bad))
     except BertHeadsError as error:
         if error.code not in ("H117", "H162"):
             raise
@@ -153,8 +158,9 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
     evaluation = Evaluation(model_name(nlp), "", len(examples), {})
     gold = _count_gold(examples)
     entities = _find_entity_scorer(nlp)
+    spans = _find_span_scorers(nlp)
     categories = _find_category_scorers(nlp, gold)
-    scorers = [*([entities] if entities else []), *categories]
+    scorers = [*([entities] if entities else []), *spans, *categories]
     mistakes: List[List[Mistake]] = [[] for _ in examples]
     weights = numpy.zeros(len(examples))
     outcomes: List[float] = []
@@ -163,7 +169,8 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
         evaluation.records.append(begin_record(eg))
         for scorer in scorers:
             right, found = scorer.add(eg)
-            add_to_record(evaluation.records[-1], scorer, eg, right, found)
+            if not isinstance(scorer, SpanScorer):
+                add_to_record(evaluation.records[-1], scorer, eg, right, found)
             mistakes[number] += found
             results.append(right)
         for mistake in mistakes[number]:
@@ -177,13 +184,14 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
                 mistakes[number].append(mistake)
                 weights[number] += weight
     evaluation.entities = entities.to_dict() if entities else None
+    evaluation.spans = [found.to_dict() for found in spans]
     evaluation.categories = [scorer.to_dict() for scorer in categories]
     evaluation.texts = {
         "scored": len(outcomes),
         "accuracy": sum(outcomes) / len(outcomes) if outcomes else None,
         "accuracy_interval": mean_interval(numpy.array(outcomes)),
     }
-    evaluation.notes = _write_notes(len(examples), gold, entities, categories)
+    evaluation.notes = _write_notes(len(examples), gold, entities, categories, spans)
     order = numpy.argsort(-weights, kind="stable").tolist()
     evaluation.wrong = [
         WrongText(number + 1, examples[number], mistakes[number], float(weights[number]))
@@ -273,6 +281,29 @@ def _find_entity_scorer(nlp: Language) -> Optional[EntityScorer]:
     return EntityScorer(", ".join(names), list(labels)) if names else None
 
 
+def _find_span_scorers(nlp: Language) -> List[SpanScorer]:
+    found = []
+    for name in nlp.pipe_names:
+        pipe: Any = nlp.get_pipe(name)
+        if nlp.get_pipe_meta(name).factory in SPANS_FACTORIES:
+            unknown, incorrect = (getattr(pipe, f"{kind}_spans_key", None) for kind in ("unknown", "incorrect"))
+            found.append(SpanScorer(name, pipe.labels, _spans_key(pipe), unknown, incorrect))
+    return found
+
+
+def _spans_key(pipe: Any) -> str:
+    return pipe.spans_key if hasattr(pipe, "spans_key") else pipe.key
+
+
+def _with_spans(nlp: Language, options: ReadOptions) -> ReadOptions:
+    """Options for files of annotation tools, read as spans that may overlap where a component finds those."""
+    keys = [scorer.spans_key for scorer in _find_span_scorers(nlp)]
+    if not keys or options.overlaps:
+        return options
+    flat = "outer" if _find_entity_scorer(nlp) else None
+    return replace(options, spans_key=keys[0], flatten=flat)
+
+
 def _find_category_scorers(nlp: Language, gold: _Gold) -> List[CategoryScorer]:
     factories = {name: nlp.get_pipe_meta(name).factory for name in nlp.pipe_names}
     known = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, SCORE_FACTORY)
@@ -301,17 +332,28 @@ def _thresholds(head: Any) -> Dict[str, float]:
 
 
 def _write_notes(
-    n_texts: int, gold: _Gold, entities: Optional[EntityScorer], categories: Sequence[CategoryScorer]
+    n_texts: int,
+    gold: _Gold,
+    entities: Optional[EntityScorer],
+    categories: Sequence[CategoryScorer],
+    spans: Sequence[SpanScorer],
 ) -> List[str]:
     if not n_texts:
         return ["The corpus has no texts, so there is nothing to score."]
     notes = []
-    if entities is None and gold.ents:
+    if entities is None and gold.ents and not spans:
         notes.append(f"No component finds entities; the {sum(gold.ents.values())} gold entities are not scored.")
     if not categories and gold.cats:
         notes.append("No component predicts categories or numbers; the gold ones are not scored.")
     if entities is not None:
         notes += _entity_notes(n_texts, gold, entities)
+    for one in spans:
+        if one.n_unknown == n_texts:
+            notes.append(f"'{one.name}' is not scored: no text has gold spans under doc.spans[{one.spans_key!r}].")
+        elif one.n_unknown:
+            notes.append(f"{one.n_unknown} of {n_texts} texts have no gold spans for '{one.name}' and are left out.")
+        if one.n_ignored:
+            notes.append(f"{one.n_ignored} spans of '{one.name}' lie where nobody has annotated, and are not scored.")
     for scorer in categories:
         if scorer.n_unknown == n_texts:
             notes.append(f"'{scorer.name}' is not scored: no text has a gold value for it.")

@@ -1,11 +1,11 @@
-"""Scorers for the text heads: spaCy's own over the Docs that have categories at all, and those of regression."""
+"""Scorers for the heads: spaCy's own over what is annotated at all, and those of regression."""
 
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import numpy
-from spacy.scorer import Scorer
-from spacy.tokens import Doc
+from spacy.scorer import Scorer, get_ner_prf
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 MIDDLE = 0.5
@@ -25,6 +25,11 @@ def make_textcat_multilabel_scorer() -> Callable[..., Dict[str, Any]]:
 def make_regression_scorer() -> Callable[..., Dict[str, Any]]:
     """Registered as spacy_bert_heads.regression_scorer.v1."""
     return score_regression
+
+
+def make_spans_scorer() -> Callable[..., Dict[str, Any]]:
+    """Registered as spacy_bert_heads.spans_scorer.v1."""
+    return score_spans
 
 
 def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
@@ -109,6 +114,66 @@ def score_regression(examples: Iterable[Example], *, labels: Iterable[str], **kw
         found: List[float] = [target[name] for target in per_target.values() if target[name] is not None]
         scores[f"cats_{name}"] = sum(found) / len(found) if found else None
     return scores
+
+
+def score_spans(
+    examples: Iterable[Example],
+    *,
+    spans_key: str,
+    unknown_spans_key: Optional[str] = None,
+    incorrect_spans_key: Optional[str] = None,
+    annotate_ents: bool = False,
+    **kwargs: Any,
+) -> Dict[str, Any]:
+    """How well spans are found that may overlap. Borders and label must be right.
+
+    examples (Iterable[Example]): Predicted and gold Docs. Gold Docs without the group are left out, and so are
+        predicted spans of which the gold Doc does not know whether they are there; see pipeline.span_annotations.
+    spans_key (str): Key of the group in `doc.spans`.
+    unknown_spans_key (Optional[str]): Key of the group that marks what nobody has annotated.
+    incorrect_spans_key (Optional[str]): Key of the group of rejected spans, which are known to be wrong.
+    annotate_ents (bool): Whether `doc.ents` is scored too.
+    **kwargs (Any): Passed over.
+    RETURNS (Dict[str, Any]): The scores of spaCy's own scorer of spans, under its names: "spans_sc_p", "_r", "_f" and
+        "_per_type" for the key "sc", and those of entities. None where no gold Doc is annotated.
+    """
+    examples = list(examples)
+    attr = f"spans_{spans_key}"
+    known = {id(eg.predicted): known_spans(eg, spans_key, unknown_spans_key, incorrect_spans_key) for eg in examples}
+
+    def get_spans(doc: Doc, _: str) -> List[Span]:
+        return known[id(doc)] if id(doc) in known else list(doc.spans.get(spans_key, ()))
+
+    scores = Scorer.score_spans(
+        examples, attr, getter=get_spans, has_annotation=lambda doc: spans_key in doc.spans, allow_overlap=True
+    )
+    return {**scores, **get_ner_prf(examples)} if annotate_ents else scores
+
+
+def known_spans(example: Example, key: str, unknown_key: Optional[str], incorrect_key: Optional[str]) -> List[Span]:
+    """Predicted spans of which the gold Doc knows whether they are right.
+
+    example (Example): Prediction and gold annotation.
+    key (str): Key of `doc.spans`.
+    unknown_key (Optional[str]): Key of the group that marks what nobody has annotated.
+    incorrect_key (Optional[str]): Key of the group of rejected spans.
+    RETURNS (List[Span]): In the order of the group.
+    """
+    spans, gold = list(example.predicted.spans.get(key, ())), example.reference.spans
+    gaps = [(gap.start_char, gap.end_char, gap.label_) for gap in gold.get(unknown_key or "", ())]
+    if not gaps:
+        return spans
+    told = {
+        (span.start_char, span.end_char, span.label_)
+        for group in (key, incorrect_key or "")
+        for span in gold.get(group, ())
+    }
+
+    def is_gap(span: Span) -> bool:
+        touched = (label for start, end, label in gaps if span.start_char < end and start < span.end_char)
+        return any(label in ("", span.label_) for label in touched)
+
+    return [span for span in spans if (span.start_char, span.end_char, span.label_) in told or not is_gap(span)]
 
 
 def _support(examples: Iterable[Example], labels: Iterable[str]) -> Dict[str, int]:

@@ -79,6 +79,9 @@ def make_tables(evaluation: "Evaluation") -> List[Table]:
             tables.append(_label_table(f"Categories ({scores['component']})", scores))
             if "confusion" in scores:
                 tables.append(_pair_table(f"Confused categories ({scores['component']})", scores["confusion"]))
+    for scores in evaluation.spans:
+        if scores["texts"]:
+            tables.append(_label_table(f"Spans ({scores['component']})", scores))
     found = evaluation.entities
     if found and found["texts"]:
         tables.append(_label_table(f"Entities ({found['component']})", found))
@@ -117,6 +120,12 @@ def main_scores(evaluation: "Evaluation") -> List[Tuple[str, float, Optional[Int
             macro = scores["macro"]
             lines.append((f"{name}, {exact}", scores["accuracy"], scores["accuracy_interval"]))
             lines.append((f"{name}, macro F1", macro["f1"], macro["f1_interval"]))
+    for scores in evaluation.spans:
+        if scores["texts"]:
+            micro, name = scores["micro"], scores["component"]
+            lines.append((f"{name}, F1 of spans", micro["f1"], micro["f1_interval"]))
+            if scores["overlapping"]["support"]:
+                lines.append((f"{name}, recall of spans that overlap", scores["overlapping"]["recall"], None))
     found = evaluation.entities
     if found and found["texts"]:
         micro = found["micro"]

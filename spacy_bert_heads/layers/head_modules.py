@@ -22,7 +22,7 @@ class Classifier(torch.nn.Module):
         super().__init__()
         self.dropout_samples = dropout_samples
         self.dropout = torch.nn.Dropout(0.0)
-        self.linear = _linear(nI, nO)
+        self.linear = linear(nI, nO)
 
     def forward(self, X: Tensor) -> Tensor:
         """X (Tensor): Float, (..., nI). RETURNS (Tensor): Logits. Float, (..., nO)."""
@@ -50,7 +50,7 @@ class SequenceTagger(torch.nn.Module):
         self.lstm: Optional[torch.nn.LSTM] = None
         if lstm_width is not None:
             self.lstm = bilstm(nI, lstm_width, lstm_depth)
-        self.linear = _linear(nI if lstm_width is None else lstm_width, nO)
+        self.linear = linear(nI if lstm_width is None else lstm_width, nO)
 
     def forward(self, X: Tensor, lengths: Tensor, lstm_type: Optional[torch.dtype] = None) -> Tensor:
         """Score tags.
@@ -67,9 +67,9 @@ class SequenceTagger(torch.nn.Module):
         return self.linear(X)
 
 
-def _linear(nI: int, nO: int) -> torch.nn.Linear:
+def linear(nI: int, nO: int) -> torch.nn.Linear:
     """A linear layer as Hugging Face initialises those on top of BERT."""
-    linear = torch.nn.Linear(nI, nO)
-    torch.nn.init.normal_(linear.weight, std=0.02)
-    torch.nn.init.zeros_(linear.bias)
-    return linear
+    layer = torch.nn.Linear(nI, nO)
+    torch.nn.init.normal_(layer.weight, std=0.02)
+    torch.nn.init.zeros_(layer.bias)
+    return layer

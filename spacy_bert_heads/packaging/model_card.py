@@ -16,7 +16,7 @@ from thinc.api import Model
 from ..errors import BertHeadsError, printable
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.tables import MISTAKES, headlines_table, make_tables, markdown
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
 from ..layers.encoder_module import PACKAGE_PREFIX
 from ..layers.encoder_shim import EncoderShim
 from ..project.configs import render
@@ -25,6 +25,7 @@ KINDS = {
     **dict.fromkeys(EXCLUSIVE_FACTORIES, "one category for each text, `doc.cats`"),
     **dict.fromkeys(MULTILABEL_FACTORIES, "any number of categories for each text, `doc.cats`"),
     **dict.fromkeys(NER_FACTORIES, "entities, `doc.ents`"),
+    **dict.fromkeys(SPANS_FACTORIES, "entities that may overlap, `doc.spans`"),
     SCORE_FACTORY: "numbers for each text, `doc.cats`",
 }
 VERSIONS = ("spacy-bert-heads", "spacy", "torch", "transformers")
@@ -47,6 +48,10 @@ def make_model_card(nlp: Language, evaluation: Optional[Evaluation], *, name: st
     factories = [nlp.get_pipe_meta(pipe).factory for pipe in nlp.pipe_names]
     if any(factory in NER_FACTORIES for factory in factories):
         usage.append("[(ent.text, ent.label_, ent._.confidence) for ent in doc.ents]")
+    if any(factory in SPANS_FACTORIES for factory in factories):
+        usage.append(
+            "{key: [(span.text, span.label_, span._.confidence) for span in group] for key, group in doc.spans.items()}"
+        )
     if any(KINDS.get(factory, "").endswith("`doc.cats`") for factory in factories):
         usage.append("doc.cats")
     return render(
@@ -224,9 +229,14 @@ def _describe_limits(nlp: Language, evaluation: Optional[Evaluation]) -> List[st
     return lines
 
 
+def _of_heads(evaluation: Evaluation) -> List[Dict[str, Any]]:
+    entities = [evaluation.entities] if evaluation.entities else []
+    return [*entities, *evaluation.spans, *evaluation.categories]
+
+
 def _rare_labels(evaluation: Evaluation) -> List[Tuple[str, int]]:
     found: List[Tuple[str, int]] = []
-    for scores in [*([evaluation.entities] if evaluation.entities else []), *evaluation.categories]:
+    for scores in _of_heads(evaluation):
         found += [(label, row["support"]) for label, row in scores["per_label"].items() if row["support"] < FEW]
     return sorted(found, key=lambda pair: (pair[1], pair[0]))
 
@@ -241,7 +251,7 @@ def check_evaluation(evaluation: Evaluation, nlp: Language) -> None:
 
     RAISES (BertHeadsError): H680 if the report scores a component that the pipeline lacks, or other labels.
     """
-    for scores in [*([evaluation.entities] if evaluation.entities else []), *evaluation.categories]:
+    for scores in _of_heads(evaluation):
         names = str(scores["component"]).split(", ")
         pipes: List[Any] = [nlp.get_pipe(name) for name in names if name in nlp.pipe_names]
         known = {label for pipe in pipes for label in getattr(pipe, "labels", ())}

@@ -39,6 +39,7 @@ def read_scores(path: Path) -> Evaluation:
     try:
         names = ("docs", "model", "corpus", "notes", "texts", "entities", "categories")
         evaluation = Evaluation(scores={}, **{name: saved.scores[name] for name in names})
+        evaluation.spans = saved.scores.get("spans", [])
         make_tables(evaluation)
         headlines(evaluation)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

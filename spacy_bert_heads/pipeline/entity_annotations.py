@@ -3,10 +3,10 @@
 What cannot be expressed in these tokens is counted and left unannotated: nothing in the data stops training.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy
-from spacy.attrs import ENT_IOB, ORTH
+from spacy.attrs import ENT_IOB, ENT_TYPE, ORTH
 from spacy.tokens import Doc
 from spacy.tokens import Span as DocSpan
 from spacy.training import Example
@@ -87,7 +87,7 @@ def read_annotation(example: Example, rejected_key: Optional[str], skipped: Skip
     RETURNS (EntityAnnotation): On the predicted Doc's tokens.
     """
     reference = example.reference
-    same = _same_tokens(example)
+    same = same_tokens(example)
     n_tokens = len(example.predicted)
     missing = numpy.ones(n_tokens, dtype=bool)
     given: Sequence[DocSpan] = []
@@ -147,6 +147,14 @@ def to_tags(annotation: EntityAnnotation, scheme: TagScheme) -> TagIds:
     return numpy.array(tags, dtype="int64")
 
 
+def find_preset(doc: Doc) -> Tuple[List[DocSpan], List[DocSpan]]:
+    """Entities that are on a Doc, and tokens that `doc.set_ents(blocked=...)` closed to them."""
+    if not doc.has_annotation("ENT_IOB"):
+        return [], []
+    begins, types = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2).T
+    return list(doc.ents), [doc[i : i + 1] for i in numpy.flatnonzero((begins == 3) & (types == 0)).tolist()]
+
+
 def _align_ents(example: Example, ents: Sequence[DocSpan], skipped: Skipped) -> List[DocSpan]:
     aligned = example.get_aligned_spans_y2x(ents, allow_overlap=False)
     if len(aligned) < len(ents):
@@ -155,8 +163,11 @@ def _align_ents(example: Example, ents: Sequence[DocSpan], skipped: Skipped) -> 
     return aligned
 
 
-def _same_tokens(example: Example) -> bool:
-    """Aligning is the slow part of reading gold tags, and seldom needed."""
+def same_tokens(example: Example) -> bool:
+    """Aligning is the slow part of reading gold tags, and seldom needed.
+
+    RETURNS (bool): Whether predicted and reference Doc have the same tokens.
+    """
     return len(example.predicted) == len(example.reference) and _equal(example.predicted, example.reference)
 
 

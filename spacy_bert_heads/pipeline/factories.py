@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .encoder import BertEncoder
     from .ner import BertEntityRecognizer
     from .regression import BertRegressor
+    from .spans import BertSpanCategorizer
     from .textcat import BertMultiLabelTextCategorizer, BertTextCategorizer
 
 ENCODER = """
@@ -64,6 +65,23 @@ lstm_width = 256
 lstm_depth = 1
 crf = "constrained"
 scheme = "bio"
+lr_scale = {HEAD_LR_SCALE}
+precision = "auto"
+nO = null
+
+[model.tok2vec]
+@architectures = "spacy_bert_heads.TokenListener.v1"
+pooling = "first"
+{LISTENER}
+"""
+
+GLOBAL_POINTER = f"""
+[model]
+@architectures = "spacy_bert_heads.GlobalPointer.v1"
+max_width = null
+key_width = 64
+lstm_width = null
+lstm_depth = 1
 lr_scale = {HEAD_LR_SCALE}
 precision = "auto"
 nO = null
@@ -246,6 +264,53 @@ def make_bert_ner(
         name,
         min_confidence=min_confidence,
         incorrect_spans_key=incorrect_spans_key,
+        loss_weight=loss_weight,
+        scorer=scorer,
+    )
+
+
+@Language.factory(
+    "bert_spans",
+    assigns=["doc.spans", "span._.confidence"],
+    default_config={
+        "spans_key": "sc",
+        "threshold": 0.5,
+        "label_thresholds": {},
+        "annotate_ents": False,
+        "incorrect_spans_key": "incorrect_spans",
+        "unknown_spans_key": "unknown_spans",
+        "loss_weight": 1.0,
+        "scorer": {"@scorers": "spacy_bert_heads.spans_scorer.v1"},
+        "model": _model(GLOBAL_POINTER),
+    },
+    default_score_weights={"spans_sc_f": 1.0, "spans_sc_p": 0.0, "spans_sc_r": 0.0, "spans_sc_per_type": None},
+)
+def make_bert_spans(
+    nlp: Language,
+    name: str,
+    model: Model,
+    spans_key: str,
+    threshold: float,
+    label_thresholds: Dict[str, float],
+    annotate_ents: bool,
+    incorrect_spans_key: Optional[str],
+    unknown_spans_key: Optional[str],
+    loss_weight: float,
+    scorer: Optional[Callable],
+) -> "BertSpanCategorizer":
+    """Spans that may overlap; see pipeline.spans.BertSpanCategorizer."""
+    from .spans import BertSpanCategorizer
+
+    return BertSpanCategorizer(
+        nlp.vocab,
+        model,
+        name,
+        spans_key=spans_key,
+        threshold=threshold,
+        label_thresholds=label_thresholds,
+        annotate_ents=annotate_ents,
+        incorrect_spans_key=incorrect_spans_key,
+        unknown_spans_key=unknown_spans_key,
         loss_weight=loss_weight,
         scorer=scorer,
     )

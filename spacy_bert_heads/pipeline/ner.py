@@ -4,7 +4,6 @@ from pathlib import Path as FilePath
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
-from spacy.attrs import ENT_IOB, ENT_TYPE
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -30,6 +29,7 @@ from .entity_annotations import (
     REJECTED_IS_CERTAIN,
     REJECTED_LABEL_UNKNOWN,
     Skipped,
+    find_preset,
     known_labels,
     read_annotation,
     to_tags,
@@ -242,7 +242,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
         docs = list(docs)
         limits = self.thresholds
         for doc, prediction in zip(docs, scores):
-            preset, blocked = _find_preset(doc)
+            preset, blocked = find_preset(doc)
             taken = {i for span in [*preset, *blocked] for i in range(span.start, span.end)}
             ents, confidence = [], []
             for (start, end, label), probability in prediction.ents:
@@ -454,21 +454,13 @@ def _reference_labels(example: Example) -> List[str]:
         return []
 
 
-def _find_preset(doc: Doc) -> Tuple[List[Span], List[Span]]:
-    """Entities that are on a Doc, and tokens that `doc.set_ents(blocked=...)` closed to them."""
-    if not doc.has_annotation("ENT_IOB"):
-        return [], []
-    begins, types = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(-1, 2).T
-    return list(doc.ents), [doc[i : i + 1] for i in numpy.flatnonzero((begins == 3) & (types == 0)).tolist()]
-
-
 def _forbidden_by_preset(doc: Doc, scheme: TagScheme) -> Optional[numpy.ndarray]:
     """Tags that would change the entities on a Doc, or put one over blocked tokens. None if there are neither.
 
     The tags of a preset entity are forced, so that the path around it is the best one that has this entity; of one
     with a label the model does not know, every token is outside. Bool, (n_tokens, n_tags).
     """
-    ents, blocked = _find_preset(doc)
+    ents, blocked = find_preset(doc)
     if not ents and not blocked:
         return None
     known = [(ent.start, ent.end, ent.label_) for ent in ents if ent.label_ in scheme.labels]

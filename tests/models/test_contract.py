@@ -36,6 +36,14 @@ TABLE: Dict[str, Dict[str, Any]] = {
     "TransformerVectors.v1": {"encoder": ENCODER, "pooling": {"@layers": "reduce_mean.v1"}},
     "PooledClassifier.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "nO": 3},
     "BiLSTMCRF.v1": {"tok2vec": SCRATCH, "lstm_width": 8, "precision": "fp32", "nO": 5, "features": EMBEDDING},
+    "GlobalPointer.v1": {
+        "tok2vec": SCRATCH,
+        "key_width": 4,
+        "max_width": 3,
+        "lstm_width": 8,
+        "nO": 2,
+        "features": EMBEDDING,
+    },
     "TextCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
     "TextRNN.v1": {"tok2vec": SCRATCH, "exclusive_classes": True, "lstm_width": 8, "nO": 3},
     "TextRNNAttention.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
@@ -67,7 +75,9 @@ TEXT_HEADS = (
     "DPCNN.v1",
     "TextEnsemble.v1",
 )
-WIDTHS = {"BiLSTMCRF.v1": 5, "NgramEmbed.v1": 6, **dict.fromkeys(TEXT_HEADS, 3)}
+WIDTHS = {"BiLSTMCRF.v1": 5, "GlobalPointer.v1": 2, "NgramEmbed.v1": 6, **dict.fromkeys(TEXT_HEADS, 3)}
+# Numbers for each token beyond one for each label: products with tokens behind it, and ends
+MORE_COLUMNS = {"GlobalPointer.v1": 3 + 2}
 USE_THE_POOLER = ("PooledVectors.v1", "PooledClassifier.v1", "TextEnsemble.v1", "BertEncoder.v1", "BertFromScratch.v1")
 PER_DOC = ("PooledListener.v1", "PooledVectors.v1", *TEXT_HEADS)
 TEXTS = ["where is my order", "", "请取消", " ", "cancel " * 40]
@@ -144,6 +154,7 @@ def test_shapes_are_as_declared(name: str, bert_folder: str, docs: List[Doc]) ->
     elif name in PER_DOC:
         assert Y.shape == (len(docs), width)
     else:
+        width += MORE_COLUMNS.get(name, 0)
         assert [y.shape for y in Y] == [(len(doc), width) for doc in docs]
     if name != "TransformerVectors.v1":  # spacy-transformers' part of it needs a Doc
         assert arrays(name, model.predict([])) == []
@@ -213,7 +224,7 @@ def test_an_uninitialised_model_can_be_saved(name: str, bert_folder: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "factory", ["bert_encoder", "bert_textcat", "bert_textcat_multilabel", "bert_regression", "bert_ner"]
+    "factory", ["bert_encoder", "bert_textcat", "bert_textcat_multilabel", "bert_regression", "bert_ner", "bert_spans"]
 )
 def test_factory_config_survives_text_and_json(factory: str) -> None:
     nlp = spacy.blank("en")

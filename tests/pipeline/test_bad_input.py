@@ -27,7 +27,7 @@ STRANGE = {
 
 @pytest.fixture(scope="module")
 def nlp(bert_folder: str) -> Language:
-    return make_nlp(bert_folder)
+    return make_nlp(bert_folder, ("bert_textcat", "bert_ner", "bert_spans"))
 
 
 def vectors(nlp: Language, docs: List[Doc]) -> Any:
@@ -64,7 +64,7 @@ def test_empty_batches_are_nothing(nlp: Language) -> None:
     encoder = nlp.get_pipe("transformer")
     assert encoder.predict([]).doc_data == []  # type: ignore[attr-defined]
     assert nlp.update([], sgd=False) is not None
-    for head in ("bert_textcat", "bert_ner"):
+    for head in ("bert_textcat", "bert_ner", "bert_spans"):
         assert len(nlp.get_pipe(head).predict([])) == 0  # type: ignore[attr-defined]
 
 

@@ -349,3 +349,66 @@ def test_a_copied_component_and_a_pickled_pipeline_still_know_confidence(nlp: La
     other = pickle.loads(pickle.dumps(nlp))
     assert other(TEXT)._.ents_confidence == pytest.approx(nlp(TEXT)._.ents_confidence)
     assert copy.deepcopy(nlp.get_pipe("bert_ner").skipped).counts == {}  # type: ignore[attr-defined]
+
+
+def overlapping_doc() -> Doc:
+    """The same words in doc.ents, twice in one group with two labels, and in another group."""
+    doc = spacy.blank("en")(TEXT)
+    york = Span(doc, 2, 4, "CITY")
+    doc.ents = [york]
+    doc.spans["sc"] = [york, Span(doc, 2, 4, "GPE"), Span(doc, 2, 3, "ADJ")]
+    doc.spans["other"] = [york]
+    york._.confidence = 0.5
+    extensions.set_group_confidence(doc, "sc", doc.spans["sc"], [0.25, 0.75, 0.125])
+    extensions.set_group_confidence(doc, "other", doc.spans["other"], [1.0])
+    return doc
+
+
+def confidence_by_place(doc: Doc) -> Dict[str, List[Optional[float]]]:
+    found = {key: [extensions.get_confidence_in(span, key) for span in doc.spans[key]] for key in ("sc", "other")}
+    return {**found, "ents": doc._.ents_confidence}
+
+
+def test_labels_and_groups_on_the_same_words_keep_their_own_confidence() -> None:
+    doc = overlapping_doc()
+    expected = {"sc": [0.25, 0.75, 0.125], "other": [1.0], "ents": [0.5]}
+    assert confidence_by_place(doc) == expected
+    assert doc.ents[0]._.confidence == 0.5 and Span(doc, 2, 4, "GPE")._.confidence == 0.75
+    copies = [
+        Doc(doc.vocab).from_bytes(doc.to_bytes()),
+        *DocBin(store_user_data=True, docs=[doc]).get_docs(doc.vocab),
+        *pickle.loads(pickle.dumps([doc])),
+        doc.copy(),
+        Doc(doc.vocab).from_bytes(Doc(doc.vocab).from_bytes(doc.to_bytes()).to_bytes()),
+    ]
+    for other in copies:
+        assert confidence_by_place(other) == expected
+    again = Doc(doc.vocab).from_json(doc.to_json(underscore=["confidence"]))
+    assert confidence_by_place(again) == expected
+    joined = Doc.from_docs([doc, doc])
+    assert joined._.ents_confidence == [0.5, 0.5]
+    assert extensions.get_confidence_in(Span(joined, 6, 8, "GPE"), "sc") == 0.75
+
+
+def test_one_place_is_forgotten_and_the_others_stay() -> None:
+    doc = overlapping_doc()
+    extensions.forget_confidence(doc, keep=[])
+    assert confidence_by_place(doc) == {"sc": [0.25, 0.75, 0.125], "other": [1.0], "ents": [None]}
+    assert doc.ents[0]._.confidence == 0.25  # of the first group that has it
+    extensions.forget_confidence(doc, keep=[Span(doc, 2, 4, "GPE")], place="sc")
+    assert confidence_by_place(doc)["sc"] == [None, 0.75, None]
+    extensions.set_group_confidence(doc, "sc", [doc.spans["sc"][0]], [0.0])
+    assert confidence_by_place(doc) == {"sc": [0.0, None, None], "other": [1.0], "ents": [None]}
+    doc.ents[0]._.confidence = None
+    assert confidence_by_place(doc) == {"sc": [None] * 3, "other": [None], "ents": [None]} and not doc.user_data
+
+
+def test_bert_ner_leaves_the_confidence_of_groups(nlp: Language) -> None:
+    doc = nlp.make_doc(TEXT)
+    doc.spans["sc"] = [Span(doc, start, end, "X") for start in range(4) for end in range(start + 1, 5)]
+    values = [number / 10 for number in range(10)]
+    extensions.set_group_confidence(doc, "sc", doc.spans["sc"], values)
+    for _ in range(2):
+        nlp(doc)
+        assert doc.ents and None not in doc._.ents_confidence
+        assert [span._.confidence for span in doc.spans["sc"]] == values

@@ -51,7 +51,7 @@ def make_private(head: str, lang: str = "en") -> Language:
     return nlp
 
 
-@pytest.mark.parametrize("head", [None, "bert_textcat", "bert_textcat_multilabel", "bert_ner"])
+@pytest.mark.parametrize("head", [None, "bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"])
 def test_the_vocabulary_comes_from_the_whole_corpus(head: Any) -> None:
     nlp = make_private(head) if head else make_nlp(encoder=make_scratch_config(), initialize=False)
     initialize_nlp(nlp, examples=make_many(nlp))
@@ -61,7 +61,7 @@ def test_the_vocabulary_comes_from_the_whole_corpus(head: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vocab.txt", "tokenizer.json"])
-@pytest.mark.parametrize("head", [None, "bert_textcat", "bert_textcat_multilabel", "bert_ner"])
+@pytest.mark.parametrize("head", [None, "bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"])
 def test_a_vocabulary_file_is_used_instead(tmp_path: Path, head: Any, kind: str) -> None:
     path = tmp_path / kind
     if kind == "vocab.txt":

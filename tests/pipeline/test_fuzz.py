@@ -14,6 +14,8 @@ import pytest
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from spacy_bert_heads.extensions import get_confidence_in
+
 from ..making import WORDS, make_examples, make_nlp
 
 N_TEXTS = int(os.environ.get("FUZZ_TEXTS", "400"))
@@ -75,7 +77,7 @@ def make_hostile_texts(n: int, seed: int) -> List[str]:
 @pytest.fixture(scope="module")
 def nlp(bert_folder: str) -> Language:
     """Trained a little, so that there are entities."""
-    nlp = make_nlp(bert_folder, ["bert_textcat", "bert_ner"], settings={"bert_ner": {"model": {"lstm_width": 8}}})
+    nlp = make_nlp(bert_folder, ["bert_textcat", "bert_ner", "bert_spans"])
     sgd = nlp.create_optimizer()
     sgd.learn_rate = 0.002
     for _ in range(25):
@@ -93,6 +95,9 @@ def assert_whole(doc: Doc, text: str) -> None:
         assert confidence is not None and 0.0 <= confidence <= 1.0
         end = ent.end
     assert len(doc.ents) == len(doc._.ents_confidence)
+    assert len({(span.start, span.end, span.label) for span in doc.spans["sc"]}) == len(doc.spans["sc"])
+    for span in doc.spans["sc"]:
+        assert not span[0].is_space and not span[-1].is_space and 0.5 <= get_confidence_in(span, "sc") <= 1.0
     assert set(doc.cats) == {"CANCEL", "TRACK"} and sum(doc.cats.values()) == pytest.approx(1.0, abs=1e-5)
     assert all(0.0 <= value <= 1.0 for value in doc.cats.values())
 
@@ -101,7 +106,8 @@ def assert_same(doc: Doc, other: Doc) -> None:
     """Up to the order in which fp32 adds up."""
     assert doc.cats == pytest.approx(other.cats, abs=1e-4)
     ents, others = (
-        {(ent.start, ent.end, ent.label_): ent._.confidence for ent in one.ents} for one in (doc, other)
+        {(span.start, span.end, span.label_): span._.confidence for span in (*one.ents, *one.spans["sc"])}
+        for one in (doc, other)
     )
     assert ents == pytest.approx(others, abs=1e-3)
 

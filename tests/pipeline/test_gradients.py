@@ -101,7 +101,7 @@ def test_gradients_travel_by_name(bert_folder: str, names: List[str]) -> None:
     assert_gradients_close(encoder_module(nlp).transformer, reference, 1e-4)
 
 
-@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner"])
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner", "bert_spans"])
 def test_grad_factor_scales_what_a_head_sends_to_the_encoder(bert_folder: str, head: str) -> None:
     found = {}
     for factor in (0.0, 1.0, 2.0):
@@ -113,7 +113,7 @@ def test_grad_factor_scales_what_a_head_sends_to_the_encoder(bert_folder: str, h
 
 @pytest.mark.parametrize("order", list(permutations(["bert_textcat", "tagger", "bert_ner"])), ids=",".join)
 def test_the_encoder_gets_the_sum_of_all_heads_gradients_in_any_order(bert_folder: str, order: List[str]) -> None:
-    nlp = make_nlp(bert_folder, [*order, "textcat"])
+    nlp = make_nlp(bert_folder, [*order, "textcat", "bert_spans"])
     total, losses = collect(nlp)
     heads = nlp.pipe_names[1:]
     parts = [collect(nlp, exclude=[name for name in heads if name != head])[0] for head in heads]
@@ -124,8 +124,11 @@ def test_the_encoder_gets_the_sum_of_all_heads_gradients_in_any_order(bert_folde
     assert_close(total[pooler], parts[heads.index("bert_textcat")][pooler])
 
 
-@pytest.mark.parametrize("order", [("tagger", "bert_textcat", "bert_ner"), ("bert_ner", "bert_textcat", "tagger")])
-@pytest.mark.parametrize("absent", ["tagger", "bert_textcat", "bert_ner"])
+@pytest.mark.parametrize(
+    "order",
+    [("tagger", "bert_spans", "bert_textcat", "bert_ner"), ("bert_ner", "bert_textcat", "tagger", "bert_spans")],
+)
+@pytest.mark.parametrize("absent", ["tagger", "bert_textcat", "bert_ner", "bert_spans"])
 def test_the_encoder_learns_from_the_others_when_a_head_is_frozen_or_disabled(
     bert_folder: str, order: Tuple[str, ...], absent: str
 ) -> None:
@@ -151,7 +154,7 @@ def test_no_step_is_lost_when_a_frozen_head_never_answers(bert_folder: str) -> N
         assert_close(tensor, expected[name])
 
 
-@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner", "tagger"])
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner", "bert_spans", "tagger"])
 def test_an_empty_doc_amid_a_batch_does_not_shift_the_others_gradients(bert_folder: str, head: str) -> None:
     nlp = make_nlp(bert_folder, [head])
     examples = make_examples(nlp)
@@ -225,7 +228,7 @@ def test_heads_without_their_encoder_say_so(bert_folder: str) -> None:
     assert error.value.code == "H213"
 
 
-@pytest.mark.parametrize("head", ["bert_textcat", "bert_textcat_multilabel", "bert_ner"])
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"])
 def test_a_head_alone_or_ahead_of_the_encoder_cannot_be_initialised(bert_folder: str, head: str) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe(head)

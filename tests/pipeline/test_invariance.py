@@ -43,8 +43,11 @@ def trained(bert_folder: str) -> Language:
     """Entities of two kinds and categories well apart, so that differences would show."""
     nlp = make_nlp(
         bert_folder,
-        ["bert_textcat", "bert_textcat_multilabel", "bert_ner"],
-        settings={"bert_ner": {"model": {"lstm_width": 8}}},
+        ["bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"],
+        settings={
+            "bert_ner": {"model": {"lstm_width": 8}},
+            "bert_spans": {"model": {"lstm_width": 8, "precision": "fp32"}},
+        },
         max_batch_items=200,
     )
     sgd = nlp.create_optimizer()

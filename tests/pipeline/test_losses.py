@@ -83,6 +83,7 @@ def test_weights_can_be_given(bert_folder: str) -> None:
         ("bert_textcat", {"focal_gamma": -1.0}, "H273"),
         ("bert_textcat", {"loss_weight": -1.0}, "H273"),
         ("bert_ner", {"loss_weight": -1.0}, "H273"),
+        ("bert_spans", {"loss_weight": -1.0}, "H273"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(

@@ -44,7 +44,17 @@ def test_released_outputs_change_no_prediction(bert_folder: str) -> None:
     assert releasing(TEXTS[0])._.trf_data is None and keeping(TEXTS[0])._.trf_data is not None
 
 
-@pytest.mark.parametrize("heads", [["bert_textcat"], ["bert_ner"], ["bert_ner", "bert_textcat_multilabel"]], ids=str)
+@pytest.mark.parametrize(
+    "heads",
+    [
+        ["bert_textcat"],
+        ["bert_ner"],
+        ["bert_spans"],
+        ["bert_ner", "bert_spans"],
+        ["bert_ner", "bert_textcat_multilabel"],
+    ],
+    ids=str,
+)
 def test_outputs_go_when_the_last_head_has_read_them(bert_folder: str, heads: List[str]) -> None:
     nlp = make_releasing(bert_folder, heads)
     SEEN.clear()

@@ -19,7 +19,8 @@ def main(model, method):
     nlp = spacy.load(model)
     texts = [line.rstrip("\\n") for line in open(model + ".txt")]
     def read(docs):
-        return [(doc.cats, [(e.start, e.end, e.label_, e._.confidence) for e in doc.ents]) for doc in docs]
+        found = [(doc, (*doc.ents, *doc.spans["sc"])) for doc in docs]
+        return [(doc.cats, [(e.start, e.end, e.label_, e._.confidence) for e in spans]) for doc, spans in found]
     expected = read(nlp.pipe(texts))
     found = read(nlp.pipe(texts, n_process=2, batch_size=5))
     assert len(expected) == len(found) == len(texts)
@@ -39,7 +40,8 @@ if __name__ == "__main__":
 def test_nlp_pipe_in_two_processes_ends_with_the_same_results(bert_folder: str, tmp_path: Path, method: str) -> None:
     if method == "fork" and sys.platform != "linux":
         pytest.skip("needs processes that are forked")
-    nlp = make_nlp(bert_folder, settings={"transformer": {"keep_outputs": method == "spawn"}})
+    heads = ("bert_textcat", "bert_ner", "bert_spans")
+    nlp = make_nlp(bert_folder, heads, settings={"transformer": {"keep_outputs": method == "spawn"}})
     nlp.to_disk(tmp_path / "model")
     (tmp_path / "model.txt").write_text("\n".join(make_texts(20)))
     (tmp_path / "run.py").write_text(SCRIPT)

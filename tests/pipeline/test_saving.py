@@ -33,7 +33,7 @@ from ..making import (
 )
 
 TEXTS = ["please cancel my order, Anna", "", "where is London", "我的订单 anna", " \n", "track " * 40]
-STOCK = ["tagger", "bert_textcat", "bert_textcat_multilabel", "bert_ner"]
+STOCK = ["tagger", "bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"]
 
 LOAD = """
 import json, sys
@@ -43,7 +43,12 @@ for path in sys.argv[2:]:
     nlp = spacy.load(path)
     docs = list(nlp.pipe(json.loads(sys.argv[1])))
     found[path] = [
-        (dict(doc.cats), [(e.start, e.end, e.label_) for e in doc.ents], [t.tag_ for t in doc]) for doc in docs
+        (
+            dict(doc.cats),
+            [(e.start, e.end, e.label_) for e in (*doc.ents, *doc.spans.get("sc", ()))],
+            [t.tag_ for t in doc],
+        )
+        for doc in docs
     ]
 print(json.dumps(found))
 """
@@ -62,10 +67,13 @@ def tags(nlp: Language) -> List[List[str]]:
     return [[token.tag_ for token in doc] for doc in nlp.pipe(TEXTS)]
 
 
+PRIVATE = ("bert_textcat", "bert_ner", "bert_spans")
+
+
 def make_standalone(tok2vec: Callable[[str], Dict[str, Any]], folder: str) -> Language:
     """Heads with an encoder each and no component that they share."""
     nlp = spacy.blank("en")
-    for head in ("bert_textcat", "bert_ner"):
+    for head in PRIVATE:
         model = {**HEADS[head].get("model", {}), "tok2vec": tok2vec(head)}
         nlp.add_pipe(head, config={"model": model})
     initialize_nlp(nlp)
@@ -73,7 +81,7 @@ def make_standalone(tok2vec: Callable[[str], Dict[str, Any]], folder: str) -> La
 
 
 def wrapped(folder: str) -> Callable[[str], Dict[str, Any]]:
-    names = {"bert_textcat": "PooledVectors", "bert_ner": "TokenVectors"}
+    names = {"bert_textcat": "PooledVectors", "bert_ner": "TokenVectors", "bert_spans": "TokenVectors"}
     return lambda head: {"@architectures": f"spacy_bert_heads.{names[head]}.v1", "encoder": make_config(folder)}
 
 
@@ -241,15 +249,15 @@ def node_is_encoder(shim: Any) -> bool:
 def test_standalone_heads_overfit_and_reload(bert_folder: str, tmp_path: Path, kind: str) -> None:
     nlp = train(make_standalone(STANDALONE[kind](bert_folder), bert_folder), 60 if "scratch" in kind else 40)
     scores = nlp.evaluate(make_examples(nlp))
-    assert scores["cats_acc"] == scores["ents_f"] == 1.0
+    assert scores["cats_acc"] == scores["ents_f"] == scores["spans_sc_f"] == 1.0
     nlp.to_disk(tmp_path)
     assert_same_predictions(predictions(spacy.load(tmp_path).pipe(TEXTS)), predictions(nlp.pipe(TEXTS)))
 
 
 def test_standalone_heads_predict_what_shared_ones_do(bert_folder: str) -> None:
-    shared = train(make_nlp(bert_folder))
+    shared = train(make_nlp(bert_folder, PRIVATE))
     alone = make_standalone(STANDALONE["encoder at tok2vec"](bert_folder), bert_folder)
-    for head in ("bert_textcat", "bert_ner"):
+    for head in PRIVATE:
         private = next(node for node in alone.get_pipe(head).model.walk() if node.name == "bert_encoder")
         private.shims[0].module.load_state_dict(encoder_module(shared).state_dict())
         for ours, theirs in zip(alone.get_pipe(head).model.layers[1:], shared.get_pipe(head).model.layers[1:]):

@@ -108,16 +108,17 @@ def test_averages_are_what_training_evaluates_and_saves(bert_folder: str, tmp_pa
     assert moved and all(not torch.equal(saved[name], now[name]) for name in moved)
 
 
-@pytest.mark.parametrize("frozen", ["transformer", "bert_ner", "bert_textcat"])
+@pytest.mark.parametrize("frozen", ["transformer", "bert_ner", "bert_textcat", "bert_spans"])
 def test_a_frozen_component_keeps_its_weights_and_the_others_learn(
     bert_folder: str, tmp_path: Path, frozen: str
 ) -> None:
-    make_nlp(bert_folder).to_disk(tmp_path / "base")
+    make_nlp(bert_folder, ("bert_textcat", "bert_ner", "bert_spans")).to_disk(tmp_path / "base")
     base = spacy.load(tmp_path / "base")
     sourced = {name: {"source": str(tmp_path / "base")} for name in base.pipe_names}
     annotating = ["transformer"] if frozen == "transformer" else []
     training = {"frozen_components": [frozen], "annotating_components": annotating, "accumulate_gradient": 2}
-    nlp = run(make_training(tmp_path, make_config(bert_folder), training=training, components=sourced))
+    heads = base.pipe_names[1:]
+    nlp = run(make_training(tmp_path, make_config(bert_folder), heads, training=training, components=sourced))
     before = {"transformer": encoder_module(base), **{head: head_module(base, head) for head in base.pipe_names[1:]}}
     after = {"transformer": encoder_module(nlp), **{head: head_module(nlp, head) for head in base.pipe_names[1:]}}
     for name in base.pipe_names:
@@ -153,7 +154,7 @@ def test_replace_listeners_in_a_config_gives_a_frozen_head_an_encoder_of_its_own
 def test_label_files_of_spacys_command_are_taken(bert_folder: str, tmp_path: Path) -> None:
     from spacy.cli.init_pipeline import init_labels_cli
 
-    heads = ["bert_textcat", "bert_textcat_multilabel", "bert_ner"]
+    heads = ["bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"]
     config = make_training(tmp_path, make_config(bert_folder), heads)
     config.to_disk(tmp_path / "config.cfg")
 
@@ -166,6 +167,7 @@ def test_label_files_of_spacys_command_are_taken(bert_folder: str, tmp_path: Pat
         "bert_textcat": ["CANCEL", "TRACK"],
         "bert_textcat_multilabel": ["CANCEL", "TRACK"],
         "bert_ner": ["PERSON", "CITY"],
+        "bert_spans": ["PERSON", "THING", "CITY", "PLACE"],
     }
     config["initialize"]["components"] = {
         head: {"labels": {"@readers": "spacy.read_labels.v1", "path": str(tmp_path / "labels" / f"{head}.json")}}

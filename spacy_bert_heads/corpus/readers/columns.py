@@ -42,6 +42,7 @@ class Columns(NamedTuple):
     tag (int): Index of the column of tags, from the end if it is the last one.
     style (Optional[TagStyle]): How the tags are written; None if there are no tags.
     others (List[int]): Indices of other columns that hold tags of entities.
+    layers (List[int]): Indices of all columns of tags, with entities or without.
     header (bytes): The line that names the columns, b"" if there is none.
     is_indexed (bool): Whether the first column numbers words or sentences.
     has_ranges (bool): Whether such a number as 3-4 is that of a line that stands for several words, as in CoNLL-U.
@@ -59,6 +60,7 @@ class Columns(NamedTuple):
     tag: int
     style: Optional[TagStyle]
     others: List[int]
+    layers: List[int]
     header: bytes
     is_indexed: bool
     has_ranges: bool
@@ -140,7 +142,8 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
     elif is_indexed and n_columns == len(CONLLU) and not names:
         names = CONLLU
     word = _choose(options.text_column, names, WORD_NAMES, n_numbers, n_columns, path)
-    tag = _choose(options.label_column, names, TAG_NAMES, -1, n_columns, path)
+    chosen = [_choose(spec, names, TAG_NAMES, -1, n_columns, path) for spec in _tag_specs(options)]
+    tag = chosen[-1]
     looked_at = range(n_columns) if n_columns <= MAX_COLUMNS else [tag % n_columns]
     styles = {index: find_style(_count(whole, index)) for index in looked_at if index != word % n_columns}
     inside = [index for index, style in styles.items() if style is PLAIN and _has_entities(whole, index)]
@@ -148,6 +151,9 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
     if n_columns and not is_chosen and styles.get(tag % n_columns) is None and inside:
         tag = inside[-1]
     style = styles.get(tag % n_columns) if n_columns else None
+    layers = [index for index, found in styles.items() if found is PLAIN and "O" in _count(whole, index)]
+    if is_chosen:
+        layers = [index % n_columns for index in chosen] if n_columns else []
     tags = Counter(line.cells[tag].strip() for line in whole)
     sentences = [[line.cells[word] for line in group if len(line.cells) == n_columns] for group in groups]
     are_words = all(line.cells[word].strip() and line.cells[tag].strip() for line in whole)
@@ -164,6 +170,7 @@ def find_columns(head: bytes, options: ReadOptions, path: Optional[Path] = None)
         tag=tag,
         style=style,
         others=[] if is_chosen else [index for index in inside if index != tag % n_columns],
+        layers=layers,
         header=header,
         is_indexed=is_indexed,
         has_ranges=has_ranges,
@@ -203,9 +210,16 @@ def _find_delimiter(raws: Sequence[bytes], options: ReadOptions) -> Optional[byt
     return b"\t" if 2 * sum(b"\t" in raw.strip() for raw in rows) > len(rows) else None
 
 
+def _tag_specs(options: ReadOptions) -> List[Optional[str]]:
+    """The columns of tags that were asked for: several where entities may overlap."""
+    if options.label_column is None or not options.overlaps:
+        return [options.label_column]
+    return [spec.strip() for spec in options.label_column.split(",")]
+
+
 def _number_of_columns(options: ReadOptions) -> int:
     """How many columns there are at least."""
-    numbers = [int(spec) for spec in (options.text_column, options.label_column) if spec and is_number(spec)]
+    numbers = [int(spec) for spec in (options.text_column, *_tag_specs(options)) if spec and is_number(spec)]
     return max(2, *(abs(number) for number in numbers)) if numbers else 2
 
 
@@ -222,7 +236,7 @@ def _find_header(
         return b"", []
     first = groups[0][0]
     names = [cell.decode("utf8", "replace").strip() for cell in first.cells]
-    asked = [spec for spec in (options.text_column, options.label_column) if spec and not is_number(spec)]
+    asked = [spec for spec in (options.text_column, *_tag_specs(options)) if spec and not is_number(spec)]
     is_header = bool(options.header) or (bool(asked) and all(spec in names for spec in asked))
     if not is_header and len(names) == n_columns and len(set(names)) == len(names):
         is_header = any(name.lower() in WORD_NAMES for name in names) and find_style({names[-1]: 1}) is None

@@ -1,6 +1,7 @@
 """CoNLL-style columns -> annotations: a token a line, a blank line after each sentence."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -20,6 +21,8 @@ WITHOUT_SPACES = ("bo", "ja", "km", "lo", "my", "th", "zh")
 LONG = 1000
 # As many characters as spaCy takes. A file without blank lines may be larger than memory.
 MAX_WORDS = 1_000_000
+# Findings about tags, and not about the words beside them.
+ABOUT_TAGS = ("broken_tags", "repaired_tags", "split_entity", "H132")
 # One character of Chinese or Japanese.
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff]")
 
@@ -60,6 +63,9 @@ class ColumnsConverter:
         """
         head = read_head(path)
         columns = find_columns(head, options, path)
+        if options.overlaps and len(columns.layers) > 1:
+            yield from _read_layers(path, head, columns, findings, options)
+            return
         if columns.others and all(tag in (b"O", b"o", b"-") for tag in columns.tags):
             others = ", ".join(str(index + 1) for index in columns.others)
             found = f"no entities in column {columns.tag % columns.n_columns + 1}, and tags such as B-PER in {others}"
@@ -75,6 +81,55 @@ class ColumnsConverter:
         _tell(columns, style, Where(path, columns.first_line), findings)
         sentences = rename_tags(_read_sentences(path, columns, findings, progress=True), style)
         yield from annotate(sentences, scheme, needs_spaces(head, options, columns), findings)
+
+
+def _read_layers(
+    path: Path, head: bytes, columns: Columns, findings: Findings, options: ReadOptions
+) -> Iterator[Annotation]:
+    """Several columns of tags, such as outer and inner entities: their entities together."""
+    each = [columns._replace(tag=index, others=[]) for index in columns.layers]
+
+    def read_tags() -> Iterator[Sequence[str]]:
+        for one in each:
+            passed = Findings(skip_bad=True)
+            yield from (sentence.tags for sentence in _read_sentences(path, one, passed, progress=False))
+
+    scheme, style = find_tags(read_tags, None if options.scheme == AUTO else options.scheme)
+    if scheme not in SCHEME_NAMES:
+        shown = ", ".join(str(index + 1) for index in columns.layers)
+        raise BertHeadsError("H132", path=path, found=repr(scheme), column=shown)
+    _tell(each[0], style, Where(path, columns.first_line), findings)
+    with_spaces = needs_spaces(head, options, columns)
+    # The first column's findings are also about words and lines; of the others only those about tags are new
+    found = [findings, *(Findings(skip_bad=findings.skip_bad) for _ in each[1:])]
+    streams = []
+    for one, taken in zip(each, found):
+        sentences = rename_tags(_read_sentences(path, one, taken, progress=taken is findings), style)
+        streams.append(annotate(sentences, scheme, with_spaces, taken))
+    for together in _align(streams):
+        ents = list(dict.fromkeys(ent for annotation in together for ent in annotation.ents))
+        unknown = list(dict.fromkeys(gap for annotation in together for gap in annotation.unknown))
+        yield replace(together[0], ents=ents, unknown=unknown)
+    for taken in found[1:]:
+        findings.add(taken.only(ABOUT_TAGS))
+
+
+def _align(streams: Sequence[Iterator[Annotation]]) -> Iterator[List[Annotation]]:
+    """The annotations of each sentence that is good in all columns."""
+    heads = [next(stream, None) for stream in streams]
+    while None not in heads:
+        line = max(head.where.line for head in heads if head is not None)
+        for number, stream in enumerate(streams):
+            while (head := heads[number]) is not None and head.where.line < line:
+                heads[number] = next(stream, None)
+        whole = [head for head in heads if head is not None]
+        if len(whole) == len(heads) and all(head.where.line == line for head in whole):
+            yield whole
+            heads = [next(stream, None) for stream in streams]
+    for stream in streams:
+        # What is left is noted, and counted
+        for _ in stream:
+            pass
 
 
 def _tell(columns: Columns, style: TagStyle, where: Where, findings: Findings) -> None:

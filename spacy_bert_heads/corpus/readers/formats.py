@@ -7,7 +7,9 @@ from typing import Any, Dict, Iterator, Protocol, Sequence, Tuple
 from ...errors import BertHeadsError, NothingAnnotatedError
 from ..annotations import Annotation
 from ..findings import Findings
+from .brat import BratConverter
 from .cluener import CluenerConverter
+from .cmeee import CmeeeConverter
 from .columns import looks_tagged, most_frequent_tags
 from .conll import ColumnsConverter
 from .doccano import DoccanoConverter
@@ -23,6 +25,7 @@ from .prodigy import ProdigyConverter
 from .spacy_files import DocBinConverter, SpacyJsonConverter
 from .tables import TableConverter
 from .token_lines import TokenLinesConverter
+from .token_spans import TokenSpansConverter
 from .triples import TriplesConverter
 
 
@@ -69,6 +72,9 @@ CONVERTERS: Dict[str, Converter] = {
         DatasetsConverter(),
         ColumnsConverter(),
         TokenLinesConverter(),
+        TokenSpansConverter(),
+        BratConverter(),
+        CmeeeConverter(),
         TriplesConverter(),
         FastTextConverter(),
         OpenNlpConverter(),

@@ -133,6 +133,24 @@ def iter_lines(path: Path, *, progress: bool = True) -> Iterator[Tuple[int, byte
                 yield number, raw
 
 
+def read_text(path: Path) -> str:
+    """A file that is one text.
+
+    path (Path): A UTF-8 file, with or without a byte order mark.
+    RETURNS (str): The text, line ends as they are.
+    RAISES (BertHeadsError): As in `read_head` and `decode`; H139 for a file of MAX_LINE_BYTES or more.
+    """
+    with open_file(path) as stream:
+        try:
+            raw = _without_bom(path, stream.read(MAX_LINE_BYTES))
+        except (OSError, EOFError, zlib.error) as error:
+            raise BertHeadsError("H103", path=path, found=error) from error
+    if len(raw) >= MAX_LINE_BYTES:
+        raise BertHeadsError("H139", path=path, found=f"a text of {MAX_LINE_BYTES:,} bytes or more")
+    # `decode` takes the end of a line off
+    return decode(raw + b"|", Where(path, 0))[:-1]
+
+
 def decode(raw: bytes, where: Where) -> str:
     r"""Make text of a line.
 

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import FrozenSet, Optional
 
 from ...errors import BertHeadsError
+from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
 from .tag_spans import SCHEME_NAMES
 
 AUTO = "auto"
 # What a column of labels holds: one label of several, any number of labels, or a number to be predicted.
 KINDS_OF_LABEL = (AUTO, "single", "multi", "score")
 # Delimiters that are hard to type.
+FLATTENINGS = ("outer", "inner", "longest")
 DELIMITERS = {"tab": "\t", "space": " ", "\\t": "\t"}
 
 
@@ -38,7 +40,13 @@ class ReadOptions:
         counts as accepted.
     other_labels (FrozenSet[str]): Entity labels there are beside those in the file. A manual Prodigy record that
         shows only some of all labels says nothing about the tokens outside its entities.
-    RAISES (BertHeadsError): H145 for a kind, scheme, delimiter or label separator that no format has.
+    spans_key (Optional[str]): Key of `doc.spans` under which entities are put, which may then overlap. None: they are
+        entities only.
+    flatten (Optional[str]): Which of the entities that overlap become `doc.ents`: the "outer" ones, the "inner" ones,
+        or the "longest". None: with a spans_key none of all entities do; without one, entities that overlap are a
+        mistake.
+    RAISES (BertHeadsError): H145 for a kind, scheme, delimiter, label separator or flattening that there is not, or a
+        spans_key with another meaning.
     """
 
     lang: str = "en"
@@ -53,13 +61,23 @@ class ReadOptions:
     pair_separator: str = " "
     only_answered: bool = False
     other_labels: FrozenSet[str] = frozenset()
+    spans_key: Optional[str] = None
+    flatten: Optional[str] = None
 
     def __post_init__(self) -> None:
         _check("--kind", self.kind, self.kind in KINDS_OF_LABEL, ", ".join(KINDS_OF_LABEL))
         _check("--scheme", self.scheme, self.scheme in (AUTO, *SCHEME_NAMES), ", ".join((AUTO, *SCHEME_NAMES)))
         delimiter = self.column_delimiter
         _check("--delimiter", self.delimiter, delimiter is None or len(delimiter) == 1, "tab, space, , or ;")
+        _check("--flatten", repr(self.flatten), self.flatten in (None, *FLATTENINGS), ", ".join(FLATTENINGS))
+        is_key = self.spans_key not in ("", INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY)
+        _check("--spans-key", self.spans_key, is_key, "a key such as sc, which has no other meaning")
         _check("--label-separator", self.label_separator, bool(self.label_separator), "a character such as , or |")
+
+    @property
+    def overlaps(self) -> bool:
+        """RETURNS (bool): Whether entities may overlap."""
+        return self.spans_key is not None or self.flatten is not None
 
     @property
     def column_delimiter(self) -> Optional[str]:

@@ -72,13 +72,18 @@ class ProdigyConverter:
             except BertHeadsError as error:
                 findings.bad(error)
                 continue
-            annotation = limit_to_shown(annotation, record, labels, findings)
+            annotation = limit_to_shown(annotation, record, labels, findings, overlaps=options.overlaps)
             if not annotation.is_empty:
                 yield annotation
 
 
 def limit_to_shown(
-    annotation: Annotation, record: Dict[str, Any], labels: FrozenSet[str], findings: Findings
+    annotation: Annotation,
+    record: Dict[str, Any],
+    labels: FrozenSet[str],
+    findings: Findings,
+    *,
+    overlaps: bool = False,
 ) -> Annotation:
     """Take into account that a manual record whose `config` names only some labels says nothing about the others.
 
@@ -86,13 +91,20 @@ def limit_to_shown(
     record (Dict[str, Any]): The record.
     labels (FrozenSet[str]): All entity labels there are.
     findings (Findings): Takes the decision.
-    RETURNS (Annotation): It, or one that says nothing about the tokens outside its entities.
+    overlaps (bool): Whether spans may overlap, so that it is complete for the labels that were shown.
+    RETURNS (Annotation): It, or one that says nothing about the tokens outside its entities, or of spans that may
+        overlap nothing about the other labels.
     """
     shown = _shown_labels(record)
     if not (annotation.complete and shown and labels - shown):
         return annotation
     findings.note("some_labels", annotation.where, f"without {', '.join(sorted(labels - shown))}")
-    return replace(annotation, complete=False, unknown=[])
+    if not overlaps:
+        return replace(annotation, complete=False, unknown=[])
+    text = annotation.text
+    borders = len(text) - len(text.lstrip()), len(text.rstrip())
+    gaps = [CharSpan(*borders, label) for label in sorted(labels - shown) if borders[0] < borders[1]]
+    return replace(annotation, unknown=[*annotation.unknown, *gaps])
 
 
 def find_labels(path: Path) -> FrozenSet[str]:

@@ -4,6 +4,7 @@ import math
 import re
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
@@ -11,9 +12,10 @@ from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
 from ...errors import BertHeadsError
-from ..annotations import Annotation, CharSpan
-from ..docs import EXCLUSIVE, INCORRECT_SPANS_KEY, SECOND_START, TIMESTAMP
+from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY, Annotation, CharSpan
+from ..docs import EXCLUSIVE, SECOND_START, TIMESTAMP
 from ..findings import Findings, Where
+from .cmeee import is_cmeee_record
 from .lines import head_values, most, read_head, read_json_member, read_json_records
 from .offsets import is_index, read_span, show
 from .options import ReadOptions
@@ -67,7 +69,7 @@ class DocBinConverter:
                     values.tell(findings, options)
                     return
                 findings.n_records[path] += 1
-                for annotation in _read_doc(doc, Where(path, number), findings):
+                for annotation in _read_doc(doc, Where(path, number), findings, options.spans_key):
                     values.add(annotation)
                     yield annotation
         except BertHeadsError:
@@ -107,7 +109,7 @@ class SpacyJsonConverter:
         records = read_json_member(path, "annotations", findings) if is_member else read_json_records(path, findings)
         for where, value in records:
             try:
-                for annotation in _read_value(value, where, findings):
+                for annotation in _read_value(value, where, findings, options.spans_key):
                     values.add(annotation)
                     if annotation.is_empty:
                         findings.note("no_annotation", where)
@@ -142,13 +144,13 @@ class _CatValues:
                 findings.note("numbered_cats", where, f"{label!r} is {value:g}", self.counts[label])
 
 
-def _read_value(value: Any, where: Where, findings: Findings) -> Iterator[Annotation]:
+def _read_value(value: Any, where: Where, findings: Findings, spans_key: Optional[str]) -> Iterator[Annotation]:
     if value is None:
         findings.note("no_annotation", where)
     elif is_training_record(value):
         yield from read_paragraphs(value, where, findings)
     else:
-        yield _read_record(_as_record(value, where), where, findings)
+        yield _read_record(_as_record(value, where), where, findings, spans_key)
 
 
 def _is_record(value: Any) -> bool:
@@ -161,7 +163,7 @@ def _is_record(value: Any) -> bool:
     entities = value.get("entities")
     if isinstance(entities, list) and any(isinstance(item, dict) and "start_offset" in item for item in entities):
         return False
-    if "answer" in value or isinstance(value.get("spans"), list):
+    if "answer" in value or isinstance(value.get("spans"), list) or (entities and is_cmeee_record(value)):
         return False
     return any(isinstance(value.get(key), list) for key in ENTITY_KEYS) or any(
         isinstance(value.get(key), dict) for key in ("cats", "spans")
@@ -176,7 +178,7 @@ def _as_record(value: Any, where: Where) -> Dict[str, Any]:
     return value
 
 
-def _read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Annotation:
+def _read_record(record: Dict[str, Any], where: Where, findings: Findings, spans_key: Optional[str]) -> Annotation:
     text = record.get("text")
     if not isinstance(text, str) or not text:
         raise where.error("H107", show(text) if "text" in record else "no such key")
@@ -185,8 +187,10 @@ def _read_record(record: Dict[str, Any], where: Where, findings: Findings) -> An
     spans = record.get("spans") or {}
     if not isinstance(spans, dict):
         raise where.error("H136", show(spans), expected="'spans' as an object of lists")
-    if any(name != INCORRECT_SPANS_KEY and group for name, group in spans.items()):
+    if any(name not in (INCORRECT_SPANS_KEY, spans_key) and group for name, group in spans.items()):
         findings.note("other_layers", where)
+    if spans_key in spans:
+        key, ents = spans_key, _read_spans(spans[spans_key], text, where, findings)
     rejected = _read_spans(spans.get(INCORRECT_SPANS_KEY, []), text, where, findings)
     return Annotation(
         text,
@@ -234,8 +238,9 @@ def _read_cats(cats: Any, where: Where) -> Dict[str, float]:
     return {label: float(value) for label, value in cats.items()}
 
 
-def _read_doc(doc: Doc, where: Where, findings: Findings) -> Iterator[Annotation]:
-    groups = [name for name, group in doc.spans.items() if len(group) and name != INCORRECT_SPANS_KEY]
+def _read_doc(doc: Doc, where: Where, findings: Findings, spans_key: Optional[str]) -> Iterator[Annotation]:
+    used = (INCORRECT_SPANS_KEY, *([spans_key, UNKNOWN_SPANS_KEY] if spans_key in doc.spans else []))
+    groups = [name for name, group in doc.spans.items() if len(group) and name not in used]
     layers = [name for name in LAYERS if doc.has_annotation(name)]
     if groups or layers:
         findings.note("other_layers", where, ", ".join([*layers, *(f"spans[{name!r}]" for name in groups)]))
@@ -258,10 +263,23 @@ def _read_doc(doc: Doc, where: Where, findings: Findings) -> Iterator[Annotation
         timestamp=timestamp if isinstance(timestamp, float) else None,
         second_start=second_start if isinstance(second_start, int) else None,
     )
+    if spans_key in doc.spans:
+        annotation = _with_group(annotation, doc, spans_key or "")
     if annotation.is_empty:
         findings.note("no_annotation", where)
     else:
         yield annotation
+
+
+def _with_group(annotation: Annotation, doc: Doc, spans_key: str) -> Annotation:
+    """The annotation with the spans of a group in place of the entities."""
+    spans, gaps = (
+        [CharSpan(span.start_char, span.end_char, span.label_) for span in doc.spans.get(key, ())]
+        for key in (spans_key, UNKNOWN_SPANS_KEY)
+    )
+    # As build_doc marks an annotation that is not complete
+    complete = not any(not gap.label_ and len(gap) == len(doc) for gap in doc.spans.get(UNKNOWN_SPANS_KEY, ()))
+    return replace(annotation, ents=spans, complete=complete, unknown=gaps if complete else [])
 
 
 def _unknown_stretches(doc: Doc, marks: List[int]) -> List[CharSpan]:

@@ -42,7 +42,7 @@ class DoccanoWriter:
 
 def _record(exported: Exported, choices: Dict[str, bool]) -> Dict[str, Any]:
     doc, contents = exported.doc, exported.contents
-    spans = [[ent.start_char, ent.end_char, ent.label_] for ent in doc.ents]
+    spans = [[ent.start_char, ent.end_char, ent.label_] for ent in exported.spans]
     classes = [label for label, holds in choices.items() if holds]
     if contents.has_ents and contents.has_cats:
         return {"text": doc.text, "entities": spans, "cats": classes}

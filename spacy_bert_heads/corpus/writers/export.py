@@ -15,8 +15,9 @@ from ...factory_names import EXCLUSIVE_FACTORIES, SCORE_FACTORY
 from ...files import Staging, check_not_read, check_writable
 from ...pipeline_io import load_pipeline, model_name
 from ...tags import SCHEMES
+from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
 from ..doc_bins import read_doc_bins
-from ..docs import INCORRECT_SPANS_KEY, SECOND_START, check_words, load_tokenizer
+from ..docs import SECOND_START, check_words, load_tokenizer
 from ..findings import Findings, Where
 from ..readers.lines import read_json_objects, read_lines
 from .conll import ConllWriter
@@ -40,6 +41,7 @@ def export(
     scheme: str = "bio",
     lang: str = "en",
     separate: bool = False,
+    spans_key: Optional[str] = None,
 ) -> Tuple[int, Findings]:
     """Write Docs in the format of an annotation tool.
 
@@ -53,21 +55,25 @@ def export(
         those that its tokenizer does not make. A model knows its own.
     separate (bool): For "prodigy": write a record for the entities of a text and another for its categories, as two
         interfaces need them, instead of one for both.
+    spans_key (Optional[str]): Key of `doc.spans` whose spans, which may overlap, are written in place of entities.
     RETURNS (Tuple[int, Findings]): How many texts were written, and what the format could not hold.
     RAISES (BertHeadsError): H101 to H107 or H315 for a bad file; H119 for an unknown language; H123 if the output
         cannot be written or is the source; H165 or H166 for a file of no known kind; H167 or H331 for an unknown
-        format or scheme; H227 if the model cannot be loaded.
+        format or scheme; H191 for a spans_key with "conll"; H227 if the model cannot be loaded.
     """
     if format not in FORMATS:
         raise BertHeadsError("H167", found=repr(format), expected=", ".join(FORMATS))
     if scheme not in SCHEMES:
         raise BertHeadsError("H331", found=scheme, expected=", ".join(SCHEMES))
+    if spans_key is not None and format == ConllWriter.name:
+        others = ", ".join(name for name in FORMATS if name != format)
+        raise BertHeadsError("H191", format=repr(format), expected=others)
     check_writable(output.parent)
     check_not_read(output, [source])
     nlp = load_pipeline(model) if model is not None else None
     writer = _make_writer(format, scheme, nlp or load_tokenizer(lang), separate)
     findings = Findings(skip_bad=False)
-    docs = _Counted(_read(source, nlp, findings))
+    docs = _Counted(_read(source, nlp, findings, spans_key))
     with Staging() as staging:
         with staging.open(output) as stream:
             for line in writer.lines(docs, findings):
@@ -107,19 +113,19 @@ def _make_writer(format: str, scheme: str, nlp: Language, separate: bool) -> Wri
     return next(writer for writer in writers if writer.name == format)
 
 
-def _read(source: Path, nlp: Optional[Language], findings: Findings) -> Iterator[Exported]:
+def _read(source: Path, nlp: Optional[Language], findings: Findings, spans_key: Optional[str]) -> Iterator[Exported]:
     docs: Iterable[Tuple[Doc, Where]]
     if nlp is not None:
-        contents = _promised(nlp)
+        contents = _promised(nlp, spans_key)
         docs = nlp.pipe(_read_texts(source, nlp, findings), as_tuples=True)
     else:
         if source.is_file() and source.suffix != ".spacy":
             raise BertHeadsError("H165", path=source)
-        contents = _look_through(source)
+        contents = _look_through(source, spans_key)
         docs = _read_docs(source, None)
     for doc, where in docs:
         if len(doc):
-            _note_layers(doc, where, findings)
+            _note_layers(doc, where, findings, spans_key)
             if contents.from_classifier and doc.cats:
                 findings.note("probabilities", where)
             yield Exported.from_doc(doc, where, contents)
@@ -127,18 +133,19 @@ def _read(source: Path, nlp: Optional[Language], findings: Findings) -> Iterator
             findings.note("lost_blank", where)
 
 
-def _note_layers(doc: Doc, where: Where, findings: Findings) -> None:
+def _note_layers(doc: Doc, where: Where, findings: Findings, spans_key: Optional[str]) -> None:
     """Tell, and take out, what is lost in every format."""
     for label in [label for label, value in doc.cats.items() if not _is_number(value)]:
         findings.note("lost_number", where, f"{label} is {doc.cats.pop(label)}")
     if SECOND_START in doc.user_data:
         findings.note("lost_pair", where)
     for name, group in doc.spans.items():
-        if name != INCORRECT_SPANS_KEY and len(group):
+        used = (INCORRECT_SPANS_KEY, *(() if spans_key is None else (spans_key, UNKNOWN_SPANS_KEY)))
+        if name not in used and len(group):
             findings.note("lost_groups", where, f"spans[{name!r}]", count=len(group))
 
 
-def _promised(nlp: Language) -> Contents:
+def _promised(nlp: Language, spans_key: Optional[str]) -> Contents:
     """What the components of a pipeline annotate."""
     assigns: Set[str] = set()
     scores: Set[str] = set()
@@ -152,22 +159,25 @@ def _promised(nlp: Language) -> Contents:
         elif meta.factory == SCORE_FACTORY:
             scores |= labels
     return Contents(
-        has_ents="doc.ents" in assigns,
+        has_ents=("doc.ents" if spans_key is None else "doc.spans") in assigns,
         has_cats="doc.cats" in assigns,
         scores=frozenset(scores),
         model=model_name(nlp),
         exclusive=tuple(exclusive),
+        spans_key=spans_key,
     )
 
 
-def _look_through(source: Path) -> Contents:
+def _look_through(source: Path, spans_key: Optional[str]) -> Contents:
     """What annotated Docs hold. A category that has a value between yes and no anywhere is a number, unless the values
     look like the probabilities of a text classifier, as `spacy apply` leaves them.
     """
     has_ents = False
     values = _CategoryValues()
     for doc, _ in _read_docs(source, None):
-        has_ents = has_ents or bool(doc.ents) or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans
+        if spans_key is None:
+            has_ents = has_ents or bool(doc.ents) or doc.has_annotation("ENT_IOB")
+        has_ents = has_ents or spans_key in doc.spans or INCORRECT_SPANS_KEY in doc.spans
         values.add(doc.cats)
     exclusive = (frozenset(values.labels),) if values.are_probabilities and values.sum_to_one else ()
     scores = frozenset() if values.are_probabilities else frozenset(values.fractional)
@@ -177,6 +187,7 @@ def _look_through(source: Path) -> Contents:
         scores=scores,
         exclusive=exclusive,
         from_classifier=values.are_probabilities,
+        spans_key=spans_key,
     )
 
 

@@ -8,8 +8,8 @@ from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional
 from spacy.attrs import ENT_IOB
 from spacy.tokens import Doc, Span
 
-from ...extensions import get_confidence
-from ..docs import INCORRECT_SPANS_KEY
+from ...extensions import get_confidence, get_confidence_in
+from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
 from ..findings import Findings, Where
 
 # A category of an exported prediction holds from this probability on, if several of them may.
@@ -29,6 +29,7 @@ class Contents:
     model (Optional[str]): Name and version of the pipeline that predicted them. None: people annotated them.
     exclusive (Tuple[FrozenSet[str], ...]): Labels of each component of the pipeline that chooses exactly one.
     from_classifier (bool): Whether categories have probabilities although no pipeline is known to have predicted them.
+    spans_key (Optional[str]): Key of `doc.spans` whose spans are written in place of entities. None: `doc.ents` is.
     """
 
     has_ents: bool
@@ -37,6 +38,7 @@ class Contents:
     model: Optional[str] = None
     exclusive: Tuple[FrozenSet[str], ...] = ()
     from_classifier: bool = False
+    spans_key: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Exported:
     contents (Contents): What it has in common with the others.
     asks_ents (bool): Whether anything is known about its entities.
     complete (bool): Whether tokens outside entities are known to be so, but for those in `unknown`.
-    unknown (List[Tuple[int, int]]): First token, and the one behind the last, of stretches that are not known.
+    unknown (List[Tuple[int, int, str]]): First token, and the one behind the last, of stretches that are not known;
+        of spans that may overlap also the label that this is about, or "".
     rejected (List[Span]): Spans known to be no entities of their label.
     """
 
@@ -57,7 +60,7 @@ class Exported:
     contents: Contents
     asks_ents: bool
     complete: bool
-    unknown: List[Tuple[int, int]]
+    unknown: List[Tuple[int, int, str]]
     rejected: List[Span]
 
     @classmethod
@@ -69,13 +72,19 @@ class Exported:
         where (Where): Its place.
         contents (Contents): What it has in common with the others.
         """
-        iob = doc.to_array(ENT_IOB).tolist()
         rejected = list(doc.spans.get(INCORRECT_SPANS_KEY, ()))
+        key = contents.spans_key
+        if key is not None:
+            gaps = [(gap.start, gap.end, gap.label_) for gap in doc.spans.get(UNKNOWN_SPANS_KEY, ())]
+            complete = key in doc.spans and (0, len(doc), "") not in gaps
+            asks = key in doc.spans or bool(rejected)
+            return cls(doc, where, contents, asks, complete, gaps if complete else [], rejected)
+        iob = doc.to_array(ENT_IOB).tolist()
         unknown, position = [], 0
         for is_missing, group in groupby(iob, key=lambda value: value == MISSING):
             end = position + len(list(group))
             if is_missing:
-                unknown.append((position, end))
+                unknown.append((position, end, ""))
             position = end
         return cls(
             doc=doc,
@@ -86,6 +95,12 @@ class Exported:
             unknown=unknown,
             rejected=rejected,
         )
+
+    @property
+    def spans(self) -> List[Span]:
+        """RETURNS (List[Span]): The entities, or the spans that are written in their place."""
+        key = self.contents.spans_key
+        return list(self.doc.ents if key is None else self.doc.spans.get(key, ()))
 
     def scores(self) -> Dict[str, float]:
         """RETURNS (Dict[str, float]): Categories that are numbers to be predicted."""
@@ -104,8 +119,11 @@ class Exported:
         return choices
 
     def confidences(self) -> List[Optional[float]]:
-        """RETURNS (List[Optional[float]]): Probability of each entity, where the pipeline says it."""
-        return [get_confidence(ent) for ent in self.doc.ents]
+        """RETURNS (List[Optional[float]]): Probability of each of `spans`, where the pipeline says it."""
+        key = self.contents.spans_key
+        if key is None:
+            return [get_confidence(ent) for ent in self.doc.ents]
+        return [get_confidence_in(span, key) for span in self.spans]
 
     def n_probabilities(self) -> int:
         """RETURNS (int): Of how many entities and categories the pipeline says how probable they are."""
@@ -160,7 +178,7 @@ class InferredByFile:
         findings (Findings): Takes what is lost of it anyway.
         """
         where = exported.where
-        self._has_spans = self._has_spans or bool(exported.doc.ents)
+        self._has_spans = self._has_spans or bool(exported.spans)
         if exported.rejected:
             findings.note("lost_rejected", where, count=len(exported.rejected))
         if [token.text for token in self._tokenize(exported.doc.text)] != [token.text for token in exported.doc]:
@@ -168,7 +186,7 @@ class InferredByFile:
         if exported.asks_ents:
             self._without_spans.note("lost_outside", where)
             if exported.unknown:
-                n_tokens = sum(end - start for start, end in exported.unknown)
+                n_tokens = len({token for start, end, _ in exported.unknown for token in range(start, end)})
                 self._with_spans.note("lost_unknown", where, f"{n_tokens} of {len(exported.doc)} tokens")
         else:
             self._with_spans.note("lost_unasked", where)

@@ -63,7 +63,7 @@ def _task(exported: Exported, choices: Dict[str, bool], number: int) -> Dict[str
 
 def _spans(exported: Exported) -> List[Dict[str, Any]]:
     results: List[Dict[str, Any]] = []
-    for ent, confidence in zip(exported.doc.ents, exported.confidences()):
+    for ent, confidence in zip(exported.spans, exported.confidences()):
         value = {"start": ent.start_char, "end": ent.end_char, "text": ent.text, "labels": [ent.label_]}
         results.append({"from_name": LABELS_NAME, "type": "labels", "value": value})
         if confidence is not None:

@@ -50,7 +50,7 @@ class ProdigyWriter:
 def _records(exported: Exported, findings: Findings) -> Iterator[Dict[str, Any]]:
     answer = {} if exported.contents.model else {"answer": "accept"}
     if exported.asks_ents:
-        spans = write_ents(exported.doc, exported.contents.model)
+        spans = write_spans(exported.spans, exported.confidences(), exported.contents.model)
         if exported.complete:
             spans += _unknown(exported)
             if exported.rejected:
@@ -59,7 +59,8 @@ def _records(exported: Exported, findings: Findings) -> Iterator[Dict[str, Any]]
             if not exported.contents.model:
                 spans = [{**span, "answer": "accept"} for span in spans]
             spans += [{**write_span(span), "answer": "reject"} for span in exported.rejected]
-        view = "ner_manual" if exported.complete else "ner"
+        manual, binary = ("ner_manual", "ner") if exported.contents.spans_key is None else ("spans_manual", "spans")
+        view = manual if exported.complete else binary
         yield {**_task(exported), "spans": spans, "_is_binary": not exported.complete, "_view_id": view, **answer}
     scores, choices = exported.scores(), exported.choices()
     if scores:
@@ -112,15 +113,28 @@ def write_ents(doc: Doc, model: Optional[str]) -> List[Dict[str, Any]]:
     model (Optional[str]): Name of the pipeline that predicted them, if one did.
     RETURNS (List[Dict[str, Any]]): `spans`, with `score` where the pipeline says how sure it is, and `source`.
     """
-    spans = []
-    for ent in doc.ents:
-        span, confidence = write_span(ent), get_confidence(ent)
+    return write_spans(doc.ents, [get_confidence(ent) for ent in doc.ents], model)
+
+
+def write_spans(
+    spans: Iterable[Span], confidences: Iterable[Optional[float]], model: Optional[str]
+) -> List[Dict[str, Any]]:
+    """Write spans, which may overlap; otherwise as write_ents.
+
+    spans (Iterable[Span]): The spans.
+    confidences (Iterable[Optional[float]]): Their probabilities, as far as these are known.
+    model (Optional[str]): Name of the pipeline that predicted them, if one did.
+    RETURNS (List[Dict[str, Any]]): `spans`.
+    """
+    written = []
+    for one, confidence in zip(spans, confidences):
+        span = write_span(one)
         if confidence is not None:
             span["score"] = confidence
         if model is not None:
             span["source"] = model
-        spans.append(span)
-    return spans
+        written.append(span)
+    return written
 
 
 def write_options(doc: Doc, labels: Iterable[str], model: Optional[str]) -> List[Dict[str, Any]]:
@@ -138,5 +152,5 @@ def write_options(doc: Doc, labels: Iterable[str], model: Optional[str]) -> List
 
 
 def _unknown(exported: Exported) -> List[Dict[str, Any]]:
-    spans = [Span(exported.doc, start, end, label=UNKNOWN_LABEL) for start, end in exported.unknown]
+    spans = [Span(exported.doc, start, end, label=label or UNKNOWN_LABEL) for start, end, label in exported.unknown]
     return [{**write_span(span), "answer": "ignore"} for span in spans]

@@ -1,0 +1,376 @@
+"""bert_spans: which loss; against bert_ner on flat entities and spaCy's spancat on nested ones; speed; long texts.
+
+    python benchmarks/spans.py PART --data FOLDER [--models FOLDER] [--epochs 4] [--seed 0]
+
+Each part adds its figures to the JSON file:
+
+loss: SNIPS slots, two trainings of configs/spans.cfg on the same texts: binary cross-entropy, and the ranking loss of
+    Su et al. (2022), equation 5, summed over labels. F1 on test, and the expected calibration error of the confidence.
+flat: SNIPS slots, configs/ner.cfg on the texts of `loss`. F1 of doc.ents on test, of bert_spans by annotate_ents.
+nested: GENIA, its dev file as training set (every tenth sentence chooses the best checkpoint), its test file as test;
+    configs/spans.cfg, and the same with spaCy's spancat in place of bert_spans: the same encoder, optimizer and number
+    of epochs, an ngram suggester up to the longest span, and the best of several learning rates of the head on the
+    sentences that choose. Seconds of training are given: they are not the same.
+speed: texts per second of the processor's time, so that other work on the machine matters little, of the pipelines of
+    `flat`, `loss` and of a spancat on the same encoder, SNIPS test.
+scaling: the head alone on one text of 1,000 to 16,000 words, 50 labels and spans of up to 32 words: seconds of the
+    processor's time and peak memory of prediction and of a step of training, each in a process of its own.
+
+FOLDER/snips is as for benchmarks/snips.py; FOLDER/nested/genia holds genia.dev.iob2.gz and genia.test.iob2.gz, with a
+column of words and four of tags.
+"""
+
+import argparse
+import gzip
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import numpy
+import spacy
+import torch
+from environment import add_common_arguments, data_folder, write_result
+from runs import SPLITS, predict, read_snips, train_pipeline
+from spacy.scorer import Scorer
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import iob_utils
+from spacy.vocab import Vocab
+from thinc.api import Config
+
+from spacy_bert_heads.evaluation.calibration import calibration_report
+from spacy_bert_heads.extensions import get_confidence_in
+from spacy_bert_heads.layers import global_pointer
+from spacy_bert_heads.pipeline import spans as component
+
+KEY = "sc"
+# Learning rates of the head that spancat is tried with, as multiples of the encoder's
+SPANCAT_RATES = (5.0, 20.0)
+PRECISION = "fp32"
+
+
+def ranking_loss(parts: List[Any], targets: Any, max_width: int, *, weight: float = 1.0) -> Tuple[float, List[Any]]:
+    """In place of layers.global_pointer.span_loss: for each Doc and label log(1 + sum of e^s over false spans) +
+    log(1 + sum of e^-s over true ones), the mean over Docs of the sum over labels.
+    """
+    total, gradients, n_docs = 0.0, [], max(1, sum(len(array) > 0 for array in parts))
+    for array, target in zip(parts, targets):
+        flat = torch.from_numpy(numpy.array(array)).requires_grad_(True)
+        if len(flat):
+            cells = global_pointer._Cells.from_targets([target], [len(flat)], max_width)
+            scores = global_pointer.all_scores(global_pointer.SpanParts.from_flat(flat, max_width), len(flat))
+            truths, known = cells.take(0, len(flat), scores.shape[2])
+            known = known.expand_as(scores).bool()
+            false = scores.masked_fill(~known | truths.bool(), -torch.inf)
+            true = (-scores).masked_fill(~known | ~truths.bool(), -torch.inf)
+            zero = torch.zeros(1, scores.shape[2])
+            losses = [torch.cat((zero, part.flatten(0, 1))).logsumexp(0) for part in (false, true)]
+            loss = (losses[0] + losses[1]).sum() / n_docs
+            (loss * weight).backward()
+            total += float(loss.detach())
+        gradients.append(flat.detach().numpy() * 0 if flat.grad is None else flat.grad.numpy())
+    return total, gradients
+
+
+def write_snips(data: Path, folder: Path, n_train: int, n_dev: int, n_test: int, seed: int) -> Dict[str, int]:
+    """Docs with slots as entities and as spans. RETURNS the number of each split."""
+    vocab, counts = Vocab(), {}
+    for split in SPLITS:
+        sentences = list(read_snips(data / split))
+        if split == "train":
+            random.Random(seed).shuffle(sentences)
+            sentences = sentences[:n_train]
+        elif split == "dev":
+            sentences = sentences[:n_dev]
+        elif n_test:
+            sentences = sentences[:n_test]
+        docs = DocBin()
+        for words, tags, _ in sentences:
+            doc = Doc(vocab, words=words)
+            doc.set_ents(iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(tags)), default="outside")
+            doc.spans[KEY] = list(doc.ents)
+            docs.add(doc)
+        docs.to_disk(folder / f"{split}.spacy")
+        counts[split] = len(docs)
+    return counts
+
+
+def read_columns(path: Path) -> Iterator[Tuple[List[str], List[List[str]]]]:
+    """Words and columns of tags of each sentence."""
+    with gzip.open(path, "rt", encoding="utf8") as stream:
+        for block in stream.read().strip().split("\n\n"):
+            columns = list(zip(*(line.split("\t") for line in block.split("\n"))))
+            yield list(columns[0]), [list(column) for column in columns[1:]]
+
+
+def write_genia(data: Path, folder: Path, n_train: int, n_test: int) -> Dict[str, int]:
+    """Docs with nested spans. RETURNS the number of each split."""
+    limits = {"train": n_train, "dev": n_train // 8, "test": n_test or 1_000_000}
+    vocab = Vocab()
+    bins = {split: DocBin() for split in SPLITS}
+    for name in ("dev", "test"):
+        for number, (words, columns) in enumerate(read_columns(data / f"genia.{name}.iob2.gz")):
+            doc = Doc(vocab, words=words)
+            spans: Dict[Tuple[int, int, str], None] = {}
+            for tags in columns:
+                for span in iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(tags)):
+                    spans[span.start, span.end, span.label_] = None
+            doc.spans[KEY] = [Span(doc, *span) for span in spans]
+            split = "test" if name == "test" else "dev" if number % 10 == 9 else "train"
+            if len(bins[split]) < limits[split]:
+                bins[split].add(doc)
+    for split, found in bins.items():
+        found.to_disk(folder / f"{split}.spacy")
+    return {split: len(found) for split, found in bins.items()}
+
+
+def outcomes(examples: List[Any]) -> Tuple[List[float], List[bool]]:
+    """Confidence of each predicted span, and whether the gold Doc has it."""
+    confidences, correct = [], []
+    for eg in examples:
+        gold = {(span.start_char, span.end_char, span.label_) for span in eg.reference.spans[KEY]}
+        for span in eg.predicted.spans[KEY]:
+            confidence = get_confidence_in(span, KEY)
+            assert confidence is not None
+            confidences.append(confidence)
+            correct.append((span.start_char, span.end_char, span.label_) in gold)
+    return confidences, correct
+
+
+def score(pipeline: Path, corpus: Path) -> Dict[str, Any]:
+    """F1 and the like in percent; of bert_spans also the entities, and the calibration."""
+    nlp = spacy.load(pipeline)
+    if "bert_spans" in nlp.pipe_names:
+        nlp.get_pipe("bert_spans").annotate_ents = True  # type: ignore[attr-defined]
+    examples = predict(nlp, corpus)
+    found = Scorer(nlp).score(examples)
+    names = [name for name in found if name.startswith(("ents_", "spans_")) and name[-2:] in ("_p", "_r", "_f")]
+    figures: Dict[str, Any] = {name: round(100 * found[name], 2) for name in names if found[name] is not None}
+    if "bert_spans" in nlp.pipe_names:
+        report = calibration_report(*outcomes(examples))
+        error = report["expected_calibration_error"]
+        figures["expected_calibration_error"] = None if error is None else round(error, 4)
+        figures["mean_confidence"] = report["mean_confidence"]
+    return figures
+
+
+def run(
+    args: argparse.Namespace,
+    name: str,
+    config: str,
+    folder: Path,
+    n_train: int,
+    change: Optional[Callable[[Config], None]] = None,
+) -> Dict[str, Any]:
+    """Train, unless the pipeline is there, and score on test."""
+    output = args.models / name
+    figures_path = output / "figures.json"
+    if not figures_path.exists():
+        if output.exists():
+            raise SystemExit(f"{output} holds an unfinished training. Remove it.")
+        figures: Dict[str, Any] = train_pipeline(
+            config,
+            folder / "train.spacy",
+            folder / "dev.spacy",
+            n_train,
+            output,
+            epochs=args.epochs,
+            precision=PRECISION,
+            seed=args.seed,
+            change=change,
+        )
+        figures["dev"] = score(output / "model-best", folder / "dev.spacy")
+        figures["test"] = score(output / "model-best", folder / "test.spacy")
+        figures_path.write_text(json.dumps(figures))
+    figures = json.loads(figures_path.read_text())
+    print(name, figures)
+    return figures
+
+
+def use_spancat(max_width: int, rate: float) -> Callable[[Config], None]:
+    """Puts spaCy's spancat in the place of bert_spans, on the same encoder."""
+
+    def change(config: Config) -> None:
+        config["nlp"]["pipeline"] = ["transformer", "spancat"]
+        del config["components"]["bert_spans"]
+        config["components"]["spancat"] = {
+            "factory": "spancat",
+            "spans_key": KEY,
+            "threshold": 0.5,
+            "suggester": {"@misc": "spacy.ngram_range_suggester.v1", "min_size": 1, "max_size": max_width},
+            "model": {
+                "@architectures": "spacy.SpanCategorizer.v1",
+                "reducer": {"@layers": "spacy.mean_max_reducer.v1", "hidden_size": 128},
+                "scorer": {"@layers": "spacy.LinearLogistic.v1"},
+                "tok2vec": {
+                    "@architectures": "spacy-transformers.TransformerListener.v1",
+                    "grad_factor": 1.0,
+                    "pooling": {"@layers": "reduce_mean.v1"},
+                },
+            },
+        }
+        config["training"]["optimizer"]["head_rate"] = rate * config["training"]["optimizer"]["learn_rate"]
+
+    return change
+
+
+def run_loss(args: argparse.Namespace) -> Dict[str, Any]:
+    folder, n_train = snips(args)
+    result: Dict[str, Any] = {"cross_entropy": run(args, "spans-snips", "spans.cfg", folder, n_train)}
+    kept, component.span_loss = component.span_loss, ranking_loss  # type: ignore[assignment]
+    result["ranking"] = run(args, "spans-snips-ranking", "spans.cfg", folder, n_train)
+    component.span_loss = kept
+    return result
+
+
+def run_flat(args: argparse.Namespace) -> Dict[str, Any]:
+    folder, n_train = snips(args)
+    ner = run(args, "ner-snips", "ner.cfg", folder, n_train)
+    spans = run(args, "spans-snips", "spans.cfg", folder, n_train)
+    difference = round(spans["test"]["ents_f"] - ner["test"]["ents_f"], 2)
+    return {"bert_ner": ner, "bert_spans": spans, "difference_ents_f": difference}
+
+
+def snips(args: argparse.Namespace) -> Tuple[Path, int]:
+    folder = args.models / "snips-corpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, write_snips(data_folder(args, "snips"), folder, args.n_train, args.n_dev, args.n_test, args.seed)[
+        "train"
+    ]
+
+
+def run_nested(args: argparse.Namespace) -> Dict[str, Any]:
+    folder = args.models / "genia-corpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = write_genia(data_folder(args, "nested") / "genia", folder, args.n_train, args.n_test)
+    docs = DocBin().from_disk(folder / "train.spacy").get_docs(Vocab())
+    longest = max(len(span) for doc in docs for span in doc.spans[KEY])
+    ours = run(args, "spans-genia", "spans.cfg", folder, counts["train"])
+    result = {"docs": counts, "longest": longest, "bert_spans": ours}
+    if args.ours_only:
+        return result
+    tried = {
+        rate: run(args, f"spancat-genia-{rate}", "spans.cfg", folder, counts["train"], use_spancat(longest, rate))
+        for rate in SPANCAT_RATES
+    }
+    best = max(tried, key=lambda rate: tried[rate]["dev"]["spans_sc_f"])
+    difference = round(ours["test"]["spans_sc_f"] - tried[best]["test"]["spans_sc_f"], 2)
+    return {**result, "spancat": tried, "spancat_rate": best, "difference_spans_sc_f": difference}
+
+
+def run_speed(args: argparse.Namespace) -> Dict[str, Any]:
+    """Texts per second, the median of several rounds in which each pipeline has its turn."""
+    folder, _ = snips(args)
+    texts = [doc.text for doc in DocBin().from_disk(folder / "test.spacy").get_docs(Vocab())]
+    pipelines = {
+        "bert_ner": spacy.load(args.models / "ner-snips" / "model-best"),
+        "bert_spans": spacy.load(args.models / "spans-snips" / "model-best"),
+        "spancat": spacy.load(args.models / "spans-snips" / "model-best", exclude=["bert_spans"]),
+    }
+    width = pipelines["bert_spans"].get_pipe("bert_spans").max_width  # type: ignore[attr-defined]
+    config = Config({"nlp": {}, "components": {"bert_spans": {}}, "training": {"optimizer": {"learn_rate": 1.0}}})
+    use_spancat(width, 1.0)(config)
+    settings = {name: value for name, value in config["components"]["spancat"].items() if name != "factory"}
+    spancat = pipelines["spancat"].add_pipe("spancat", config=settings)
+    sample = list(pipelines["bert_ner"].pipe(texts[:1]))
+    for label in pipelines["bert_spans"].get_pipe("bert_spans").labels:  # type: ignore[attr-defined]
+        spancat.add_label(label)  # type: ignore[attr-defined]
+    spancat.model.initialize(X=(sample, spancat.suggester(sample)))  # type: ignore[attr-defined]
+    times: Dict[str, List[float]] = {name: [] for name in pipelines}
+    for round_number in range(args.rounds + 1):
+        for name, nlp in pipelines.items():
+            start = time.process_time()
+            for _ in nlp.pipe(texts, batch_size=128):
+                pass
+            if round_number:
+                times[name].append(time.process_time() - start)
+    rates = {name: round(len(texts) / statistics.median(found), 1) for name, found in times.items()}
+    return {
+        "max_width": width,
+        "texts_per_second": rates,
+        "against_bert_ner": round(rates["bert_spans"] / rates["bert_ner"], 3),
+        "against_spancat": round(rates["bert_spans"] / rates["spancat"], 3),
+    }
+
+
+def measure_scaling(n_words: int, training: bool) -> None:
+    """Prints seconds, and MiB beyond what there was before. In a process of its own."""
+    max_width, n_labels = 32, 50
+    torch.manual_seed(0)
+    module = global_pointer.GlobalPointer(384, n_labels, max_width, 64, None, 1)
+    generator = numpy.random.default_rng(0)
+
+    def step(n: int) -> None:
+        X = torch.randn(n, 384)
+        flat = module(X, torch.tensor([n]))
+        spans = [(int(i), int(i) + 2, int(i) % n_labels) for i in generator.integers(0, n - 2, n // 10)]
+        blank, unknown = numpy.zeros(n, dtype=bool), numpy.zeros((n, 1), dtype=bool)
+        if training:
+            target = global_pointer.SpanTargets(spans, [], unknown, blank)
+            _, (gradient,) = global_pointer.span_loss([flat.detach().numpy()], [target], max_width)
+            flat.backward(torch.from_numpy(numpy.asarray(gradient)))
+        else:
+            limits = numpy.zeros(n_labels, dtype="float32")
+            global_pointer.find_spans([flat.detach().numpy()], [blank], max_width, limits)
+
+    step(100)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        step(n_words)
+        times.append(time.process_time() - start)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps({"seconds": round(statistics.median(times), 4), "mebibytes": round(used / 1024, 1)}))
+
+
+def run_scaling(args: argparse.Namespace) -> Dict[str, Any]:
+    result: Dict[str, Any] = {}
+    for kind in ("prediction", "training"):
+        result[kind] = {}
+        for n_words in (1000, 2000, 4000, 8000, 16000):
+            command = [sys.executable, __file__, "scaling", "--n-words", str(n_words), "--kind", kind]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            result[kind][n_words] = json.loads(done.stdout.splitlines()[-1])
+            print(kind, n_words, result[kind][n_words])
+    return result
+
+
+PARTS = {"loss": run_loss, "flat": run_flat, "nested": run_nested, "speed": run_speed, "scaling": run_scaling}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    add_common_arguments(parser, "spans.json")
+    parser.add_argument(
+        "--models", type=Path, default=Path("spans-models"), help="Where corpora and pipelines are kept"
+    )
+    parser.add_argument("--n-train", type=int, default=2000, help="Texts to learn from")
+    parser.add_argument("--n-dev", type=int, default=700, help="SNIPS texts that choose the best checkpoint")
+    parser.add_argument("--n-test", type=int, default=0, help="Texts to test on; 0: all")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ours-only", action="store_true", help="Of `nested`, train bert_spans alone")
+    parser.add_argument("--n-words", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.n_words:
+        measure_scaling(args.n_words, args.kind == "training")
+        return
+    found = PARTS[args.part](args)
+    before = json.loads(args.output.read_text()) if args.output.exists() else {}
+    before.pop("environment", None)
+    names = ("epochs", "seed", "n_train", "n_dev", "n_test")
+    settings = {"precision": PRECISION, **{name: getattr(args, name) for name in names}}
+    write_result(args.output, {**before, args.part: {**settings, **found}})
+
+
+if __name__ == "__main__":
+    main()

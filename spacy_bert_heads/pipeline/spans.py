@@ -1,0 +1,292 @@
+"""`bert_spans`: spans that may overlap, by BERT and GlobalPointer."""
+
+from pathlib import Path as FilePath
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+
+import numpy
+from spacy.errors import Errors
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc, Span, SpanGroup
+from spacy.training import Example, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Model
+from thinc.types import Floats2d
+
+from ..errors import BertHeadsError
+from ..extensions import forget_confidence, set_confidence, set_group_confidence
+from ..factory_names import NER_FACTORIES
+from ..layers.global_pointer import FoundSpans, best_without_overlap, find_spans, span_loss
+from ..models.global_pointer import get_max_width, set_max_width
+from .base import Head
+from .entity_annotations import Skipped, find_preset
+from .span_annotations import SpanKeys, find_blank, read_spans, to_targets
+
+
+class BertSpanCategorizer(Head, TrainablePipe):
+    """Sets `doc.spans[spans_key]` to all spans whose probability reaches the threshold of their label, in place of
+    what was there. They may overlap, and lie within each other, with the same label or another one. A span of several
+    labels is there once for each.
+
+    `span._.confidence` of each is its probability, and `doc.spans[spans_key].attrs["scores"]` holds all of them in the
+    order of the group, as spaCy's `spancat` has it. The probability of each span and label is by itself: those of
+    spans that overlap may add up to more than 1.
+
+    No span begins or ends with white space or is longer than the model's max_width.
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model): Docs to parts of span scores, such as spacy_bert_heads.GlobalPointer.v1.
+    name (str): The component's name.
+    spans_key (str): Key of `doc.spans` where spans are learned from, and written.
+    threshold (float): Probability from which on a span is found, above 0 and below 1.
+    label_thresholds (Dict[str, float]): The same for single labels.
+    annotate_ents (bool): Whether `doc.ents` is set as well, to the most probable choice of spans that do not overlap,
+        each taken by itself. Entities and blocked tokens that are on a Doc already stay, and nothing is chosen over
+        them. `spans_key` has all spans all the same.
+    incorrect_spans_key (Optional[str]): Key under which training finds spans that somebody rejected. None: nowhere.
+    unknown_spans_key (Optional[str]): Key under which training finds what nobody has annotated; see
+        pipeline.span_annotations. None: nowhere.
+    loss_weight (float): Weight of this head's loss beside those of the other heads.
+    scorer (Optional[Callable]): The scoring method.
+    RAISES (BertHeadsError): H273 for a loss_weight below 0, a threshold that is none, or keys that are the same.
+    """
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model,
+        name: str,
+        *,
+        spans_key: str,
+        threshold: float,
+        label_thresholds: Dict[str, float],
+        annotate_ents: bool,
+        incorrect_spans_key: Optional[str],
+        unknown_spans_key: Optional[str],
+        loss_weight: float,
+        scorer: Optional[Callable],
+    ) -> None:
+        if loss_weight < 0:
+            raise BertHeadsError("H273", name="loss_weight", found=loss_weight, expected="0 or more")
+        for value in (threshold, *label_thresholds.values()):
+            if not 0 < value < 1:
+                raise BertHeadsError("H273", name="threshold", found=value, expected="above 0 and below 1")
+        keys = [key for key in (spans_key, incorrect_spans_key, unknown_spans_key) if key is not None]
+        if len(set(keys)) < len(keys):
+            raise BertHeadsError("H273", name="spans_key", found=repr(spans_key), expected="three different keys")
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.spans_key = spans_key
+        self.threshold = threshold
+        self.label_thresholds = dict(label_thresholds)
+        self.annotate_ents = annotate_ents
+        self.incorrect_spans_key = incorrect_spans_key
+        self.unknown_spans_key = unknown_spans_key
+        self.loss_weight = loss_weight
+        self.scorer = scorer
+        self.skipped = Skipped(name)
+        self.cfg: Dict[str, Any] = {"labels": []}
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """RETURNS (Tuple[str, ...]): The span labels."""
+        return tuple(self.cfg["labels"])
+
+    @property
+    def label_data(self) -> List[str]:
+        """RETURNS (List[str]): The labels in the form `spacy init labels` saves."""
+        return list(self.labels)
+
+    @property
+    def max_width(self) -> int:
+        """RETURNS (int): Tokens of the longest span that can be found."""
+        width = get_max_width(self.model)
+        if width is None:
+            raise BertHeadsError("H215", found=self.name)
+        return width
+
+    @property
+    def thresholds(self) -> List[float]:
+        """RETURNS (List[float]): Probability from which on a span is found, for each label."""
+        return [self.label_thresholds.get(label, self.threshold) for label in self.labels]
+
+    @property
+    def _keys(self) -> SpanKeys:
+        return SpanKeys(self.spans_key, self.incorrect_spans_key, self.unknown_spans_key)
+
+    def add_label(self, label: str) -> int:
+        """Add a span label; possible until the model is initialised.
+
+        RETURNS (int): 1 if the label is new, 0 if not.
+        """
+        if not isinstance(label, str):
+            raise ValueError(Errors.E187)
+        if label in self.labels:
+            return 0
+        if self.model.has_dim("nO"):
+            raise ValueError(Errors.E922.format(name=self.name, nO=self.model.get_dim("nO")))
+        self.cfg["labels"].append(label)
+        self.vocab.strings.add(label)
+        return 1
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        labels: Optional[Iterable[str]] = None,
+        vocab: Optional[Union[str, FilePath]] = None,
+    ) -> None:
+        """Learn the labels and the longest span, and build the model. What training will have to leave out is logged
+        here.
+
+        get_examples (Callable[[], Iterable[Example]]): The training corpus.
+        nlp (Optional[Language]): The pipeline.
+        labels (Optional[Iterable[str]]): Span labels, as from `spacy init labels`; None reads them off the corpus,
+            rejected spans included.
+        vocab (Optional[Union[str, FilePath]]): For a private encoder from scratch; see BertEncoder.initialize.
+        RAISES (BertHeadsError): H301 if the corpus has labels that are not among the given ones, H360 if there is
+            no label at all, H365 if another component writes to the same place, H367 for thresholds of labels that
+            there are not.
+        """
+        validate_get_examples(get_examples, "BertSpanCategorizer.initialize")
+        if nlp is not None:
+            self._check_others(nlp)
+        self.skipped = Skipped(self.name)
+        seen: Dict[str, None] = {}
+        rejected: Dict[str, None] = {}
+        sample: List[Doc] = []
+        longest = 0
+        for eg in get_examples():
+            annotation = read_spans(eg, self._keys, Skipped(self.name))
+            seen.update((label, None) for _, _, label in annotation.spans)
+            rejected.update((label, None) for _, _, label in annotation.rejected if label)
+            longest = max([longest, *(end - start for start, end, _ in annotation.spans)])
+            if len(sample) < 10:
+                sample.append(eg.reference)
+        given = list(dict.fromkeys([*seen, *rejected])) if labels is None else list(labels)
+        unknown = set(seen) - set(given) - set(self.labels)
+        if unknown:
+            raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
+        for label in given:
+            self.add_label(label)
+        if not self.labels:
+            raise BertHeadsError("H360", component=self.name, found=repr(self.spans_key))
+        strange = set(self.label_thresholds) - set(self.labels)
+        if strange:
+            raise BertHeadsError("H367", component=self.name, found=", ".join(sorted(strange)))
+        self.learn_vocabulary(get_examples, vocab)
+        set_max_width(self.model, longest)
+        for eg in get_examples():
+            to_targets(read_spans(eg, self._keys, self.skipped), self.labels, self.max_width, eg, self.skipped)
+        self.skipped.log()
+        if self.model.has_dim("nO") is None:
+            self.model.set_dim("nO", len(self.labels))
+        self.model.initialize(X=sample)
+
+    def predict(self, docs: Iterable[Doc]) -> List[FoundSpans]:
+        """The spans of each Doc that reach the threshold of their label.
+
+        docs (Iterable[Doc]): The Docs.
+        RETURNS (List[FoundSpans]): One for each Doc; labels are numbers in `self.labels`.
+        """
+        docs = list(docs)
+        if not docs:
+            return []
+        return find_spans(
+            self.run_model(docs),
+            [find_blank(doc) for doc in docs],
+            self.max_width,
+            numpy.array([log_odds(threshold) for threshold in self.thresholds], dtype="float32"),
+        )
+
+    def set_annotations(self, docs: Iterable[Doc], scores: List[FoundSpans]) -> None:
+        """Write the spans and their confidence, and the entities if wanted.
+
+        docs (Iterable[Doc]): The Docs.
+        scores (List[FoundSpans]): What `predict` gave for them.
+        """
+        docs, labels = list(docs), self.labels
+        for doc, found in zip(docs, scores):
+            spans = [Span(doc, start, end, label=labels[label]) for start, end, label in found.spans.tolist()]
+            probabilities = probabilities_of(found.scores)
+            attrs = {"scores": probabilities}
+            doc.spans[self.spans_key] = SpanGroup(doc, name=self.spans_key, spans=spans, attrs=attrs)
+            set_group_confidence(doc, self.spans_key, spans, probabilities.tolist())
+            if self.annotate_ents:
+                self._set_ents(doc, spans, found, probabilities)
+        self.release(docs)
+
+    def _set_ents(self, doc: Doc, spans: List[Span], found: FoundSpans, probabilities: numpy.ndarray) -> None:
+        preset, blocked = find_preset(doc)
+        taken = numpy.zeros(len(doc), dtype=bool)
+        for span in (*preset, *blocked):
+            taken[span.start : span.end] = True
+        free = [n for n, (start, end, _) in enumerate(found.spans.tolist()) if not taken[start:end].any()]
+        limits = numpy.array([log_odds(threshold) for threshold in self.thresholds])
+        # By how much each is more probable than not, as far as its label's threshold says so; the most probable choice
+        # where spans are independent and the threshold is 0.5
+        weights = numpy.maximum(found.scores - limits[found.spans[:, 2]], 0.0)
+        chosen = best_without_overlap([found.spans[n].tolist() for n in free], [float(weights[n]) for n in free])
+        numbers = [free[n] for n in chosen]
+        doc.set_ents([*preset, *(spans[n] for n in numbers)], blocked=blocked, default="outside")
+        forget_confidence(doc, keep=preset)
+        for n in numbers:
+            set_confidence(spans[n], float(probabilities[n]))
+
+    def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
+        """The loss of a batch and its gradient; see layers.global_pointer. What cannot be learned from is in
+        `self.skipped`.
+
+        examples (Iterable[Example]): The batch.
+        scores (List[Floats2d]): The model's output. Float, (n_tokens, max_width + 2 * n_labels) per Doc.
+        RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient times loss_weight.
+        """
+        targets = [
+            to_targets(read_spans(eg, self._keys, self.skipped), self.labels, self.max_width, eg, self.skipped)
+            for eg in examples
+        ]
+        self.skipped.log()
+        return span_loss(scores, targets, self.max_width, weight=self.loss_weight)
+
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
+        """Score predicted Docs.
+
+        examples (Iterable[Example]): Predicted and gold Docs.
+        **kwargs (Any): For the scorer, in place of this component's own settings.
+        RETURNS (Dict[str, Any]): The scores; see evaluation.scorers.score_spans.
+        """
+        if self.scorer is None:
+            return {}
+        settings = {
+            "labels": self.labels,
+            "spans_key": self.spans_key,
+            "unknown_spans_key": self.unknown_spans_key,
+            "incorrect_spans_key": self.incorrect_spans_key,
+            "annotate_ents": self.annotate_ents,
+        }
+        return self.scorer(examples, **{**settings, **kwargs})
+
+    def _check_others(self, nlp: Language) -> None:
+        for name, other in nlp.pipeline:
+            if other is self or name == self.name:
+                continue
+            key = getattr(other, "spans_key", None) or getattr(other, "cfg", {}).get("spans_key")
+            if key == self.spans_key:
+                place = f"doc.spans[{self.spans_key!r}]"
+                raise BertHeadsError("H365", component=self.name, found=name, place=place)
+            writes_ents = getattr(other, "annotate_ents", False) or nlp.get_pipe_meta(name).factory in NER_FACTORIES
+            if self.annotate_ents and writes_ents:
+                raise BertHeadsError("H365", component=self.name, found=name, place="doc.ents")
+
+
+def log_odds(probability: float) -> float:
+    """RETURNS (float): Of a probability above 0 and below 1."""
+    return float(numpy.log(probability) - numpy.log1p(-probability))
+
+
+def probabilities_of(scores: numpy.ndarray) -> numpy.ndarray:
+    """RETURNS (numpy.ndarray): Probabilities of log-odds, as float32."""
+    with numpy.errstate(over="ignore"):
+        return (1.0 / (1.0 + numpy.exp(-scores.astype("float64")))).astype("float32")
