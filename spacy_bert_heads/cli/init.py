@@ -24,8 +24,9 @@ HEADS = typer.Option(
 )
 ENCODER = typer.Option(
     "--encoder",
-    help='Hub id, folder, package:IMPORT_NAME/FOLDER, or "scratch".',
-    show_default="for English the demo encoder, otherwise scratch",
+    help='Hub id, folder, package:IMPORT_NAME/FOLDER, "multilingual" (fetched from a package by the project; scratch '
+    'where it is not installed), or "scratch".',
+    show_default="for English the demo encoder, otherwise multilingual",
 )
 FORMAT = typer.Option("--format", "-f", help="Format of --data, as for convert.", rich_help_panel=READING)
 TEXT_COLUMN = typer.Option("--text-column", help="Column of texts, as for convert.", rich_help_panel=READING)

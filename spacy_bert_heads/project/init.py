@@ -12,7 +12,16 @@ from ..corpus.inputs import list_inputs
 from ..corpus.readers.options import AUTO, ReadOptions
 from ..errors import BertHeadsError, NotWrittenError
 from ..files import Staging
-from .configs import config_name, default_encoder, encoder_settings, parse_heads, read_template, render, render_config
+from .configs import (
+    MULTILINGUAL,
+    config_name,
+    default_encoder,
+    encoder_settings,
+    parse_heads,
+    read_template,
+    render,
+    render_config,
+)
 from .project_file import Track, render_project
 from .survey import Survey, survey
 
@@ -68,7 +77,7 @@ def write_project(
     directory (Path): Where to. It is made if it is missing. The package gets its name.
     lang (Optional[str]): Language code. None: that of the data, or English.
     heads (Optional[str]): As `parse_heads` reads them. None: what the data teaches, or a text classifier and entities.
-    encoder (Optional[str]): Name for BertEncoder.v1, or "scratch". None: `default_encoder`.
+    encoder (Optional[str]): Name for BertEncoder.v1, "scratch", or "multilingual". None: `default_encoder`.
     data (Sequence[Path]): Annotation files, and folders of them, which are copied.
     reading (Mapping[str, str]): Options of `convert` by their names in ReadOptions, and "format".
     force (bool): Whether to write into a folder that holds something, over files of the same names.
@@ -99,7 +108,7 @@ def write_project(
         inputs=(ASSETS,),
         test=None,
         encoder=encoder,
-        epochs=encoder_settings(encoder, chosen)["epochs"],
+        epochs=0 if encoder == MULTILINGUAL else encoder_settings(encoder, chosen)["epochs"],
         texts=found.texts if found is not None and found.texts else SAMPLE_TEXTS.get(lang, SAMPLE_TEXTS["en"]),
         sample=SAMPLE,
         reading=" ".join(
@@ -124,7 +133,7 @@ def write_project(
             has_sample=found is None,
             sample_is_english=lang not in SAMPLES,
         ),
-        ".gitignore": "project.lock\ncorpus/\ntraining/\nmetrics/\npackages/\nloop/\n",
+        ".gitignore": "project.lock\ncorpus/\nencoders/\ntraining/\nmetrics/\npackages/\nloop/\n",
     }
     if found is None:
         kind = "numbers" if "regression" in chosen else "sample"

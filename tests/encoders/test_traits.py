@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import spacy
+from safetensors.torch import load_file
 from spacy.tokens import DocBin
 
 from spacy_bert_heads.encoders.fetch import fetch_encoder
@@ -34,9 +35,38 @@ def test_what_is_spelled_or_unknown(bert_folder: str, text: str, share: float) -
 
 def test_long_and_few_texts_are_looked_at_too(bert_folder: str) -> None:
     traits = find_traits(bert_folder, ["the order " * 100, "", "x"])
-    assert traits is not None and traits.has_pooler and traits.deviation > 0
+    assert traits is not None and traits.pooling == "pooler" and traits.deviation > 0
     one = find_traits(bert_folder, ["the"])
     assert one is not None and math.isnan(one.deviation)
+
+
+@pytest.mark.parametrize(
+    "settings, pooling",
+    [
+        ('{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}', "mean"),
+        ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}', "cls"),
+        ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}', "pooler"),
+        ('{"pooling_mode_max_tokens": true}', "pooler"),
+        ("[]", "pooler"),
+        ("{", "pooler"),
+    ],
+)
+def test_a_pooler_that_sentence_transformers_left_alone_is_not_trained(
+    tmp_path: Path, settings: str, pooling: str
+) -> None:
+    make_bert_folder(tmp_path)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(settings)
+    traits = find_traits(str(tmp_path), ["the order", "a refund"])
+    assert traits is not None and traits.pooling == pooling
+
+
+def test_the_share_of_the_embeddings(tmp_path: Path) -> None:
+    traits = find_traits(make_bert_folder(tmp_path), ["the order", "a refund"])
+    state = load_file(tmp_path / "model.safetensors")
+    total = sum(tensor.numel() for tensor in state.values())
+    expected = state["embeddings.word_embeddings.weight"].numel() / total
+    assert traits is not None and traits.embeddings == pytest.approx(expected)
 
 
 def test_nothing_is_downloaded_to_look(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -19,6 +20,7 @@ from transformers import (
     DebertaV2TokenizerFast,
     DistilBertTokenizerFast,
     ElectraTokenizerFast,
+    PreTrainedTokenizerFast,
     RobertaTokenizerFast,
     XLMRobertaTokenizerFast,
 )
@@ -90,9 +92,31 @@ def unigram(kind: Callable[..., Any], first: str, last: str, pad: str, unk: str)
     return kind(tokenizer_object=tokenizer, model_max_length=LENGTH, unk_token=unk, mask_token=mask, **settings)
 
 
+def pieces_of_bytes(kind: Callable[..., Any]) -> Any:
+    """BPE over text with marks for spaces, and bytes for what is in no piece, as Gemma's, which mmBERT has."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=list(GEMMA), show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    content = json.loads(tokenizer.to_str())
+    vocabulary = content["model"]["vocab"]
+    vocabulary.update({f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(256)})
+    content["model"]["byte_fallback"] = True
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", pair="<bos> $A <eos> $B:1 <eos>:1", special_tokens=[("<bos>", 2), ("<eos>", 1)]
+    )
+    return kind(tokenizer_object=tokenizer, model_max_length=LENGTH)
+
+
+GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
 ROBERTA = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 DEBERTA = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
-# Type: its tokenizer, and what its config needs
+KINDS_OF_TOKENS = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")
+MODERN = {**SIZE, "global_attn_every_n_layers": 2, "local_attention": 8}
+# Of the encoders that have no tokenizer class of their own
+PLAIN = partial(PreTrainedTokenizerFast, model_input_names=["input_ids", "attention_mask"])
+# Type, or another name of one: its tokenizer, and what its config needs
 TYPES: Dict[str, Tuple[Callable[[], Any], Dict[str, Any]]] = {
     "bert": (lambda: wordpiece(BertTokenizerFast), SIZE),
     "ernie": (lambda: wordpiece(BertTokenizerFast), {**SIZE, "use_task_id": True}),
@@ -127,16 +151,27 @@ TYPES: Dict[str, Tuple[Callable[[], Any], Dict[str, Any]]] = {
             "share_att_key": True,
         },
     ),
+    "modernbert": (
+        lambda: byte_level(partial(PLAIN, **dict(zip(KINDS_OF_TOKENS, DEBERTA))), DEBERTA, False),
+        MODERN,
+    ),
+    "mmbert": (
+        lambda: pieces_of_bytes(
+            partial(PLAIN, **dict(zip(KINDS_OF_TOKENS, (GEMMA[2], GEMMA[0], GEMMA[1], *GEMMA[3:]))))
+        ),
+        {**MODERN, "model_type": "modernbert"},
+    ),
 }
 every_type = pytest.mark.parametrize("model_type", TYPES)
 
 
 def make_folder(folder: Path, model_type: str) -> Path:
     make, settings = TYPES[model_type]
+    settings = dict(settings)
     tokenizer = make()
     torch.manual_seed(0)
     config = AutoConfig.for_model(
-        model_type,
+        settings.pop("model_type", model_type),
         **{"max_position_embeddings": LENGTH, **settings},
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
@@ -148,11 +183,12 @@ def make_folder(folder: Path, model_type: str) -> Path:
     return folder
 
 
-def outputs(folder: Path) -> List[torch.Tensor]:
-    """By Hugging Face, each text alone."""
+def outputs(folder: Path) -> List[List[torch.Tensor]]:
+    """By Hugging Face, each text alone: its last hidden state, then all of them, of which ModernBERT's last is another."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
-        return [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
+        found = [model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True) for text in TEXTS]
+    return [[layer[0] for layer in (one.last_hidden_state, *one.hidden_states)] for one in found]
 
 
 @every_type
@@ -164,9 +200,10 @@ def test_its_output_is_hugging_faces(tmp_path: Path, model_type: str) -> None:
     for doc, expected in zip(nlp.pipe(TEXTS), outputs(folder)):
         data = doc._.trf_data
         assert data.wordpieces.input_ids[0].tolist() == tokenizer(doc.text)["input_ids"]
-        assert_close(data.model_output.last_hidden_state[0], expected, 1e-5)
-        assert len(data.model_output.hidden_states) == 3
-        assert_close(data.model_output.hidden_states[-1][0], expected, 1e-5)
+        found = [data.model_output.last_hidden_state, *data.model_output.hidden_states]
+        assert len(found) == len(expected) == 4
+        for ours, theirs in zip(found, expected):
+            assert_close(ours[0], theirs, 1e-5)
         assert all(data.align.lengths)  # no token without a wordpiece
 
 
@@ -250,4 +287,5 @@ def test_pickled_code_in_its_weights_is_not_run(tmp_path: Path, model_type: str)
 def test_the_folders_are_of_the_types_they_say(tmp_path: Path) -> None:
     for model_type in TYPES:
         folder = make_folder(tmp_path / model_type, model_type)
-        assert json.loads((folder / "config.json").read_text())["model_type"] == model_type
+        expected = TYPES[model_type][1].get("model_type", model_type)
+        assert json.loads((folder / "config.json").read_text())["model_type"] == expected

@@ -169,13 +169,14 @@ def test_all_goes_from_annotations_to_a_checked_package(copy: Path) -> None:
 @pytest.mark.slow
 def test_zh_goes_from_annotations_to_scores(copy: Path) -> None:
     for step in read_project()["workflows"]["zh"][:-2]:
-        run_spacy(copy, "project", "run", step, ".", "--vars.zh_epochs", "2")
+        run_spacy(copy, "project", "run", step, ".", "--vars.zh_encoder", "scratch", "--vars.zh_epochs", "2")
     assert json.loads((copy / "metrics" / "zh" / "test.json").read_text())["docs"] > 100
 
 
 @pytest.mark.slow
 def test_a_project_made_by_init_runs_to_a_package(tmp_path: Path) -> None:
-    run_spacy(tmp_path, "bert-heads", "init", "mine", "--lang", "zh", "--heads", "ner,textcat_multilabel")
+    made = ("--lang", "zh", "--heads", "ner,textcat_multilabel", "--encoder", "scratch")
+    run_spacy(tmp_path, "bert-heads", "init", "mine", *made)
     folder = tmp_path / "mine"
     for step in srsly.read_yaml(folder / "project.yml")["workflows"]["all"][:-1]:
         run_spacy(folder, "project", "run", step, ".", "--vars.epochs", "2")
@@ -189,7 +190,7 @@ def test_a_project_reads_the_files_that_are_put_into_it(tmp_path: Path) -> None:
     """Made from a file, and later given another one: both are in the corpus, and the corpus alone is made again."""
     lines = (ROOT / "assets" / "zh" / "generated.jsonl").read_text(encoding="utf8").splitlines(keepends=True)
     (tmp_path / "first.jsonl").write_text("".join(lines[:60]), encoding="utf8")
-    run_spacy(tmp_path, "bert-heads", "init", "mine", "--data", "first.jsonl")
+    run_spacy(tmp_path, "bert-heads", "init", "mine", "--data", "first.jsonl", "--encoder", "scratch")
     folder = tmp_path / "mine"
     for step in ("corpus", "config", "debug", "train", "evaluate"):
         run_spacy(folder, "project", "run", step, ".", "--vars.epochs", "1")

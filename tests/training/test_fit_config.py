@@ -13,7 +13,7 @@ from thinc.api import Config
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.project.configs import DEMO_ENCODER, SCRATCH, render_config
+from spacy_bert_heads.project.configs import DEMO_ENCODER, MULTILINGUAL, SCRATCH, render_config
 from spacy_bert_heads.training.fit_config import CROWDED, Fit, fit_config
 from spacy_bert_heads.training.optimizer import AdamW
 
@@ -129,7 +129,7 @@ def test_a_tiny_corpus_gets_a_schedule_too(tmp_path: Path, docs: int) -> None:
 def test_mistakes_are_named(tmp_path: Path) -> None:
     make_files(tmp_path)
     with pytest.raises(BertHeadsError, match="H228"):
-        fit(tmp_path, epochs=0)
+        fit(tmp_path, epochs=-1)
     (tmp_path / "config.cfg").write_text("[nlp]\nlang = 'en'\n")
     with pytest.raises(BertHeadsError, match="H221"):
         fit(tmp_path)
@@ -206,6 +206,25 @@ def test_heads_suit_the_encoder_that_is_given(tmp_path: Path, pooler: bool, spre
     text = (tmp_path / "fitted.cfg").read_text()
     assert all(f"# {note}.\n" in text for note in found.notes)
     load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
+
+
+def test_the_multilingual_encoder_is_the_one_that_was_fetched(tmp_path: Path) -> None:
+    make_files(tmp_path, encoder=SCRATCH)
+    folder = tmp_path / "encoders"
+    folder.mkdir()
+    found = fit(tmp_path, encoder=MULTILINGUAL, fetched=folder, epochs=0)
+    # 4 steps an epoch
+    assert found.encoder == SCRATCH and 110 < found.steps <= 120
+    assert len(found.notes) == 1 and "scratch: there is none in" in found.notes[0]
+    assert read(tmp_path)["components"]["transformer"]["model"] == load_config(tmp_path / "config.cfg")["components"][
+        "transformer"
+    ]["model"]
+    name = make_encoder(folder, pooler=False, spread=2.0)
+    found = fit(tmp_path, encoder=MULTILINGUAL, fetched=folder, epochs=0)
+    assert found.encoder == Path(name).as_posix() and read(tmp_path)["paths"]["encoder"] == found.encoder
+    assert 30 < found.steps <= 40
+    with pytest.raises(BertHeadsError, match="H290.*--fetched"):
+        fit(tmp_path, encoder=MULTILINGUAL)
 
 
 def test_what_was_chosen_by_hand_stays(tmp_path: Path) -> None:
