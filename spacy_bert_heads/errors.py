@@ -1,7 +1,7 @@
 """Every message a user can meet, numbered so that it can be searched for.
 
 H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels and annotations. H4xx: missing extras.
-H5xx: the annotation loop.
+H5xx: the annotation loop. H6xx: `apply`.
 """
 
 import re
@@ -106,8 +106,8 @@ MESSAGES: Dict[str, str] = {
     "H162": "no texts are left to read with split = {found}. Add more data, or change split, shares or max_length.",
     "H163": "no file is given to read. Pass --paths.train and --paths.dev, or set path under [corpora].",
     "H164": "unknown split {found}, expected null for all texts or one of: {expected}.",
-    "H165": "expected annotated texts in .spacy files, found another kind of file. Pass a --model to annotate the "
-    "texts, or convert the file first.",
+    "H165": "expected annotated texts in .spacy files, found another kind of file. Convert the file first; to "
+    "have a pipeline annotate texts, use apply.",
     "H166": "expected texts in a .spacy, .jsonl or .txt file, found {found}. Convert the file first.",
     "H167": "unknown export format {found}. Use one of: {expected}.",
     "H173": "expected entities, categories or numbers to learn from, found none in {found}. Annotate some texts, or name other files.",
@@ -291,6 +291,27 @@ MESSAGES: Dict[str, str] = {
     "H563": "the pipeline does not know the labels {found}, only: {expected}. Train it on examples of new labels first.",
     # H580 to H589 secrets
     "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
+    # H640 to H669 apply, and the threads of every command
+    "H640": "export writes annotations, not what {found!r} predicts. For predictions: python -m spacy bert-heads apply MODEL INPUT OUT --format {format}.",
+    "H641": "expected a number of threads of at least 1, or auto, found {found}.",
+    "H642": "expected texts in a file that ends in one of {expected} (.gz and .zst may follow), found {found}. Say what it is with --input-format, or convert it first.",
+    "H643": "there is no column {key!r}, only: {found}. Say which holds the texts with --text-column.",
+    "H644": "expected {key!r} to be a string, found {found}. Say which key holds the texts with --text-column, or correct the record.",
+    "H645": "holds another run; these differ: {found}. Use the same ones to continue it, or choose another folder.",
+    "H646": "holds other files, such as {found!r}, and no run to be continued. Choose another folder.",
+    "H647": "this manifest of a run cannot be read ({found}). Choose another folder.",
+    "H648": "the input has changed: its records {found} to {last} are not those that were written. Restore it to continue the run, or choose another folder.",
+    "H649": "the input has changed: it makes {found} shards, and {expected} were written. Restore it to continue the run, or choose another folder.",
+    "H650": "{option}: expected {expected}, found {found}.",
+    "H651": "the pipeline fails on every text: {found}. Try it on one text with nlp(text), and correct it.",
+    "H652": "a text without words, found {found}, which the format {format} cannot hold.",
+    "H653": "this text ended two processes that worked on it, and is left out: {found}.",
+    "H654": "the pipeline fails on this text: {found}.",
+    "H655": "a process for predictions ended with status {found} {when}. If the system ended it for lack of memory, use fewer with --n-process.",
+    "H656": "there is no GPU {found} that torch can use: {reason}. Choose others with --gpu-id, or none.",
+    "H657": "unknown engine {found}. Use one of: {expected}.",
+    "H658": "{found} is not an option of the engine {engine}. Leave it out.",
+    "H659": "a record was rejected, and nobody takes rejected ones: {found} Pass a function as `rejected`, or correct it.",
 }
 
 

@@ -28,6 +28,7 @@ VERBS: Dict[str, str] = {
     "suggest": "spacy_bert_heads.cli.suggest:suggest_cli",
     "merge": "spacy_bert_heads.cli.merge:merge_cli",
     "loop": "spacy_bert_heads.cli.loop:loop_cli",
+    "apply": "spacy_bert_heads.cli.apply:apply_cli",
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
     "optimize": "spacy_bert_heads.cli.optimize:optimize_cli",
     "label-studio-push": "spacy_bert_heads.cli.label_studio:label_studio_push_cli",

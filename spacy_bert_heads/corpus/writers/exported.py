@@ -1,14 +1,17 @@
 """What a Doc says, in the terms of annotation tools."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
 
 from spacy.attrs import ENT_IOB
+from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from ...extensions import get_confidence
+from ...factory_names import EXCLUSIVE_FACTORIES, SCORE_FACTORY
+from ...pipeline_io import model_name
 from ..docs import INCORRECT_SPANS_KEY
 from ..findings import Findings, Where
 
@@ -38,6 +41,28 @@ class Contents:
     exclusive: Tuple[FrozenSet[str], ...] = ()
     from_classifier: bool = False
 
+    @classmethod
+    def of_pipeline(cls, nlp: Language) -> "Contents":
+        """RETURNS (Contents): What the components of a pipeline annotate."""
+        assigns: Set[str] = set()
+        scores: Set[str] = set()
+        exclusive: List[FrozenSet[str]] = []
+        for name, pipe in nlp.pipeline:
+            meta = nlp.get_pipe_meta(name)
+            labels = frozenset(getattr(pipe, "labels", ()))
+            assigns.update(meta.assigns)
+            if meta.factory in EXCLUSIVE_FACTORIES:
+                exclusive.append(labels)
+            elif meta.factory == SCORE_FACTORY:
+                scores |= labels
+        return cls(
+            has_ents="doc.ents" in assigns,
+            has_cats="doc.cats" in assigns,
+            scores=frozenset(scores),
+            model=model_name(nlp),
+            exclusive=tuple(exclusive),
+        )
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -50,6 +75,7 @@ class Exported:
     complete (bool): Whether tokens outside entities are known to be so, but for those in `unknown`.
     unknown (List[Tuple[int, int]]): First token, and the one behind the last, of stretches that are not known.
     rejected (List[Span]): Spans known to be no entities of their label.
+    others (Dict[str, Any]): Keys of the record that the text came in, for formats that can hold them.
     """
 
     doc: Doc
@@ -59,15 +85,19 @@ class Exported:
     complete: bool
     unknown: List[Tuple[int, int]]
     rejected: List[Span]
+    others: Dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_doc(cls, doc: Doc, where: Where, contents: Contents) -> "Exported":
+    def from_doc(
+        cls, doc: Doc, where: Where, contents: Contents, others: Optional[Dict[str, Any]] = None
+    ) -> "Exported":
         """Look at what a Doc says about entities. Where no token is known to be outside, only single spans were
         judged; a Doc that is all entities is complete.
 
         doc (Doc): With at least one token.
         where (Where): Its place.
         contents (Contents): What it has in common with the others.
+        others (Optional[Dict[str, Any]]): Keys of the record that it came in.
         """
         iob = doc.to_array(ENT_IOB).tolist()
         rejected = list(doc.spans.get(INCORRECT_SPANS_KEY, ()))
@@ -85,6 +115,7 @@ class Exported:
             complete=OUTSIDE in iob or MISSING not in iob,
             unknown=unknown,
             rejected=rejected,
+            others=others or {},
         )
 
     def scores(self) -> Dict[str, float]:
