@@ -61,7 +61,7 @@ class Worker:
         through the next one alone, and one that ends two of these is set aside.
 
         shard (Shard): The shard.
-        tell (Callable[[int], None]): Called with the number of texts that have gone through since it was last called.
+        tell (Callable[[int], None]): Called with the number of records that are done since it was last called.
         RETURNS (Outcome): What became of it.
         RAISES (BertHeadsError): H655 if processes die for no text; whatever the process cannot do.
         """
@@ -78,7 +78,7 @@ class Worker:
                         tell(batch[0] - n_told)
                         n_told = batch[0]
                 elif "result" in answer:
-                    tell(len(shard.items) - n_told)
+                    tell(shard.n_items - n_told)
                     result = answer["result"]
                     result["rejected"] = shard.rejected + result["rejected"]
                     return Outcome(shard=shard.number, n_items=shard.n_items, digest=shard.digest, **result)

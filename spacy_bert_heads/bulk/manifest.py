@@ -11,7 +11,7 @@ from spacy.util import get_package_path, is_package
 from ..errors import BertHeadsError
 from ..files import LOCK, clean_up, write_errors
 from .layout import KEY, MANIFEST, REJECTED, shard_path
-from .shards import Outcome, Shard
+from .shards import Outcome
 
 VERSION = 1
 
@@ -91,19 +91,6 @@ class Manifest:
     def n_rejected(self) -> int:
         """RETURNS (int): Of these, without predictions."""
         return sum(done.n_rejected for done in self.done.values())
-
-    def is_done(self, shard: Shard) -> bool:
-        """RETURNS (bool): Whether a shard is written.
-        RAISES (BertHeadsError): H648 if other records were written under its number."""
-        done = self.done.get(shard.number)
-        if done is not None and done.digest != shard.digest:
-            raise BertHeadsError("H648", path=self.folder, found=shard.first + 1, last=shard.first + shard.n_items)
-        return done is not None
-
-    def check_end(self, n_shards: int) -> None:
-        """RAISES (BertHeadsError): H649 if more shards are written than the input has."""
-        if self.done and max(self.done) >= n_shards:
-            raise BertHeadsError("H649", path=self.folder, found=n_shards, expected=max(self.done) + 1)
 
     def commit(self, outcome: Outcome) -> None:
         """Put a shard into its place, then say that it is done.

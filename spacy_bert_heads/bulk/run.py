@@ -14,10 +14,10 @@ from .. import __version__
 from ..corpus.findings import KINDS, Where
 from ..errors import BertHeadsError
 from ..files import check_writable, lock
-from .items import AUTO, TEXT, Item, count_items, find_sources, make_item, read_items
+from .items import AUTO, STDIN, TEXT, Item, Source, count_items, find_sources, make_item, read_items
 from .layout import REJECTED
 from .local import Setup, run_local
-from .manifest import Manifest, hash_model
+from .manifest import Done, Manifest, hash_model
 from .predictions import CATS, ENTS, FORMATS, SPANS, Options
 from .shards import Outcome, Shard, cut
 
@@ -133,13 +133,19 @@ def apply_to_files(
     setup = Setup(
         os.path.abspath(model) if os.path.exists(model) else model, options, batch_size, code, output.absolute()
     )
+    if engine == RAY:
+        if any(source.path == STDIN for source in sources):
+            raise BertHeadsError("H658", found="-", engine=engine)
+        sources = [source._replace(path=source.path.absolute()) for source in sources]
     with lock(output), Manifest(output, FORMATS[options.format], header) as manifest:
         report = Report(output, n_before=manifest.n_items)
         with tqdm(desc="apply", unit=" docs", delay=1.0, disable=None, smoothing=0.05) as bar:
             if not bar.disable:
                 threading.Thread(target=_set_total, args=(bar, sources, limit), daemon=True).start()
+            bar.initial = manifest.n_items
             tell = _in_turn(bar.update)
-            shards = _to_do(read_items(sources, text_column), manifest, shard_size, limit, bar, tell)
+            tell(manifest.n_items)
+            shards = ToDo(sources, text_column, shard_size, limit, manifest.done, output)
             outcomes: Iterator[Outcome]
             if engine == LOCAL:
                 outcomes = run_local(setup, shards, n_process=n_process, gpus=gpus, threads=threads, tell=tell)
@@ -204,25 +210,39 @@ def apply(
             yield from outcome.records
 
 
-def _to_do(
-    items: Iterator[Item],
-    manifest: Manifest,
-    shard_size: int,
-    limit: Optional[int],
-    bar: Any,
-    tell: Callable[[int], None],
-) -> Iterator[Shard]:
-    """Shards that are not done yet."""
-    n_shards = 0
-    for shard in cut(islice(items, limit), shard_size):
-        n_shards += 1
-        if manifest.is_done(shard):
-            bar.initial += shard.n_items
-            tell(shard.n_items)
-        else:
-            tell(len(shard.rejected))
-            yield shard
-    manifest.check_end(n_shards)
+@dataclass(frozen=True)
+class ToDo:
+    """The shards that are not done yet, which can be read in another process.
+
+    sources (Sequence[Source]): The files.
+    text_column (Optional[str]): Key or column of the text.
+    shard_size (int): Records of a shard.
+    limit (Optional[int]): Read no more records than this.
+    done (Dict[int, Done]): What is done, by the numbers of shards.
+    output (Path): Folder of the run.
+    """
+
+    sources: Sequence[Source]
+    text_column: Optional[str]
+    shard_size: int
+    limit: Optional[int]
+    done: Dict[int, Done]
+    output: Path
+
+    def __iter__(self) -> Iterator[Shard]:
+        """YIELDS (Shard): Shards to be done.
+        RAISES (BertHeadsError): H648 or H649 if what is done was made of other records."""
+        done = dict(self.done)  # it grows meanwhile
+        n_shards = 0
+        for shard in cut(islice(read_items(self.sources, self.text_column), self.limit), self.shard_size):
+            n_shards += 1
+            if shard.number not in done:
+                yield shard
+            elif done[shard.number].digest != shard.digest:
+                last = shard.first + shard.n_items
+                raise BertHeadsError("H648", path=self.output, found=shard.first + 1, last=last)
+        if done and max(done) >= n_shards:
+            raise BertHeadsError("H649", path=self.output, found=n_shards, expected=max(done) + 1)
 
 
 def _in_turn(update: Callable[[int], Any]) -> Callable[[int], None]:
