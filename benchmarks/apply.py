@@ -91,6 +91,11 @@ def read_ids(folder: Path) -> List[int]:
     return [json.loads(line)["id"] for part in parts for line in part.read_text(encoding="utf8").splitlines()]
 
 
+def default_environment() -> Dict[str, str]:
+    """The environment of somebody who has set nothing about threads."""
+    return {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", *QUIET)}
+
+
 def load() -> float:
     return round(os.getloadavg()[0], 1)
 
@@ -173,7 +178,7 @@ began = time.perf_counter()
 apply(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[1], "text", 256, 1)
 print("SECONDS", time.perf_counter() - began - loading)
 """
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = default_environment()
     target = folder / "spacy_apply.spacy"
     target.unlink(missing_ok=True)
     command = [sys.executable, "-c", script, str(folder / "model"), str(source), str(target)]
@@ -200,7 +205,7 @@ with torch.inference_mode():
         shim.module.transformer(**batch)
 print(len(texts) / (time.perf_counter() - began))
 """
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = default_environment()
     command = [sys.executable, "-c", script, str(folder / "model"), str(source)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -346,7 +351,7 @@ def measure_threads(args: argparse.Namespace, folder: Path) -> Dict[str, Any]:
     texts = make_big(data_folder(args, "snips"), folder / "model")
     source = write_texts(folder / "in.jsonl", texts, args.n)
     n_cores = len(os.sched_getaffinity(0))
-    base = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS" and name not in QUIET}
+    base = default_environment()
     ways = {
         "1 thread": (1, {}),
         f"{n_cores} threads, torch's default": (n_cores, {}),
