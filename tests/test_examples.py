@@ -58,3 +58,8 @@ def test_requests_that_come_together_go_through_the_pipeline_together(server: An
         assert answer["ents"] == [[ent.start_char, ent.end_char, ent.label_] for ent in doc.ents]
         assert answer["cats"] == pytest.approx(doc.cats, abs=1e-5)
     assert max(sizes) > 8 and max(sizes) <= 32
+
+
+def test_the_page_shows_the_example_as_it_is() -> None:
+    page = Path(__file__).parents[1] / "docs" / "apply.md"
+    assert f"```python\n{SERVER.read_text(encoding='utf8')}```" in page.read_text(encoding="utf8")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Dict, List, NamedTuple, Optional
@@ -67,17 +68,15 @@ class Manifest:
             self._rejected = _open_at(folder / REJECTED, self._rejected_end)
             self._manifest = _open_at(path, sum(map(len, lines)))
             if not lines:
-                self._append({KEY: VERSION, **header})
+                self._begin()
 
     def __enter__(self) -> "Manifest":
         return self
 
     def __exit__(self, *error: Any) -> None:
         for stream in (self._manifest, self._rejected):
-            try:
+            with suppress(OSError):
                 stream.close()
-            except OSError:
-                pass
         rejected = self.folder / REJECTED
         if rejected.exists() and not rejected.stat().st_size:
             rejected.unlink()
@@ -121,6 +120,17 @@ class Manifest:
         with write_errors(self.folder / MANIFEST):
             self._append(entry)
         self._note(entry)
+
+    def _begin(self) -> None:
+        try:
+            self._append({KEY: VERSION, **self.header})
+        except OSError:
+            # Half of a first line is no run
+            for stream, name in ((self._manifest, MANIFEST), (self._rejected, REJECTED)):
+                with suppress(OSError):
+                    stream.close()
+                (self.folder / name).unlink(missing_ok=True)
+            raise
 
     def _append(self, entry: Dict[str, Any]) -> None:
         self._manifest.write((json.dumps(entry, ensure_ascii=False) + "\n").encode("utf8"))

@@ -20,12 +20,12 @@ from spacy_bert_heads.bulk.predictions import FORMATS, Options
 from spacy_bert_heads.bulk.run import apply_to_files
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.readers.formats import CONVERTERS, ReadOptions
+from spacy_bert_heads.corpus.readers.formats import CONVERTERS, ReadOptions, find_converter
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.files import lock
 
-from ..corpus.helpers import write_jsonl
-from ..making import make_texts
+from ..corpus.helpers import get_spans, write_jsonl
+from ..making import make_nlp, make_texts
 from .inline import Died, InlineWorker
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -452,3 +452,79 @@ def test_a_lock_is_given_back(trouble: str, tmp_path: Path) -> None:
     go(trouble, source, tmp_path / "out")
     with lock(tmp_path / "out"):
         pass
+
+
+@Language.component("test_apply_cats", assigns=["doc.cats"])
+def set_cats(doc: Doc) -> Doc:
+    doc.cats = {"POS": 0.7, "LONG": 0.5, "NEG": 0.2}
+    return doc
+
+
+@pytest.mark.parametrize("format", ["prodigy", "label-studio", "doccano"])
+def test_predicted_categories_as_tools_have_them(tmp_path: Path, format: str) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("test_apply_cats")
+    nlp.to_disk(tmp_path / "model")
+    source = tmp_path / "in.txt"
+    source.write_text("Apple opened.\n", encoding="utf8")
+    go(str(tmp_path / "model"), source, tmp_path / "out", format=format)
+    record = json.loads((tmp_path / "out" / f"part-000000{FORMATS[format]}").read_text(encoding="utf8"))
+    if format == "prodigy":
+        assert "answer" not in record and "spans" not in record
+        assert record["accept"] == ["POS", "LONG"]
+        shown = {option["id"]: option["meta"] for option in record["options"]}
+        assert shown == {"POS": "0.70", "LONG": "0.50", "NEG": "0.20"}
+    elif format == "doccano":
+        assert record == {"text": "Apple opened.", "label": ["POS", "LONG"]}
+    else:
+        (prediction,) = record[0]["predictions"]
+        (result,) = prediction["result"]
+        assert "annotations" not in record[0] and result["value"] == {"choices": ["POS", "LONG"]}
+        assert prediction["score"] == result["score"] == 0.5
+
+
+@pytest.mark.parametrize("heads", [["bert_ner"], ["bert_textcat"], ["bert_textcat_multilabel", "bert_ner"]])
+def test_doccano_takes_the_predictions_of_the_heads_and_gives_them_back(
+    tmp_path: Path, bert_folder: str, heads: List[str]
+) -> None:
+    """One head makes a project of one kind, both one for intents and slots."""
+    nlp = make_nlp(bert_folder, heads)
+    nlp.to_disk(tmp_path / "model")
+    texts = ["Anna wants a refund 😀 now", "track Smith in 北京", "where is New York?"]
+    source = tmp_path / "in.txt"
+    source.write_text("\n".join(texts), encoding="utf8")
+    report = go(str(tmp_path / "model"), source, tmp_path / "out", format="doccano")
+    docs = list(nlp.pipe(texts))
+    n_ents = sum(len(doc.ents) for doc in docs)
+    assert ("bert_ner" in heads) == (n_ents > 0)
+    assert report.lost["lost_confidence"] == n_ents + sum(len(doc.cats) for doc in docs)
+    records = read_shards(tmp_path / "out")
+    assert {tuple(record)[1:] for record in records} == {("entities", "cats") if len(heads) > 1 else ("label",)}
+    # As doccano gives them out again
+    for number, record in enumerate(records):
+        record.update(id=number, Comments=[])
+        if "cats" in record:
+            record["cats"] = sorted(record["cats"])
+    path = write_jsonl(tmp_path / "back.jsonl", *records)
+    assert find_converter(path, "auto").name == "doccano"
+    back = {found.text: found for found in CONVERTERS["doccano"].read(path, Findings(skip_bad=False), ReadOptions())}
+    held = {label for record in records for label in record.get("cats", record["label"] if n_ents == 0 else [])}
+    for doc in docs:
+        # Without an entity or a label, a record says nothing, if the file has no others of the kind
+        if doc.text in back:
+            found = back[doc.text]
+            assert [tuple(span) for span in found.ents] == get_spans(doc.ents)
+            assert found.complete == ("bert_ner" in heads)
+            best = max(doc.cats, key=lambda label: doc.cats[label]) if heads == ["bert_textcat"] else None
+            chosen = {label for label, value in doc.cats.items() if (label == best if best else value >= 0.5)}
+            assert found.cats == ({label: float(label in chosen) for label in held} if chosen else {})
+    assert len(back) == len(docs) or not n_ents
+
+
+def test_predictions_keep_the_tokens_of_a_corpus_and_not_its_annotation(trouble: str, tmp_path: Path) -> None:
+    doc = Doc(spacy.blank("en").vocab, words=["Apple", "op", "ened"], spaces=[True, False, False])
+    doc.set_ents([Span(doc, 1, 2, "WRONG")], default="outside")
+    doc.cats = {"POS": 1.0}
+    DocBin(docs=[doc]).to_disk(tmp_path / "in.spacy")
+    go(trouble, tmp_path / "in.spacy", tmp_path / "out", format="conll")
+    assert (tmp_path / "out" / "part-000000.conll").read_text(encoding="utf8") == "Apple\tB-ORG\nop\tO\nened\tO\n\n"
