@@ -105,6 +105,7 @@ def test_a_worker_killed_from_outside_costs_nothing_and_a_killed_run_leaves_none
     assert not (tmp_path / "out" / "rejected.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_processes_have_one_thread_which_does_not_spin_and_errors_come_through(
     exits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
