@@ -108,7 +108,7 @@ def run_ray(
         settings: Dict[str, Any] = {"address": address}
         if address is None:
             settings = {"num_cpus": count_cpus() + 1, "include_dashboard": False}
-        ray.init(log_to_driver=True, logging_level="ERROR", **settings)
+        ray.init(log_to_driver=True, logging_level=logging.ERROR, **settings)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = False
