@@ -10,13 +10,13 @@ PACKAGE = Path(spacy_bert_heads.__file__).parent
 # From the ground up. What stands together in a row may not import each other.
 FLOORS = [
     {"__init__", "errors", "types", "defaults"},
-    {"tags", "character_tokenizer", "extensions", "factory_names", "files"},
+    {"tags", "character_tokenizer", "extensions", "factory_names", "files", "threads"},
     {"pipeline_io"},
     {"layers"},
     {"models"},
     {"pipeline", "backends", "corpus", "encoders"},
     {"project"},
-    {"training"},
+    {"training", "bulk"},
     {"evaluation"},
     {"annotation", "packaging"},
     {"prodigy_recipes", "cli"},

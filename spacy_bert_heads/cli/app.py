@@ -28,6 +28,7 @@ VERBS: Dict[str, str] = {
     "suggest": "spacy_bert_heads.cli.suggest:suggest_cli",
     "merge": "spacy_bert_heads.cli.merge:merge_cli",
     "loop": "spacy_bert_heads.cli.loop:loop_cli",
+    "apply": "spacy_bert_heads.cli.apply:apply_cli",
     "evaluate": "spacy_bert_heads.cli.evaluate:evaluate_cli",
     "calibrate": "spacy_bert_heads.cli.calibrate:calibrate_cli",
     "set-thresholds": "spacy_bert_heads.cli.set_thresholds:set_thresholds_cli",

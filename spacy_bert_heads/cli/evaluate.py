@@ -19,6 +19,7 @@ from .reading_options import (
     SKIP_BAD,
     TEXT_COLUMN,
 )
+from .thread_option import THREADS
 
 MODEL = typer.Argument(help="Folder or package of the trained pipeline.", show_default=False)
 CORPUS = typer.Argument(
@@ -46,6 +47,7 @@ def evaluate_cli(
     output: Annotated[Optional[Path], OUTPUT] = None,
     history: Annotated[Optional[Path], HISTORY] = None,
     gpu: Annotated[int, GPU] = -1,
+    threads: Annotated[str, THREADS] = "auto",
     format: Annotated[str, FORMAT] = "auto",
     skip_bad: Annotated[bool, SKIP_BAD] = False,
     off_tokens: Annotated[str, OFF_TOKENS] = "error",
@@ -65,6 +67,9 @@ def evaluate_cli(
     Every score comes with its support and a 95 % interval. The report's page shows the texts that are wrong, the worst
     first, and the gold annotations that look wrong.
     """
+    from ..threads import settle
+
+    settle(threads)
     from spacy.cli._util import setup_gpu
 
     from ..corpus.readers.formats import ReadOptions

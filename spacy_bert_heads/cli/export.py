@@ -6,13 +6,13 @@ from typing import Annotated, Optional
 import typer
 
 SOURCE = typer.Argument(
-    help="Annotated texts: a .spacy file or a folder of them. With --model also .jsonl or .txt.",
+    help="Annotated texts: a .spacy file or a folder of them.",
     metavar="CORPUS",
     show_default=False,
 )
 OUTPUT = typer.Argument(help="File to write.", show_default=False)
 FORMAT = typer.Option("--format", "-f", help="prodigy, label-studio, doccano or conll.", show_default=False)
-MODEL = typer.Option("--model", "-m", help="Write the predictions of this pipeline instead.", show_default=False)
+MODEL = typer.Option("--model", "-m", hidden=True)
 SCHEME = typer.Option("--scheme", help="Tag scheme of conll: bio, biluo, bioes or bmes.")
 LANG = typer.Option(
     "--lang",
@@ -38,15 +38,18 @@ def export_cli(
     spans_key: Annotated[Optional[str], SPANS_KEY] = None,
 ) -> None:
     """
-    Export annotated texts, or a pipeline's predictions, to Prodigy, Label Studio, doccano or CoNLL columns.
+    Export annotated texts to Prodigy, Label Studio, doccano or CoNLL columns.
 
-    What the format cannot hold is counted and named.
+    What the format cannot hold is counted and named. A pipeline's predictions are written by apply.
     """
     from ..corpus.report import render_findings
     from ..corpus.writers.export import export
+    from ..errors import BertHeadsError
 
+    if model is not None:
+        raise BertHeadsError("H640", found=model, format=format)
     count, findings = export(
-        source, output, format=format, model=model, scheme=scheme, lang=lang, separate=separate, spans_key=spans_key
+        source, output, format=format, scheme=scheme, lang=lang, separate=separate, spans_key=spans_key
     )
     for line in render_findings(findings):
         typer.echo(line)

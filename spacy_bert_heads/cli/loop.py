@@ -5,6 +5,8 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from .thread_option import THREADS
+
 START = "What to start from"
 TASKS = "What to ask"
 TRAINING = "How to train"
@@ -74,6 +76,7 @@ def loop_cli(
     off_tokens: Annotated[str, OFF_TOKENS] = "error",
     skip_bad: Annotated[bool, SKIP_BAD] = False,
     gpu: Annotated[int, GPU] = -1,
+    threads: Annotated[str, THREADS] = "auto",
 ) -> None:
     """
     Choose texts, wait for answers, train on them and score, round by round.
@@ -82,6 +85,9 @@ def loop_cli(
     run the same command again: it merges all answers, continues training from the last pipeline, shows the scores of
     all rounds and writes the next tasks. It can be interrupted at any moment.
     """
+    from ..threads import settle
+
+    settle(threads)
     from spacy.cli._util import setup_gpu
 
     from ..annotation.rounds import LoopSettings, run_loop

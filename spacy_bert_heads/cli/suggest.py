@@ -5,6 +5,8 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from .thread_option import THREADS
+
 MODEL = typer.Argument(help="Trained pipeline: a folder or an installed package.", show_default=False)
 SOURCE = typer.Argument(
     help='Raw texts: .jsonl whose lines have a "text" (other keys are kept), or .txt, one text per line.',
@@ -57,12 +59,16 @@ def suggest_cli(
     random_share: Annotated[float, RANDOM_SHARE] = 0.0,
     seed: Annotated[int, SEED] = 0,
     skip_bad: Annotated[bool, SKIP_BAD] = False,
+    threads: Annotated[str, THREADS] = "auto",
 ) -> None:
     """
     Choose the texts that are most worth annotating, and fill in what the pipeline predicts.
 
     Texts are read one at a time, so there can be millions of them. Duplicates are written once.
     """
+    from ..threads import settle
+
+    settle(threads)
     from ..annotation.suggest import suggest
     from ..annotation.tasks import split_names
 

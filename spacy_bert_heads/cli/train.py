@@ -6,6 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from .thread_option import THREADS
+
 CONFIG = typer.Argument(help="Training config.", show_default=False)
 OUTPUT = typer.Option(
     "--output", "--output-path", "-o", help="Folder for the trained pipeline and the checkpoints.", show_default=False
@@ -32,6 +34,7 @@ def train_cli(
     encoder: Annotated[Optional[str], ENCODER] = None,
     verbose: Annotated[bool, VERBOSE] = False,
     gpu: Annotated[int, GPU] = -1,
+    threads: Annotated[str, THREADS] = "auto",
     resume: Annotated[bool, RESUME] = False,
     or_restart: Annotated[bool, OR_RESTART] = False,
 ) -> None:
@@ -46,6 +49,9 @@ def train_cli(
     Several processes share each batch and take the same steps as one process; on GPUs, process N uses GPU N:
     torchrun --standalone --nproc-per-node 2 -m spacy bert-heads train CONFIG --output OUT
     """
+    from ..threads import settle
+
+    settle(threads)
     from spacy.cli._util import import_code, parse_config_overrides, setup_gpu
 
     from ..training.run import run

@@ -95,6 +95,7 @@ KINDS: Dict[str, str] = {
     "lost_unknown_cats": "categories about which nothing is known, which the format turns into ones that do not apply",
     "lost_pair": "pairs of sentences, written as one text: the format cannot say where the second begins",
     "lost_groups": "spans in groups other than the rejected ones, which the format cannot hold, left out",
+    "lost_keys": "keys of the input, which the format cannot hold, left out",
     "lost_tokens": "texts with tokens other than those of the tokenizer of --lang, which the format cannot hold",
     "lost_label": "entities whose label has line ends, tabs or white space around it, which the format cannot hold: "
     "spaces are written instead, or `-` (not annotated) if nothing is left",

@@ -28,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 VERBS = {
     "optimize": ["model", "OUT", "--backend", "torch", "--precision", "fp32"],
+    "apply": ["model", "raw.jsonl", "OUT"],
     "suggest": ["model", "raw.jsonl", "OUT", "--view", "choice"],
     "merge": ["--answers", "answers.jsonl", "--output", "OUT"],
     "convert": ["answers.jsonl", "OUT"],

@@ -9,13 +9,12 @@ import pytest
 import spacy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
 from spacy_bert_heads.corpus.annotations import merge
 from spacy_bert_heads.corpus.docs import INCORRECT_SPANS_KEY, build_doc, check_annotation
 from spacy_bert_heads.corpus.findings import Findings
-from spacy_bert_heads.corpus.readers.formats import CONVERTERS, ReadOptions, find_converter
+from spacy_bert_heads.corpus.readers.formats import CONVERTERS, ReadOptions
 from spacy_bert_heads.corpus.readers.labelling_config import LabellingConfig
 from spacy_bert_heads.corpus.writers.export import FORMATS, export
 from spacy_bert_heads.errors import BertHeadsError
@@ -23,7 +22,7 @@ from spacy_bert_heads.extensions import set_confidence
 from spacy_bert_heads.tags import SCHEMES
 
 from ..making import make_nlp
-from .helpers import ALL_TRAIN, get_iob, get_spans, load_docs, run, write_jsonl
+from .helpers import ALL_TRAIN, get_iob, get_spans, load_docs, run
 
 NLP = spacy.blank("xx")
 WORDS = ["Apple", "in", "Paris", ".", "New York", "中国", "👍", "é", "B-ORG", "x<y>&", '"', "it's"]
@@ -274,97 +273,6 @@ def test_numbers_that_people_wrote_stay_numbers(tmp_path: Path):
         assert [doc.cats["quality"] for doc in load_docs(tmp_path / "train.spacy")] == list(values)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    nlp = spacy.blank("en")
-    nlp.add_pipe("entity_ruler").add_patterns([{"label": "ORG", "pattern": "Apple"}])
-    nlp.to_disk(tmp_path / "model")
-    return str(tmp_path / "model")
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_predictions_of_raw_texts_are_written(tmp_path: Path, model: str, format: str):
-    texts = tmp_path / "in.txt"
-    texts.write_text("Apple opened.\n\nNothing.\n", encoding="utf8")
-    written, _ = export(texts, tmp_path / "out", format=format, model=model)
-    assert written == 2
-    content = (tmp_path / "out").read_text(encoding="utf8")
-    assert "ORG" in content
-    if format == "label-studio":
-        first = json.loads(content)[0]
-        assert "annotations" not in first
-        (result,) = first["predictions"][0]["result"]
-        assert result["value"] == {"start": 0, "end": 5, "text": "Apple", "labels": ["ORG"]}
-    if format == "prodigy":
-        first = json.loads(content.splitlines()[0])
-        assert "answer" not in first
-        assert (first["spans"][0]["token_start"], first["spans"][0]["token_end"]) == (0, 0)
-
-
-@Language.component("test_export_cats", assigns=["doc.cats"])
-def set_cats(doc: Doc) -> Doc:
-    doc.cats = {"POS": 0.7, "LONG": 0.5, "NEG": 0.2}
-    return doc
-
-
-@pytest.mark.parametrize("format", ["prodigy", "label-studio", "doccano"])
-def test_predicted_categories_are_written(tmp_path: Path, format: str):
-    nlp = spacy.blank("en")
-    nlp.add_pipe("test_export_cats")
-    nlp.to_disk(tmp_path / "model")
-    texts = tmp_path / "in.txt"
-    texts.write_text("Apple opened.\n", encoding="utf8")
-    export(texts, tmp_path / "out", format=format, model=str(tmp_path / "model"))
-    record = json.loads((tmp_path / "out").read_text(encoding="utf8"))
-    if format == "prodigy":
-        assert "answer" not in record and "spans" not in record
-        assert record["accept"] == ["POS", "LONG"]
-        shown = {option["id"]: option["meta"] for option in record["options"]}
-        assert shown == {"POS": "0.70", "LONG": "0.50", "NEG": "0.20"}
-    elif format == "doccano":
-        assert record == {"text": "Apple opened.", "label": ["POS", "LONG"]}
-    else:
-        (prediction,) = record[0]["predictions"]
-        (result,) = prediction["result"]
-        assert result["value"] == {"choices": ["POS", "LONG"]}
-        assert prediction["score"] == result["score"] == 0.5
-
-
-@pytest.mark.parametrize("heads", [["bert_ner"], ["bert_textcat"], ["bert_textcat_multilabel", "bert_ner"]])
-def test_doccano_takes_the_predictions_of_the_heads_and_gives_them_back(tmp_path: Path, bert_folder: str, heads):
-    """One head makes a project of one kind, both one for intents and slots."""
-    nlp = make_nlp(bert_folder, heads)
-    nlp.to_disk(tmp_path / "model")
-    texts = tmp_path / "in.txt"
-    texts.write_text("Anna wants a refund 😀 now\ntrack Smith in 北京\nwhere is New York?\n", encoding="utf8")
-    _, findings = export(texts, tmp_path / "out.jsonl", format="doccano", model=str(tmp_path / "model"))
-    docs = list(nlp.pipe(texts.read_text(encoding="utf8").splitlines()))
-    n_ents = sum(len(doc.ents) for doc in docs)
-    assert ("bert_ner" in heads) == (n_ents > 0)
-    assert findings.counts["lost_confidence"] == n_ents + sum(len(doc.cats) for doc in docs)
-    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf8").splitlines()]
-    assert {tuple(record)[1:] for record in records} == {("entities", "cats") if len(heads) > 1 else ("label",)}
-    # As doccano gives them out again
-    for number, record in enumerate(records):
-        record.update(id=number, Comments=[])
-        if "cats" in record:
-            record["cats"] = sorted(record["cats"])
-    path = write_jsonl(tmp_path / "back.jsonl", *records)
-    assert find_converter(path, "auto").name == "doccano"
-    back = {found.text: found for found in CONVERTERS["doccano"].read(path, Findings(skip_bad=False), ReadOptions())}
-    held = {label for record in records for label in record.get("cats", record["label"] if n_ents == 0 else [])}
-    for doc in docs:
-        # Without an entity or a label, a record says nothing, if the file has no others of the kind
-        if doc.text in back:
-            found = back[doc.text]
-            assert [tuple(span) for span in found.ents] == get_spans(doc.ents)
-            assert found.complete == ("bert_ner" in heads)
-            best = max(doc.cats, key=doc.cats.get) if heads == ["bert_textcat"] else None
-            chosen = {label for label, value in doc.cats.items() if (label == best if best else value >= 0.5)}
-            assert found.cats == ({label: float(label in chosen) for label in held} if chosen else {})
-    assert len(back) == len(docs) or not n_ents
-
-
 def test_confidence_is_said_to_be_lost_in_columns(tmp_path: Path):
     doc = NLP.make_doc("Apple in Paris")
     doc.set_ents([Span(doc, 0, 1, "ORG"), Span(doc, 2, 3, "GPE")], default="outside")
@@ -377,28 +285,17 @@ def test_confidence_is_said_to_be_lost_in_columns(tmp_path: Path):
     }
 
 
-def test_predictions_keep_the_tokens_of_a_corpus_and_not_its_annotation(tmp_path: Path, model: str):
-    doc = Doc(NLP.vocab, words=["Apple", "op", "ened"], spaces=[True, False, False])
-    doc.set_ents([Span(doc, 1, 2, "WRONG")], default="outside")
-    doc.cats = {"POS": 1.0}
-    export(write_docs(tmp_path / "in.spacy", doc), tmp_path / "out", format="conll", model=model)
-    assert (tmp_path / "out").read_text(encoding="utf8") == "Apple\tB-ORG\nop\tO\nened\tO\n\n"
-
-
-def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path: Path, model: str):
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path: Path):
     source = write_docs(tmp_path / "in.spacy", make_scored("one", POS=1.0))
     empty = write_docs(tmp_path / "empty.spacy")
-    text, odd = tmp_path / "a.txt", tmp_path / "a.docx"
+    text = tmp_path / "a.txt"
     text.write_text("one\n", encoding="utf8")
-    odd.write_bytes(b"PK")
     broken = tmp_path / "broken.spacy"
     broken.write_bytes(b"no docs")
     cases = [
         ("H101", tmp_path / "none.spacy", {}),
         ("H165", text, {}),
-        ("H166", odd, {"model": model}),
         ("H167", source, {"format": "xml"}),
-        ("H227", source, {"model": str(tmp_path / "no_model")}),
         ("H310", empty, {}),
         ("H315", broken, {}),
         ("H331", source, {"scheme": "bilou", "format": "conll"}),

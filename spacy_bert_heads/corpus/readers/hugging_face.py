@@ -73,9 +73,9 @@ class _Table:
         except ImportError as error:
             raise BertHeadsError("H407", path=path) from error
         self.path = path
-        self.files = _data_files(path)
+        self.files = data_files(path)
         try:
-            self.features: Dict[str, Any] = datasets.Features.from_arrow_schema(_open_arrow(self.files[0])[0])
+            self.features: Dict[str, Any] = datasets.Features.from_arrow_schema(open_arrow(self.files[0])[0])
         except pyarrow.ArrowInvalid as error:
             raise BertHeadsError("H103", path=self.files[0], found=error) from error
         self.names = list(self.features)
@@ -102,7 +102,7 @@ class _Table:
         number = 0
         for file in self.files:
             try:
-                for batch in _open_arrow(file)[1]:
+                for batch in open_arrow(file)[1]:
                     for row in zip(*(batch.column(name).to_pylist() for name in columns)):
                         number += 1
                         yield Where(self.path, number), list(row)
@@ -110,7 +110,13 @@ class _Table:
                 raise BertHeadsError("H103", path=file, found=error) from error
 
 
-def _data_files(path: Path) -> List[Path]:
+def data_files(path: Path) -> List[Path]:
+    """The files of a data set.
+
+    path (Path): A folder that `save_to_disk` wrote, or one file.
+    RETURNS (List[Path]): Its files, in order.
+    RAISES (BertHeadsError): H101 to H103 for what is missing or broken; H137 for a folder of several splits.
+    """
     if not os.path.isdir(path):
         open_file(path).close()
         return [find_file(path)]
@@ -134,10 +140,18 @@ def _data_files(path: Path) -> List[Path]:
     return files
 
 
-def _open_arrow(file: Path) -> Tuple[Any, Iterator[Any]]:
-    """The schema of a file, and its batches of rows."""
-    import pyarrow
-    from pyarrow import parquet
+def open_arrow(file: Path) -> Tuple[Any, Iterator[Any]]:
+    """Open a file of columns.
+
+    file (Path): A Parquet file, or one of either of Arrow's formats.
+    RETURNS (Tuple[Any, Iterator[Any]]): Its schema, and its batches of rows.
+    RAISES (BertHeadsError): H410 if pyarrow is missing. pyarrow's own errors are OSErrors and ValueErrors.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise BertHeadsError("H410", path=file, found="pyarrow", extra="arrow") from error
 
     with file.open("rb") as stream:
         kind = MAGIC.get(stream.read(4))

@@ -1,4 +1,4 @@
-"""Files -> lines -> JSON values: streamed, gzip or plain, with the line named when something is wrong."""
+"""Files -> lines -> JSON values: streamed, plain or packed, with the line named when something is wrong."""
 
 import codecs
 import gzip
@@ -6,6 +6,7 @@ import json
 import re
 import zlib
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterator, List, Sequence, Tuple, cast
 
@@ -18,6 +19,7 @@ from .pipes import find_file
 # All bytes but those that are controls, which no text has many of.
 NO_CONTROLS = bytes(range(32, 256)) + b"\t\n\v\f\r"
 GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 UTF8_BOM = b"\xef\xbb\xbf"
 # Enough to see what format a file has.
 HEAD_BYTES = 1 << 20
@@ -459,24 +461,36 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_repeated_keys)
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a file for reading, unpacked if it is gzipped. A pipe is copied to a file the first time.
+    """Open a file for reading, unpacked if it was packed by gzip or zstd. A pipe is copied to a file the first time.
 
     path (Path): The file.
     RETURNS (IO[bytes]): Its bytes.
     RAISES (BertHeadsError): H101 if there is no such file; H102 if it is a folder; H103 if it cannot be read; H151 to
-        H153 as in `pipes.find_file`.
+        H153 as in `pipes.find_file`; H410 if the package that unpacks zstd is missing.
     """
     try:
         file = find_file(path)
         with file.open("rb") as stream:
-            is_gzip = stream.read(2) == GZIP_MAGIC
-        return cast(IO[bytes], gzip.open(file, "rb") if is_gzip else file.open("rb"))
+            magic = stream.read(4)
+        if magic == ZSTD_MAGIC:
+            return _open_zstd(file)
+        return cast(IO[bytes], gzip.open(file, "rb") if magic.startswith(GZIP_MAGIC) else file.open("rb"))
     except BertHeadsError:
         raise
     except FileNotFoundError as error:
         raise BertHeadsError("H101", path=path, found=path) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise BertHeadsError("H103", path=path, found=getattr(error, "strerror", None) or error) from error
+
+
+def _open_zstd(file: Path) -> IO[bytes]:
+    try:
+        # Unlike the package zstandard, it tells a file that ends too early
+        import pyarrow
+    except ImportError as error:
+        raise BertHeadsError("H410", path=file, found="pyarrow", extra="arrow") from error
+    stream: Any = pyarrow.CompressedInputStream(pyarrow.OSFile(str(file)), "zstd")
+    return BufferedReader(stream)
 
 
 def _without_bom(path: Path, raw: bytes) -> bytes:

@@ -75,17 +75,17 @@ class TableConverter:
         head = read_head(path)
         delimiter = options.column_delimiter or find_delimiter(head) or ("\t" if self.name == "tsv" else ",")
         is_quoted = delimiter != "\t" or has_csv_quotes(head)
-        first = _read_csv(path, delimiter, is_quoted, Findings(skip_bad=True), False)
+        first = read_csv(path, delimiter, is_quoted, Findings(skip_bad=True), False)
         sample = list(itertools.islice(only_cells(first), N_SAMPLE))
         if not sample:
             # Whatever is wrong with the rows is said here.
-            list(_read_csv(path, delimiter, is_quoted, findings, False))
+            list(read_csv(path, delimiter, is_quoted, findings, False))
             return
         names = find_names(sample, options)
         roles = find_roles(names, sample[0 if names is None else 1 :] or sample, options, path)
 
         def read_rows(found: Findings, progress: bool) -> Iterator[Row]:
-            rows = _read_csv(path, delimiter, is_quoted, found, progress)
+            rows = read_csv(path, delimiter, is_quoted, found, progress)
             if names is not None:
                 next(rows, None)
                 found.n_records[path] -= 1
@@ -95,7 +95,17 @@ class TableConverter:
         yield from annotate_rows(read_rows, n_columns, roles, options, findings, path)
 
 
-def _read_csv(path: Path, delimiter: str, is_quoted: bool, findings: Findings, progress: bool) -> Iterator[Row]:
+def read_csv(path: Path, delimiter: str, is_quoted: bool, findings: Findings, progress: bool) -> Iterator[Row]:
+    """Stream the rows of a table that are not blank.
+
+    path (Path): A text file, plain or packed.
+    delimiter (str): What separates the cells.
+    is_quoted (bool): Whether cells may be in quotes, as in CSV.
+    findings (Findings): Takes rows that are broken, and counts all of them.
+    progress (bool): Whether to show a progress bar.
+    YIELDS (Row): The place of a row, and its cells.
+    RAISES (BertHeadsError): As in `lines.iter_lines`; H104, H136 or H139 for a row.
+    """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
     source = _Lines(path, findings, progress)
     dialect = csv.excel if is_quoted else Unquoted

@@ -36,7 +36,7 @@ class DoccanoWriter:
             if exported.n_probabilities():
                 findings.note("lost_confidence", exported.where, count=exported.n_probabilities())
             inferred.add(exported, choices, findings)
-            yield srsly.json_dumps(_record(exported, choices)) + "\n"
+            yield srsly.json_dumps({**exported.others, **_record(exported, choices)}) + "\n"
         inferred.note(findings)
 
 

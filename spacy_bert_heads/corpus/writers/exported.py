@@ -1,14 +1,17 @@
 """What a Doc says, in the terms of annotation tools."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
 
 from spacy.attrs import ENT_IOB
+from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from ...extensions import get_confidence, get_confidence_in
+from ...factory_names import EXCLUSIVE_FACTORIES, SCORE_FACTORY
+from ...pipeline_io import model_name
 from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
 from ..findings import Findings, Where
 
@@ -40,6 +43,34 @@ class Contents:
     from_classifier: bool = False
     spans_key: Optional[str] = None
 
+    @classmethod
+    def of_pipeline(cls, nlp: Language, spans_key: Optional[str] = None) -> "Contents":
+        """What the components of a pipeline annotate.
+
+        nlp (Language): The pipeline.
+        spans_key (Optional[str]): Key of `doc.spans` whose spans are written in place of entities.
+        RETURNS (Contents): What it will be.
+        """
+        assigns: Set[str] = set()
+        scores: Set[str] = set()
+        exclusive: List[FrozenSet[str]] = []
+        for name, pipe in nlp.pipeline:
+            meta = nlp.get_pipe_meta(name)
+            labels = frozenset(getattr(pipe, "labels", ()))
+            assigns.update(meta.assigns)
+            if meta.factory in EXCLUSIVE_FACTORIES:
+                exclusive.append(labels)
+            elif meta.factory == SCORE_FACTORY:
+                scores |= labels
+        return cls(
+            has_ents=("doc.ents" if spans_key is None else "doc.spans") in assigns,
+            has_cats="doc.cats" in assigns,
+            scores=frozenset(scores),
+            model=model_name(nlp),
+            exclusive=tuple(exclusive),
+            spans_key=spans_key,
+        )
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -53,6 +84,7 @@ class Exported:
     unknown (List[Tuple[int, int, str]]): First token, and the one behind the last, of stretches that are not known;
         of spans that may overlap also the label that this is about, or "".
     rejected (List[Span]): Spans known to be no entities of their label.
+    others (Dict[str, Any]): Keys of the record that the text came in, for formats that can hold them.
     """
 
     doc: Doc
@@ -62,15 +94,19 @@ class Exported:
     complete: bool
     unknown: List[Tuple[int, int, str]]
     rejected: List[Span]
+    others: Dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_doc(cls, doc: Doc, where: Where, contents: Contents) -> "Exported":
+    def from_doc(
+        cls, doc: Doc, where: Where, contents: Contents, others: Optional[Dict[str, Any]] = None
+    ) -> "Exported":
         """Look at what a Doc says about entities. Where no token is known to be outside, only single spans were
         judged; a Doc that is all entities is complete.
 
         doc (Doc): With at least one token.
         where (Where): Its place.
         contents (Contents): What it has in common with the others.
+        others (Optional[Dict[str, Any]]): Keys of the record that it came in.
         """
         rejected = list(doc.spans.get(INCORRECT_SPANS_KEY, ()))
         key = contents.spans_key
@@ -94,6 +130,7 @@ class Exported:
             complete=OUTSIDE in iob or MISSING not in iob,
             unknown=unknown,
             rejected=rejected,
+            others=others or {},
         )
 
     @property

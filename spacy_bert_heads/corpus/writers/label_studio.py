@@ -16,12 +16,14 @@ class LabelStudioWriter:
     """Writes a JSON array of tasks, with annotations of people or predictions of a model.
 
     tokenize (Callable[[str], Doc]): Makes the tokens that a reader will make of a text.
+    first (int): Number of the first task.
     """
 
     name = "label-studio"
 
-    def __init__(self, tokenize: Callable[[str], Doc]) -> None:
+    def __init__(self, tokenize: Callable[[str], Doc], first: int = 1) -> None:
         self._tokenize = tokenize
+        self._first = first
 
     def lines(self, docs: Iterable[Exported], findings: Findings) -> Iterator[str]:
         """Write a file.
@@ -32,7 +34,7 @@ class LabelStudioWriter:
         """
         inferred = InferredByFile(empty_choice=True, tokenize=self._tokenize)
         before = "[\n"
-        for number, exported in enumerate(docs, 1):
+        for number, exported in enumerate(docs, self._first):
             choices = exported.choices()
             if exported.asks_ents or exported.doc.cats:
                 inferred.add(exported, choices, findings)
@@ -45,7 +47,7 @@ class LabelStudioWriter:
 
 
 def _task(exported: Exported, choices: Dict[str, bool], number: int) -> Dict[str, Any]:
-    task: Dict[str, Any] = {"id": number, "data": {"text": exported.doc.text}}
+    task: Dict[str, Any] = {"id": number, "data": {**exported.others, "text": exported.doc.text}}
     results = _spans(exported) + _categories(exported, choices)
     for index, result in enumerate(results):
         result.update(id=f"r{index}", to_name=TEXT_NAME)

@@ -44,7 +44,7 @@ class ProdigyWriter:
                 findings.note("bare", exported.where)
                 records = [_task(exported)]
             for record in records:
-                yield srsly.json_dumps(record) + "\n"
+                yield srsly.json_dumps({**exported.others, **record}) + "\n"
 
 
 def _records(exported: Exported, findings: Findings) -> Iterator[Dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""A trained pipeline applied to corpora of any size: records in, predictions out, in shards that survive a kill."""
