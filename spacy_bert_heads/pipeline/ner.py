@@ -36,6 +36,10 @@ from .entity_annotations import (
 from .fitted import FITTED, THRESHOLDS
 
 
+# Tokens. Of longer entities, a long Doc would have too many to look at each
+LONGEST_CANDIDATE = 50
+
+
 class Prediction(NamedTuple):
     """What `predict` gives for one Doc.
 
@@ -376,7 +380,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
     def candidates(
         self, scored: TagPaths, docs: Sequence[Doc], threshold: float
     ) -> List[List[Tuple[EntitySpan, float]]]:
-        """All entities of at least some probability. They may overlap.
+        """All entities of at least some probability and at most LONGEST_CANDIDATE tokens. They may overlap.
 
         scored (TagPaths): Tag scores of the Docs.
         docs (Sequence[Doc]): The Docs.
@@ -407,7 +411,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
             begins = marginals[:, sorted({first, single})].sum(1) >= threshold
             begins[1:] |= space[:-1]
             for start in numpy.flatnonzero(within & begins & ~space).tolist():
-                for end in range(start + 1, len(doc) + 1):
+                for end in range(start + 1, min(start + LONGEST_CANDIDATE, len(doc)) + 1):
                     if not within[end - 1]:
                         break
                     if not space[end - 1]:
