@@ -63,9 +63,9 @@ def get_ents_confidence(doc: Doc) -> List[Optional[float]]:
 
 
 def get_list(name: str, doc: Doc) -> Optional[List[Any]]:
-    """RETURNS (Optional[List[Any]]): A value of LIST_NAMES; from bytes, too, where spaCy makes it a tuple."""
+    """RETURNS (Optional[List[Any]]): A value of LIST_NAMES. From bytes, spaCy makes all lists, or all tuples, of it."""
     stored = doc.user_data.get(("._.", name, None, None))  # type: ignore[call-overload]
-    return list(stored) if isinstance(stored, tuple) else stored
+    return None if stored is None else [tuple(item) if isinstance(item, list) else item for item in stored]
 
 
 def set_list(name: str, doc: Doc, value: Optional[List[Any]]) -> None:

@@ -35,7 +35,6 @@ from .entity_annotations import (
 )
 from .fitted import FITTED, THRESHOLDS
 
-
 # Tokens. Of longer entities, a long Doc would have too many to look at each
 LONGEST_CANDIDATE = 50
 
