@@ -63,7 +63,7 @@ def get_ents_confidence(doc: Doc) -> List[Optional[float]]:
 
 
 def get_list(name: str, doc: Doc) -> Optional[List[Any]]:
-    """RETURNS (Optional[List[Any]]): A value of LIST_NAMES. From bytes, spaCy makes all lists, or all tuples, of it."""
+    """RETURNS (Optional[List[Any]]): A value of LIST_NAMES, whose tuples may come back from bytes as lists."""
     stored = doc.user_data.get(("._.", name, None, None))  # type: ignore[call-overload]
     return None if stored is None else [tuple(item) if isinstance(item, list) else item for item in stored]
 
