@@ -146,7 +146,7 @@ def _fit_multilabel(outcomes: TextOutcomes) -> TemperatureFit:
     if not len(outcomes.texts):
         fit.reason = _cannot_fit(numpy.zeros(0, dtype=bool), "texts")
     elif left:
-        fit.reason = f"No mistake, or nothing else, or too few texts: these labels stay as they are: {', '.join(left)}."
+        fit.reason = f"Too few texts, no mistake or nothing else at these labels, which stay: {', '.join(left)}."
     if fitted:
         fit.temperature = outcomes.head.cfg[TEMPERATURE] = fitted
         outcomes.head.cfg[AROUND] = threshold
