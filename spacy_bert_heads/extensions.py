@@ -5,16 +5,15 @@ Whatever makes a pipeline imports it, through our entry points; so does unpickli
 A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
 """
 
+from functools import partial
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from spacy.tokens import Doc, Span
 
 NAME, ENTS_NAME, UNCERTAINTY_NAME = "confidence", "ents_confidence", "ents_uncertainty"
 CHOSEN_NAME, CATS_SET_NAME, ENTS_SET_NAME = "cats_chosen", "cats_set", "ents_set"
-# Values of a Doc that are None until a component sets them
-PLAIN_NAMES = (
-    # layers.crf.paths.Uncertainty, where bert_ner was asked for it (annotates_uncertainty)
-    UNCERTAINTY_NAME,
+# Lists of a Doc that are None until a component sets them
+LIST_NAMES = (
     # List[str], likeliest first: the labels that reach their thresholds; empty: the head abstains
     CHOSEN_NAME,
     # List[str], likeliest first: the labels that may be true, from `bert-heads calibrate --coverage`
@@ -92,6 +91,17 @@ def get_ents_confidence(doc: Doc) -> List[Optional[float]]:
     return [get_confidence_in(ent, None) for ent in doc.ents]
 
 
+def get_list(name: str, doc: Doc) -> Optional[List[Any]]:
+    """RETURNS (Optional[List[Any]]): A value of LIST_NAMES, whose tuples may come back from bytes as lists."""
+    stored = doc.user_data.get(("._.", name, None, None))  # type: ignore[call-overload]
+    return None if stored is None else [tuple(item) if isinstance(item, list) else item for item in stored]
+
+
+def set_list(name: str, doc: Doc, value: Optional[List[Any]]) -> None:
+    """Keep a value of LIST_NAMES where spaCy keeps the values of its extensions."""
+    doc.user_data[("._.", name, None, None)] = value  # type: ignore[index]
+
+
 def forget_confidence(doc: Doc, *, keep: Iterable[Span], place: Place = None) -> None:
     """Take away what is stored of one place for anything but some spans. Other places are left as they are.
 
@@ -140,6 +150,9 @@ if not Span.has_extension(NAME):
     Span.set_extension(NAME, getter=get_confidence, setter=set_confidence)
 if not Doc.has_extension(ENTS_NAME):
     Doc.set_extension(ENTS_NAME, getter=get_ents_confidence)
-for _name in PLAIN_NAMES:
+if not Doc.has_extension(UNCERTAINTY_NAME):
+    # layers.crf.paths.Uncertainty, where bert_ner was asked for it (annotates_uncertainty)
+    Doc.set_extension(UNCERTAINTY_NAME, default=None)
+for _name in LIST_NAMES:
     if not Doc.has_extension(_name):
-        Doc.set_extension(_name, default=None)
+        Doc.set_extension(_name, getter=partial(get_list, _name), setter=partial(set_list, _name))

@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..layers.crf.paths import TagPaths
-from ..pipeline.ner import BertEntityRecognizer
+from ..pipeline.ner import LONGEST_CANDIDATE, BertEntityRecognizer
 from ..pipeline.textcat import BertMultiLabelTextCategorizer, BertTextCategorizer
 from ..tags import Span as EntitySpan
 from .entity_scores import Entity, TextEntities, read_entities
@@ -157,7 +157,7 @@ class EntityOutcomes:
 
         chosen (Optional[numpy.ndarray]): True for the texts to look at; None: all. Bool, (n_texts_of_corpus,).
         RETURNS (Dict[int, List[float]]): For each annotated text, the probability of each of its entities: 0 where no
-            tokens have its borders, or the head does not have its label.
+            tokens have its borders, the head does not have its label, or it is too long to be in a set.
         """
         found: Dict[int, List[float]] = {}
         for batch in self._at_temperature():
@@ -170,7 +170,7 @@ class EntityOutcomes:
                 found[number] = []
                 for ent in gold.ents:
                     span = doc.char_span(ent.start, ent.end)
-                    if span is None or ent.label not in self.head.labels:
+                    if span is None or ent.label not in self.head.labels or len(span) > LONGEST_CANDIDATE:
                         found[number].append(0.0)
                     else:
                         ents[-1].append((span.start, span.end, ent.label))

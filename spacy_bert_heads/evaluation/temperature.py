@@ -20,6 +20,8 @@ LOWEST, HIGHEST = 0.1, 10.0
 # Natural logarithm of the temperature: how exactly it is looked for
 TOLERANCE = 0.005
 N_STEPS = 9
+# To fewer, any temperature could be fitted
+MIN_PREDICTIONS = 30
 # Entities that are looked at, of so many or more
 N_ENTITIES = 5000
 
@@ -144,7 +146,7 @@ def _fit_multilabel(outcomes: TextOutcomes) -> TemperatureFit:
     if not len(outcomes.texts):
         fit.reason = _cannot_fit(numpy.zeros(0, dtype=bool), "texts")
     elif left:
-        fit.reason = f"No mistake, or nothing else, at these labels, which stay as they are: {', '.join(left)}."
+        fit.reason = f"Too few texts, no mistake or nothing else at these labels, which stay: {', '.join(left)}."
     if fitted:
         fit.temperature = outcomes.head.cfg[TEMPERATURE] = fitted
         outcomes.head.cfg[AROUND] = threshold
@@ -184,6 +186,8 @@ def _cannot_fit(right: numpy.ndarray, what: str) -> str:
     """Why there is nothing to fit to; "" if there is."""
     if not len(right):
         return f"It has no {what} with gold annotation."
+    if len(right) < MIN_PREDICTIONS:
+        return f"It has only {len(right)} {what} with gold annotation; it takes {MIN_PREDICTIONS}."
     if right.all():
         return f"All {len(right)} {what} are right: nothing says how sure it may be."
     if not right.any():

@@ -157,7 +157,7 @@ def make_bert_encoder(
 
 @Language.factory(
     "bert_textcat",
-    assigns=["doc.cats"],
+    assigns=["doc.cats", "doc._.cats_chosen"],
     default_config={
         "threshold": 0.0,
         **CATEGORY_LOSS,
@@ -187,7 +187,7 @@ def make_bert_textcat(
 
 @Language.factory(
     "bert_textcat_multilabel",
-    assigns=["doc.cats"],
+    assigns=["doc.cats", "doc._.cats_chosen"],
     default_config={
         "threshold": 0.5,
         **CATEGORY_LOSS,

@@ -38,6 +38,8 @@ from .fitted import FITTED, THRESHOLDS
 
 # Docs whose encoder outputs `nbest` and `uncertainty` hold in memory together
 SCORED_AT_ONCE = 128
+# Tokens. Of longer entities, a long Doc would have too many to look at each
+LONGEST_CANDIDATE = 50
 
 
 class Prediction(NamedTuple):
@@ -407,7 +409,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
     def candidates(
         self, scored: TagPaths, docs: Sequence[Doc], threshold: float
     ) -> List[List[Tuple[EntitySpan, float]]]:
-        """All entities of at least some probability. They may overlap.
+        """All entities of at least some probability and at most LONGEST_CANDIDATE tokens. They may overlap.
 
         scored (TagPaths): Tag scores of the Docs.
         docs (Sequence[Doc]): The Docs.
@@ -438,7 +440,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
             begins = marginals[:, sorted({first, single})].sum(1) >= threshold
             begins[1:] |= space[:-1]
             for start in numpy.flatnonzero(within & begins & ~space).tolist():
-                for end in range(start + 1, len(doc) + 1):
+                for end in range(start + 1, min(start + LONGEST_CANDIDATE, len(doc)) + 1):
                     if not within[end - 1]:
                         break
                     if not space[end - 1]:

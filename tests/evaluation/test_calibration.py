@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Tuple
 
 import numpy
 import pytest
@@ -12,10 +13,14 @@ from spacy.training import Example
 
 from spacy_bert_heads import extensions  # noqa: F401
 from spacy_bert_heads.evaluation.calibration import (
+    calibration_error_interval,
     calibration_report,
+    classwise_calibration,
+    describe_categories,
     entity_outcomes,
     expected_calibration_error,
     reliability,
+    selective_report,
 )
 
 
@@ -82,3 +87,84 @@ def test_entities_count_as_right_where_gold_has_them_and_not_at_all_where_gold_s
     report = calibration_report([0.9, 0.25], [True, False])
     assert report["accuracy"] == 0.5 and report["mean_confidence"] == pytest.approx(0.575)
     assert report["expected_calibration_error"] == pytest.approx(0.175)
+
+
+def make_predictions(n: int, *, seed: int = 0, rounded: bool = False) -> Tuple[numpy.ndarray, numpy.ndarray]:
+    random_state = numpy.random.default_rng(seed)
+    confidences = random_state.random(n)
+    correct = random_state.random(n) < confidences**2
+    return confidences.round(1) if rounded else confidences, correct
+
+
+def test_the_interval_is_that_of_a_bootstrap_over_texts() -> None:
+    confidences, correct = make_predictions(200)
+    texts = numpy.random.default_rng(1).integers(0, 60, 200)
+    found = calibration_error_interval(confidences.tolist(), correct.tolist(), texts.tolist())
+    random_state = numpy.random.default_rng(5)
+    numbers, errors = numpy.unique(texts), []
+    for _ in range(500):
+        drawn = [i for text in random_state.choice(numbers, len(numbers)) for i in numpy.flatnonzero(texts == text)]
+        errors.append(expected_calibration_error(reliability(confidences[drawn], correct[drawn])))
+    assert found == pytest.approx(numpy.percentile(errors, (2.5, 97.5)), abs=0.015)
+    assert calibration_error_interval([], [], []) is None
+
+
+def test_classwise_error_is_the_mean_of_that_of_each_label() -> None:
+    random_state = numpy.random.default_rng(2)
+    probabilities = random_state.dirichlet([0.3, 0.5, 1.0], 300)
+    truths = numpy.eye(3, dtype=bool)[random_state.integers(0, 3, 300)]
+    known = random_state.random((300, 3)) < 0.7
+    for mask in (None, known):
+        there = numpy.ones_like(known) if mask is None else mask
+        errors = [
+            expected_calibration_error(reliability(probabilities[there[:, i], i], truths[there[:, i], i]))
+            for i in range(3)
+        ]
+        error, interval = classwise_calibration(probabilities, truths, mask)
+        assert error == pytest.approx(numpy.mean(errors), abs=1e-6)
+        assert interval is not None and interval[0] < interval[1]
+    assert classwise_calibration(numpy.zeros((0, 3)), numpy.zeros((0, 3), dtype=bool)) == (None, None)
+
+
+def test_top_label_and_every_label_of_a_text() -> None:
+    probabilities = numpy.array([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3]])
+    truths = numpy.array([[True, False], [True, False], [False, False]])  # the last one has a label that it lacks
+    known = numpy.ones_like(truths)
+    found = describe_categories(probabilities, truths, known, True)
+    assert (found["predictions"], found["accuracy"]) == (3, pytest.approx(1 / 3))
+    assert found["mean_confidence"] == pytest.approx(0.7)
+    assert found["nll"] == pytest.approx(-(math.log(0.8) + math.log(0.4)) / 2)
+    known[0, 1] = False
+    found = describe_categories(probabilities, truths, known, False)
+    assert found["predictions"] == 5
+    assert found["nll"] == pytest.approx(-sum(map(math.log, (0.8, 0.4, 0.4, 0.3, 0.7))) / 5)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_risk_and_coverage_of_the_surest(rounded: bool) -> None:
+    confidences, correct = make_predictions(80, rounded=rounded)
+    found = selective_report(confidences.tolist(), correct.tolist())
+    areas = []
+    for seed in range(400 if rounded else 1):
+        # Among equals any order is as good
+        order = numpy.lexsort((numpy.random.default_rng(seed).random(80), -confidences))
+        areas.append(numpy.mean(numpy.cumsum(~correct[order]) / numpy.arange(1, 81)))
+    assert found["aurc"] == pytest.approx(numpy.mean(areas), abs=0.003 if rounded else 1e-12)
+    assert found["curve"][-1] == [1.0, pytest.approx(1 - correct.mean(), abs=1e-4)]
+    for row in found["right"]:
+        every = [(correct[confidences >= c].mean(), (confidences >= c).mean(), c) for c in confidences]
+        fits = [(share, c) for accuracy, share, c in every if accuracy >= row["accuracy"]]
+        if fits:
+            assert (row["coverage"], row["confidence"]) == pytest.approx(max(fits))
+        else:
+            assert (row["coverage"], row["confidence"]) == (0.0, None)
+
+
+def test_without_predictions_there_is_nothing_to_say() -> None:
+    found = calibration_report([], [])
+    assert found["selective"]["aurc"] is None and found["expected_calibration_error_interval"] is None
+    assert all(row["confidence"] is None for row in found["selective"]["right"])
+    json.dumps(found)
+    nothing = describe_categories(numpy.zeros((0, 2)), numpy.zeros((0, 2), bool), numpy.zeros((0, 2), bool), True)
+    json.dumps(nothing)
+    assert nothing["nll"] is None

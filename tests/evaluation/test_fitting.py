@@ -94,13 +94,15 @@ def test_each_label_has_its_temperature_around_the_threshold(bert_folder: str) -
 def test_nothing_is_fitted_to_a_head_that_is_always_right_or_wrong(bert_folder: str) -> None:
     outcomes = make_outcomes(bert_folder, "bert_textcat", 1.0, n=50)
     right = numpy.eye(2, dtype=bool)[outcomes.logits.argmax(1)]
-    for truths, reason in ((right, "are right"), (~right, "are wrong")):
+    for truths, reason in ((right, "are right"), (~right, "are wrong"), (outcomes.truths, "only 20 texts")):
         outcomes.truths = truths
+        if reason == "only 20 texts":
+            outcomes = outcomes.select(numpy.arange(50) < 20)
         fit = fit_temperature(outcomes)
         assert fit.temperature is None and reason in fit.reason and fit.before == fit.after
 
 
-def draw_gold(nlp: Language, temperature: float, n: int = 400) -> List[Example]:
+def draw_gold(nlp: Language, temperature: float, n: int = 300) -> List[Example]:
     """Texts whose gold entities are the predicted ones, each with its probability at a temperature."""
     ner: Any = nlp.get_pipe("bert_ner")
     ner.cfg["temperature"] = temperature
@@ -130,7 +132,7 @@ def test_the_temperature_of_entities_is_found_again(unsure: Tuple[Language, List
     before = [triples(doc) for doc in nlp.pipe([eg.reference.text for eg in examples])]
     done = calibrate(nlp, fresh(nlp, examples))
     [fit] = done.temperatures
-    assert fit.temperature == pytest.approx(2.5, rel=0.25) and fit.n > 300
+    assert fit.temperature == pytest.approx(2.5, rel=0.25) and fit.n > 200
     assert fit.after["expected_calibration_error"] < 0.06 < fit.before["expected_calibration_error"]
     assert fit.after["nll"] < fit.before["nll"]
     assert [triples(doc) for doc in nlp.pipe([eg.reference.text for eg in examples])] == before
@@ -145,8 +147,8 @@ def test_what_the_report_says_is_what_calibrate_says(unsure: Tuple[Language, Lis
     nlp, examples = unsure
     [fit] = calibrate(nlp, fresh(nlp, examples)).temperatures
     predicted = fresh(nlp, examples)
-    for eg in predicted:
-        eg.predicted = nlp(eg.predicted)
+    for eg, doc in zip(predicted, nlp.pipe([eg.predicted for eg in predicted])):
+        eg.predicted = doc
     evaluation = evaluate_examples(nlp, predicted)
     assert evaluation.entities is not None
     found = evaluation.entities["calibration"]
@@ -191,7 +193,8 @@ def test_sets_of_texts_hold_what_is_true_of_them(unsure: Tuple[Language, List[Ex
     assert sets.coverage is not None and sets.coverage.share == 0.8 and sets.size is not None
     head: Any = nlp.get_pipe("bert_ner")
     assert head.coverage == sets.coverage
-    texts = [(nlp(eg.reference.text), {(e.start, e.end, e.label_) for e in eg.reference.ents}) for eg in examples]
+    docs = nlp.pipe([eg.reference.text for eg in examples])
+    texts = [(doc, set(triples(eg.reference))) for doc, eg in zip(docs, examples)]
     covered = [gold <= {ent[:3] for ent in doc._.ents_set} for doc, gold in texts if gold]
     # Of all texts, half of which it was fitted to
     assert numpy.mean(covered) == pytest.approx(0.8, abs=0.06)
@@ -297,18 +300,21 @@ def make_tasks(nlp: Language, n: int = 60) -> List[Example]:
 
 def test_a_head_abstains_where_it_is_not_sure(bert_folder: str) -> None:
     nlp = make_nlp(bert_folder, ["bert_textcat"])
-    torch.nn.init.normal_(head_module(nlp, "bert_textcat").linear.weight, std=2.0)
-    examples = make_tasks(nlp, 200)
-    done = set_thresholds(nlp, fresh(nlp, examples), "precision=0.9")
-    [fit] = done.fits
+    torch.nn.init.normal_(head_module(nlp, "bert_textcat").linear.weight, std=0.7)
+    examples = make_tasks(nlp, 150)
+    [plain] = set_thresholds(nlp, fresh(nlp, examples), "recall=1").fits
+    assert plain.threshold == 0.0 and plain.reason and plain.after == plain.before
+    # Half way from what it is to perfect
+    wanted = round((1 + plain.before["precision"]) / 2, 3)
+    [fit] = set_thresholds(nlp, fresh(nlp, examples), f"precision={wanted}").fits
     head: Any = nlp.get_pipe("bert_textcat")
     assert fit.label == "all labels" and head.cfg["thresholds"] == dict.fromkeys(LABELS, fit.threshold)
     predicted = fresh(nlp, examples)
-    for eg in predicted:
-        eg.predicted = nlp(eg.predicted)
+    for eg, doc in zip(predicted, nlp.pipe([eg.predicted for eg in predicted])):
+        eg.predicted = doc
     answers = [(eg.predicted._.cats_chosen, eg.reference.cats) for eg in predicted]
     right = [cats[chosen[0]] for chosen, cats in answers if chosen]
-    assert 0 < len(right) < len(answers) and numpy.mean(right) >= 0.9
+    assert 0 < len(right) < len(answers) and numpy.mean(right) >= wanted
     assert fit.after["precision"] == pytest.approx(numpy.mean(right))
     assert fit.after["recall"] == pytest.approx(sum(right) / len(answers))
     # The report counts them, and its accuracy is that of the best category
@@ -326,15 +332,15 @@ def test_a_head_abstains_where_it_is_not_sure(bert_folder: str) -> None:
 def test_labels_that_do_not_exclude_each_other_have_one_each(bert_folder: str, tmp_path: Any) -> None:
     nlp = make_nlp(bert_folder, ["bert_textcat_multilabel"])
     torch.nn.init.normal_(head_module(nlp, "bert_textcat_multilabel").linear.weight, std=2.0)
-    examples = make_tasks(nlp, 200)
+    examples = make_tasks(nlp, 150)
     for eg in examples[::3]:
         del eg.reference.cats["TRACK"]  # unknown
     done = set_thresholds(nlp, fresh(nlp, examples), "f1")
     head: Any = nlp.get_pipe("bert_textcat_multilabel")
     assert {fit.label: fit.threshold for fit in done.fits} == head.cfg["thresholds"] and head.cfg["threshold"] is None
     predicted = fresh(nlp, examples)
-    for eg in predicted:
-        eg.predicted = nlp(eg.predicted)
+    for eg, doc in zip(predicted, nlp.pipe([eg.predicted for eg in predicted])):
+        eg.predicted = doc
     for fit in done.fits:
         known = [eg for eg in predicted if fit.label in eg.reference.cats]
         gold = [eg.reference.cats[fit.label] > 0 for eg in known]
@@ -361,19 +367,15 @@ def test_entities_get_a_minimum_for_each_label(unsure: Tuple[Language, List[Exam
     nlp, examples = unsure
     done = set_thresholds(nlp, fresh(nlp, examples), "precision=0.8")
     head: Any = nlp.get_pipe("bert_ner")
+    pairs = list(zip(nlp.pipe([eg.reference.text for eg in examples]), [eg.reference for eg in examples]))
     for fit in done.fits:
         if fit.curve is None:
             assert fit.support < 10 and fit.label not in head.cfg["thresholds"]
             continue
-        assert head.thresholds[fit.label] == fit.threshold > 0
-        docs = [(nlp(eg.reference.text), eg.reference) for eg in examples]
-        kept = [
-            (ent.start, ent.end, ent.label_) in triples(gold)
-            for doc, gold in docs
-            for ent in doc.ents
-            if ent.label_ == fit.label
-        ]
-        assert numpy.mean(kept) == pytest.approx(fit.after["precision"]) and fit.after["precision"] >= 0.8
+        assert head.thresholds[fit.label] == fit.threshold
+        kept = [ent in triples(gold) for doc, gold in pairs for ent in triples(doc) if ent[2] == fit.label]
+        assert numpy.mean(kept) == pytest.approx(fit.after["precision"])
+        assert fit.after["precision"] >= 0.8 or "this is the highest" in fit.reason
     assert any(fit.curve is not None for fit in done.fits)
     assert "precision" in thresholds_text(done)
     head.forget_fitted()

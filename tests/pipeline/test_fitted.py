@@ -3,6 +3,7 @@ is saved, taken apart and trained on.
 """
 
 import logging
+import pickle
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -11,9 +12,11 @@ import pytest
 import spacy
 import torch
 from spacy.cli.find_threshold import find_threshold
+from spacy.cli.package import package
 from spacy.language import Language
 from spacy.tokens import DocBin
 
+from spacy_bert_heads.backends.optimize import optimize
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.pipeline.fitted import AROUND, Coverage, label_thresholds
 
@@ -82,7 +85,7 @@ def test_a_threshold_at_the_border_does_no_harm(bert_folder: str, threshold: flo
 
 @pytest.mark.parametrize(
     ("decoder", "temperature"),
-    [(DECODERS[0], 0.4), (DECODERS[1], 3.0), (DECODERS[-2], 3.0), (DECODERS[-1], 0.4)],
+    [(DECODERS[0], 0.4), (DECODERS[-2], 3.0), (DECODERS[-1], 0.4)],
     ids=str,
 )
 def test_the_crf_at_a_temperature_is_every_path_at_that_temperature(
@@ -180,6 +183,19 @@ def test_chosen_labels_and_those_that_may_be_true(bert_folder: str) -> None:
         assert set(doc._.cats_chosen) == {c for c, t in (("CANCEL", 0.1), ("TRACK", 0.5)) if doc.cats[c] >= t}
 
 
+def test_chosen_labels_and_sets_outlive_their_pipeline(bert_folder: str) -> None:
+    nlp = make_nlp(bert_folder, ["bert_textcat", "bert_ner"])
+    for name in ("bert_textcat", "bert_ner"):
+        nlp.get_pipe(name).set_coverage(Coverage(0.9, 0.01))  # type: ignore[attr-defined]
+    doc = nlp("track Smith in London")
+    (again,) = DocBin(docs=[doc], store_user_data=True).get_docs(nlp.vocab)
+    copies = [again, type(doc)(nlp.vocab).from_bytes(doc.to_bytes()), pickle.loads(pickle.dumps(doc))]
+    for copy in copies:
+        for name in ("cats_chosen", "cats_set", "ents_set"):
+            assert doc._.get(name) and copy._.get(name) == doc._.get(name)
+            assert isinstance(copy._.get(name), list)
+
+
 def test_labels_of_another_head_stay_chosen(bert_folder: str) -> None:
     nlp = make_heads(bert_folder, "bert_textcat")
     doc = nlp.make_doc(TEXTS[0])
@@ -234,14 +250,34 @@ def copy_by_source(nlp: Language, folder: Path) -> Language:
     return copy
 
 
-@pytest.mark.parametrize("copy", [copy_by_bytes, copy_by_disk, copy_by_source])
+def copy_by_package(nlp: Language, folder: Path) -> Language:
+    nlp.meta["name"] = "fitted"
+    nlp.to_disk(folder / "model")
+    (folder / "packages").mkdir()
+    package(folder / "model", folder / "packages", create_sdist=False, create_wheel=False, silent=True)
+    return spacy.load(next(folder.glob("packages/*/*/*/config.cfg")).parent)
+
+
+def copy_for_cpus(nlp: Language, folder: Path) -> Language:
+    nlp.to_disk(folder / "model")
+    optimize(str(folder / "model"), folder / "fast", backend="torch", precision="fp32")
+    return spacy.load(folder / "fast")
+
+
+@pytest.mark.parametrize("copy", [copy_by_bytes, copy_by_disk, copy_by_source, copy_by_package, copy_for_cpus])
 def test_what_was_fitted_goes_where_the_pipeline_goes(bert_folder: str, tmp_path: Path, copy: Any) -> None:
     nlp = make_nlp(bert_folder, ["bert_textcat", "bert_ner"])
     plain = seen(nlp)
     fit_all(nlp)
     expected = seen(nlp)
     assert [found for found, *_ in expected] != [cats for cats, *_ in plain] and expected[0][3] is not None
-    assert seen(copy(nlp, tmp_path)) == expected
+    found = seen(copy(nlp, tmp_path))
+    if copy is copy_for_cpus:  # which rounds differently
+        assert [doc[1:3] for doc in found] == [doc[1:3] for doc in expected]
+        for (cats, *_), (other, *_) in zip(found, expected):
+            assert cats == pytest.approx(other, abs=1e-4)
+    else:
+        assert found == expected
 
 
 def test_a_pipeline_that_is_read_over_a_fitted_one_is_as_it_was_written(bert_folder: str) -> None:
@@ -313,6 +349,7 @@ def test_scores_of_spacy_follow_the_thresholds(bert_folder: str, tmp_path: Path)
     assert len(set(scores.values())) > 1
 
 
+@pytest.mark.slow
 def test_find_threshold_looks_for_min_confidence(bert_folder: str, tmp_path: Path) -> None:
     nlp = make_unsure(bert_folder)
     examples = make_examples(nlp)

@@ -192,7 +192,7 @@ def test_a_project_reads_the_files_that_are_put_into_it(tmp_path: Path) -> None:
     (tmp_path / "first.jsonl").write_text("".join(lines[:60]), encoding="utf8")
     run_spacy(tmp_path, "bert-heads", "init", "mine", "--data", "first.jsonl", "--encoder", "scratch")
     folder = tmp_path / "mine"
-    for step in ("corpus", "config", "debug", "train", "evaluate"):
+    for step in ("corpus", "config", "debug", "train", "calibrate", "thresholds", "evaluate"):
         run_spacy(folder, "project", "run", step, ".", "--vars.epochs", "1")
     assert json.loads((folder / "metrics" / "zh" / "test.json").read_text(encoding="utf8"))["docs"] > 0
     assert "nothing changed" in run_spacy(folder, "project", "run", "corpus")
