@@ -86,12 +86,10 @@ class LabelErrors:
         groups: Dict[Tuple[int, str], List[Suspicion]] = {}
         texts: Dict[int, None] = {}
         for one in self.suspicions:
-            if limit is None and not one.is_suspect:
-                continue
-            if limit is not None and len(texts) >= limit and one.text not in texts:
-                continue
-            texts[one.text] = None
-            groups.setdefault((one.text, one.head), []).append(one)
+            is_next = one.text not in texts and limit is not None and len(texts) < limit
+            if is_next or (one.is_suspect and (limit is None or one.text in texts)):
+                texts[one.text] = None
+                groups.setdefault((one.text, one.head), []).append(one)
         return [(text, head, found) for (text, head), found in groups.items()]
 
 
@@ -388,7 +386,9 @@ def _make_tasks(errors: LabelErrors, text: int, head: str, found: Sequence[Suspi
         known = list(labels) if kind == EXCLUSIVE else [label for label in labels if label in doc.cats]
         task = {**set_hashes(base), "options": write_options(doc, known, None)}
         task["accept"] = [label for label in known if doc.cats.get(label, 0.0) > 0]
-        task["config"] = {"choice_style": "single" if kind == EXCLUSIVE else "multiple"}
+        # Where a text has other categories too, `merge` would take a single choice for one among all of them
+        is_single = kind == EXCLUSIVE and set(doc.cats) <= set(known)
+        task["config"] = {"choice_style": "single" if is_single else "multiple"}
         return [{**task, "_view_id": "choice"}] if known else []
     exported = Exported.from_doc(doc, Where(Path("annotation"), text + 1), Contents(True, False, frozenset()))
     if not exported.asks_ents:
