@@ -190,7 +190,7 @@ def test_answers_put_the_corpus_right(spoiled: Any, tmp_path: Path) -> None:
 
 def test_label_studios_answers_put_the_corpus_right(spoiled: Any, tmp_path: Path) -> None:
     docs, found, expected = spoiled
-    for doc, outcome in zip(docs, found.outcomes):  # an interface asks about one head of categories
+    for doc in docs:  # an interface asks about one head of categories
         doc.cats = {label: doc.cats[label] for label in ("TRACK", "CANCEL")}
     found = found._replace(heads={"cat": HEADS["cat"]})
     DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
