@@ -29,8 +29,9 @@ from .tasks import Task
 
 PRODIGY, LABEL_STUDIO = "prodigy", "label-studio"
 FORMATS = (PRODIGY, LABEL_STUDIO)
-TASKS, SUMMARY, FOLDS = {PRODIGY: "tasks.jsonl", LABEL_STUDIO: "tasks.json"}, "label_errors.md", "folds"
-INTERFACE = "labeling_interface.xml"
+# Prodigy shows one interface at a time, so there is a file for each that is needed
+TASKS = {PRODIGY: ("ner_manual.jsonl", "choice.jsonl", "ner.jsonl"), LABEL_STUDIO: ("tasks.json",)}
+INTERFACE, SUMMARY, FOLDS = "labeling_interface.xml", "label_errors.md", "folds"
 # What keeps a ratio of two tiny probabilities from counting
 TINY = 1e-3
 # Reasons that a task names, and rows of the summary
@@ -69,6 +70,7 @@ class LabelErrors:
     suspicions (List[Suspicion]): Annotations that may be wrong, the worst first.
     n_judged (Dict[str, int]): By head, annotations that could be judged.
     notes (List[str]): What could not be judged.
+    files (List[Path]): Where the tasks are.
     """
 
     docs: List[Doc]
@@ -76,6 +78,7 @@ class LabelErrors:
     suspicions: List[Suspicion]
     n_judged: Dict[str, int] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
+    files: List[Path] = field(default_factory=list)
 
     def chosen(self, limit: Optional[int]) -> List[Tuple[int, str, List[Suspicion]]]:
         """What people should look at.
@@ -111,7 +114,8 @@ def find_label_errors(
 
     config (Path): Training config.
     train (Path): Annotated texts: a `.spacy` file, a folder of them, or a file of any format that `convert` reads.
-    output (Path): Folder for TASKS, SUMMARY and FOLDS, where finished folds are kept.
+    output (Path): Folder for TASKS, SUMMARY and FOLDS, where finished folds are kept. Of TASKS, what has no task is
+        not there.
     dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: those of the config.
     folds (int): How many parts.
     epochs (Optional[int]): Times over the texts in each training. None: as in the config.
@@ -129,9 +133,8 @@ def find_label_errors(
         raise BertHeadsError("H118", found=repr(format), expected=", ".join(FORMATS))
     if n is not None and n < 1:
         raise BertHeadsError("H634", found=n)
-    tasks = output / TASKS[format]
-    for path in (tasks, output / SUMMARY, output / INTERFACE):
-        check_not_read(path, [config, train])
+    for name in (*TASKS[format], SUMMARY, INTERFACE):
+        check_not_read(output / name, [config, train])
     check_writable(output)
     read = read_config(config)
     if dev is None:
@@ -146,10 +149,15 @@ def find_label_errors(
         raise BertHeadsError("H633", path=train)
     settings = FoldSettings(config, dev, folds=folds, epochs=epochs, seed=seed, gpu=gpu)
     errors = rank(docs, predict_out_of_fold(docs, output / FOLDS, settings, say=say))
-    contents = {tasks: "".join(write_tasks(errors, n, format)), output / SUMMARY: to_markdown(errors)}
+    contents = write_tasks(errors, n, format)
+    errors.files = [output / name for name in contents]
+    contents[SUMMARY] = to_markdown(errors)
     if format == LABEL_STUDIO:
-        contents[output / INTERFACE] = _interface(errors).to_xml(words=True) + "\n"
-    write_files({path: content.encode("utf8", "surrogatepass") for path, content in contents.items()})
+        contents[INTERFACE] = _interface(errors).to_xml(words=True) + "\n"
+    write_files({output / name: content.encode("utf8", "surrogatepass") for name, content in contents.items()})
+    for name in TASKS[format]:
+        if name not in contents:
+            (output / name).unlink(missing_ok=True)
     return errors
 
 
@@ -293,24 +301,28 @@ def _overlap(one: ScoredSpan, other: ScoredSpan) -> bool:
     return one.start < other.end and other.start < one.end
 
 
-def write_tasks(errors: LabelErrors, limit: Optional[int], format: str) -> Iterator[str]:
+def write_tasks(errors: LabelErrors, limit: Optional[int], format: str) -> Dict[str, str]:
     """Write what people should look at, with the annotation as it is filled in.
 
     errors (LabelErrors): What was found.
     limit (Optional[int]): How many texts; None: all that confident learning counts as errors.
     format (str): PRODIGY: a task for each text and head that is suspicious, which asks about that head alone.
         LABEL_STUDIO: a task for each text, for an interface with all heads.
-    YIELDS (str): Parts of the file.
+    RETURNS (Dict[str, str]): Content of TASKS, of those that have any.
     """
-    chosen = errors.chosen(limit)
-    if format == PRODIGY:
-        for text, head, found in chosen:
-            for task in _make_tasks(errors, text, head, found):
-                yield srsly.json_dumps(task) + "\n"
-        return
+    if format == LABEL_STUDIO:
+        return {TASKS[LABEL_STUDIO][0]: "".join(_label_studio_tasks(errors, limit))}
+    files: Dict[str, List[str]] = {name: [] for name in TASKS[PRODIGY]}
+    for text, head, found in errors.chosen(limit):
+        for task in _make_tasks(errors, text, head, found):
+            files[f"{task['_view_id']}.jsonl"].append(srsly.json_dumps(task) + "\n")
+    return {name: "".join(lines) for name, lines in files.items() if lines}
+
+
+def _label_studio_tasks(errors: LabelErrors, limit: Optional[int]) -> Iterator[str]:
     config = _interface(errors)
     reasons: Dict[int, List[Suspicion]] = {}
-    for text, _, found in chosen:
+    for text, _, found in errors.chosen(limit):
         reasons.setdefault(text, []).extend(found)
     yield "["
     for number, (text, found) in enumerate(reasons.items(), 1):

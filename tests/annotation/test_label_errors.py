@@ -170,12 +170,13 @@ def statement(doc: Doc) -> Any:
 def test_answers_put_the_corpus_right(spoiled: Any, tmp_path: Path) -> None:
     docs, found, expected = spoiled
     DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
-    (tmp_path / "tasks.jsonl").write_text("".join(write_tasks(rank(docs, found), None, PRODIGY)), "utf8")
+    (tmp_path / "tasks.jsonl").write_text("".join(write_tasks(rank(docs, found), None, PRODIGY).values()), "utf8")
     tasks = [json.loads(line) for line in (tmp_path / "tasks.jsonl").read_text("utf8").splitlines()]
     assert {task["text"] for task in tasks} == {docs[number].text for number in expected}
     assert all(task["meta"]["reason"] and "answer" not in task for task in tasks)
-    scores = [task["meta"]["suspicion"] for task in tasks]
-    assert scores == sorted(scores, reverse=True)
+    for view in ("choice", "ner_manual"):
+        scores = [task["meta"]["suspicion"] for task in tasks if task["_view_id"] == view]
+        assert len(scores) > 1 and scores == sorted(scores, reverse=True)
     # Answered unseen, nothing changes
     untouched = "".join(json.dumps({**task, "answer": "accept"}) + "\n" for task in tasks)
     (tmp_path / "untouched.jsonl").write_text(untouched, "utf8")
@@ -194,7 +195,7 @@ def test_label_studios_answers_put_the_corpus_right(spoiled: Any, tmp_path: Path
         doc.cats = {label: doc.cats[label] for label in ("TRACK", "CANCEL")}
     found = found._replace(heads={"cat": HEADS["cat"]})
     DocBin(docs=docs).to_disk(tmp_path / "train.spacy")
-    tasks = json.loads("".join(write_tasks(rank(docs, found), None, LABEL_STUDIO)))
+    tasks = json.loads(write_tasks(rank(docs, found), None, LABEL_STUDIO)["tasks.json"])
     assert {task["data"]["text"] for task in tasks} == {docs[n].text for n in expected if n != 9}
     scores = [task["predictions"][0]["score"] for task in tasks]
     assert scores == sorted(scores) and all(task["data"]["reason"] for task in tasks)
@@ -228,8 +229,10 @@ def test_single_judgements_are_asked_about_one_by_one(spoiled: Any) -> None:
     docs, found, _ = spoiled
     doc = docs[15]
     doc.set_ents(list(doc.ents), default="missing")
-    tasks = [json.loads(line) for line in write_tasks(rank(docs, found), None, PRODIGY)]
-    (task,) = [task for task in tasks if task["text"] == doc.text]
+    files = write_tasks(rank(docs, found), None, PRODIGY)
+    assert list(files) == ["ner_manual.jsonl", "choice.jsonl", "ner.jsonl"]
+    (task,) = map(json.loads, files["ner.jsonl"].splitlines())
+    assert task["text"] == doc.text
     assert task["_view_id"] == "ner" and task["_is_binary"] and len(task["spans"]) == 1
     assert task["spans"][0]["label"] == "CITY" and task["spans"][0]["start"] == doc[3].idx
 
@@ -308,8 +311,10 @@ def test_a_killed_run_goes_on_where_it_was(material: Path, monkeypatch: pytest.M
     result = run(*arguments, "--n", 5)
     assert result.exit_code == 0, result.output
     assert trained == ["fold-1", "fold-2", "fold-2", "fold-3"] and "Fold 1 of 3 is finished" in result.output
-    assert sorted(path.name for path in (material / "out").iterdir()) == ["folds", "label_errors.md", "tasks.jsonl"]
-    assert len({json.loads(line)["text"] for line in (material / "out" / "tasks.jsonl").open()}) == 5
+    names = {path.name for path in (material / "out").iterdir()}
+    assert {"folds", "label_errors.md"} < names <= {"folds", "label_errors.md", "ner_manual.jsonl", "choice.jsonl"}
+    lines = [line for path in (material / "out").glob("*.jsonl") for line in path.open(encoding="utf8")]
+    assert len({json.loads(line)["text"] for line in lines}) == 5
     assert not any(path.is_dir() for path in (material / "out" / "folds").iterdir())
     # All is there: another format takes no training
     result = run(*arguments, "--format", "label-studio")
