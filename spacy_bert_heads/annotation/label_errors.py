@@ -34,8 +34,8 @@ TASKS = {PRODIGY: ("ner_manual.jsonl", "choice.jsonl", "ner.jsonl"), LABEL_STUDI
 INTERFACE, SUMMARY, FOLDS = "labeling_interface.xml", "label_errors.md", "folds"
 # What keeps a ratio of two tiny probabilities from counting
 TINY = 1e-3
-# Reasons that a task names, and rows of the summary
-MAX_REASONS, MAX_ROWS = 5, 50
+# Reasons that a task names, and rows of a terminal and of the summary
+MAX_REASONS, FEW_ROWS, MAX_ROWS = 5, 15, 50
 
 
 class Suspicion(NamedTuple):
@@ -345,13 +345,13 @@ def _label_studio_tasks(errors: LabelErrors, limit: Optional[int]) -> Iterator[s
 def to_markdown(errors: LabelErrors) -> str:
     """RETURNS (str): What was found, as tables."""
     lines = ["# Annotations that are probably wrong", "", *(f"- {note}" for note in errors.notes)]
-    for table in make_tables(errors):
+    for table in make_tables(errors, MAX_ROWS):
         lines += ["", table.to_markdown()]
     return "\n".join(lines) + "\n"
 
 
-def make_tables(errors: LabelErrors) -> List[Table]:
-    """RETURNS (List[Table]): How many there are by head, which labels, and the first of them."""
+def make_tables(errors: LabelErrors, limit: int) -> List[Table]:
+    """RETURNS (List[Table]): How many there are by head, which labels, and the first of them; `limit` rows at most."""
     suspects = [one for one in errors.suspicions if one.is_suspect]
     by_head = Counter(one.head for one in suspects)
     shares = [
@@ -360,10 +360,10 @@ def make_tables(errors: LabelErrors) -> List[Table]:
     ]
     pairs = Counter((one.head, one.given, one.suggested) for one in suspects)
     rows = [
-        (f"{given or 'none'} → {suggested or 'none'}" + (f" ({head})" if head else ""), f"{count:,}")
-        for (head, given, suggested), count in pairs.most_common(MAX_ROWS)
+        (_show_pair(given, suggested) + (f" ({head})" if head else ""), f"{count:,}")
+        for (head, given, suggested), count in pairs.most_common(limit)
     ]
-    worst = [(_shorten(errors.docs[one.text].text), one.reason, f"{one.score:.2f}") for one in suspects[:MAX_ROWS]]
+    worst = [(_shorten(errors.docs[one.text].text), one.reason, f"{one.score:.2f}") for one in suspects[:limit]]
     tables = [
         Table("Annotations", ("", "probably wrong", "judged", "share"), shares),
         Table("Labels", ("annotated → perhaps", "count"), rows),
@@ -375,10 +375,16 @@ def make_tables(errors: LabelErrors) -> List[Table]:
 def to_text(errors: LabelErrors) -> str:
     """RETURNS (str): What was found, for a terminal."""
     lines = [printable(f"Note: {note}") for note in errors.notes]
-    for table in make_tables(errors):
+    for table in make_tables(errors, FEW_ROWS):
         if not table.is_detail:
             lines += [table.to_text(), ""]
     return "\n".join(lines).rstrip("\n")
+
+
+def _show_pair(given: str, suggested: str) -> str:
+    if given == suggested:
+        return f"{given}, other boundaries"
+    return f"{given or 'none'} → {suggested or 'none'}"
 
 
 def _read_docs(config: Config, path: Path) -> List[Doc]:
