@@ -29,12 +29,13 @@ from .tasks import Task
 
 PRODIGY, LABEL_STUDIO = "prodigy", "label-studio"
 FORMATS = (PRODIGY, LABEL_STUDIO)
-TASKS, SUMMARY, FOLDS = {PRODIGY: "tasks.jsonl", LABEL_STUDIO: "tasks.json"}, "label_errors.md", "folds"
-INTERFACE = "labeling_interface.xml"
+# Prodigy shows one interface at a time, so there is a file for each that is needed
+TASKS = {PRODIGY: ("ner_manual.jsonl", "choice.jsonl", "ner.jsonl"), LABEL_STUDIO: ("tasks.json",)}
+INTERFACE, SUMMARY, FOLDS = "labeling_interface.xml", "label_errors.md", "folds"
 # What keeps a ratio of two tiny probabilities from counting
 TINY = 1e-3
-# Reasons that a task names, and rows of the summary
-MAX_REASONS, MAX_ROWS = 5, 50
+# Reasons that a task names, and rows of a terminal and of the summary
+MAX_REASONS, FEW_ROWS, MAX_ROWS = 5, 15, 50
 
 
 class Suspicion(NamedTuple):
@@ -69,6 +70,7 @@ class LabelErrors:
     suspicions (List[Suspicion]): Annotations that may be wrong, the worst first.
     n_judged (Dict[str, int]): By head, annotations that could be judged.
     notes (List[str]): What could not be judged.
+    files (List[Path]): Where the tasks are.
     """
 
     docs: List[Doc]
@@ -76,6 +78,7 @@ class LabelErrors:
     suspicions: List[Suspicion]
     n_judged: Dict[str, int] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
+    files: List[Path] = field(default_factory=list)
 
     def chosen(self, limit: Optional[int]) -> List[Tuple[int, str, List[Suspicion]]]:
         """What people should look at.
@@ -86,12 +89,10 @@ class LabelErrors:
         groups: Dict[Tuple[int, str], List[Suspicion]] = {}
         texts: Dict[int, None] = {}
         for one in self.suspicions:
-            if limit is None and not one.is_suspect:
-                continue
-            if limit is not None and len(texts) >= limit and one.text not in texts:
-                continue
-            texts[one.text] = None
-            groups.setdefault((one.text, one.head), []).append(one)
+            is_next = one.text not in texts and limit is not None and len(texts) < limit
+            if is_next or (one.is_suspect and (limit is None or one.text in texts)):
+                texts[one.text] = None
+                groups.setdefault((one.text, one.head), []).append(one)
         return [(text, head, found) for (text, head), found in groups.items()]
 
 
@@ -113,7 +114,8 @@ def find_label_errors(
 
     config (Path): Training config.
     train (Path): Annotated texts: a `.spacy` file, a folder of them, or a file of any format that `convert` reads.
-    output (Path): Folder for TASKS, SUMMARY and FOLDS, where finished folds are kept.
+    output (Path): Folder for TASKS, SUMMARY and FOLDS, where finished folds are kept. Of TASKS, what has no task is
+        not there.
     dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: those of the config.
     folds (int): How many parts.
     epochs (Optional[int]): Times over the texts in each training. None: as in the config.
@@ -131,9 +133,8 @@ def find_label_errors(
         raise BertHeadsError("H118", found=repr(format), expected=", ".join(FORMATS))
     if n is not None and n < 1:
         raise BertHeadsError("H634", found=n)
-    tasks = output / TASKS[format]
-    for path in (tasks, output / SUMMARY, output / INTERFACE):
-        check_not_read(path, [config, train])
+    for name in (*TASKS[format], SUMMARY, INTERFACE):
+        check_not_read(output / name, [config, train])
     check_writable(output)
     read = read_config(config)
     if dev is None:
@@ -148,10 +149,15 @@ def find_label_errors(
         raise BertHeadsError("H633", path=train)
     settings = FoldSettings(config, dev, folds=folds, epochs=epochs, seed=seed, gpu=gpu)
     errors = rank(docs, predict_out_of_fold(docs, output / FOLDS, settings, say=say))
-    contents = {tasks: "".join(write_tasks(errors, n, format)), output / SUMMARY: to_markdown(errors)}
+    contents = write_tasks(errors, n, format)
+    errors.files = [output / name for name in contents]
+    contents[SUMMARY] = to_markdown(errors)
     if format == LABEL_STUDIO:
-        contents[output / INTERFACE] = _interface(errors).to_xml(words=True) + "\n"
-    write_files({path: content.encode("utf8", "surrogatepass") for path, content in contents.items()})
+        contents[INTERFACE] = _interface(errors).to_xml(words=True) + "\n"
+    write_files({output / name: content.encode("utf8", "surrogatepass") for name, content in contents.items()})
+    for name in TASKS[format]:
+        if name not in contents:
+            (output / name).unlink(missing_ok=True)
     return errors
 
 
@@ -295,24 +301,28 @@ def _overlap(one: ScoredSpan, other: ScoredSpan) -> bool:
     return one.start < other.end and other.start < one.end
 
 
-def write_tasks(errors: LabelErrors, limit: Optional[int], format: str) -> Iterator[str]:
+def write_tasks(errors: LabelErrors, limit: Optional[int], format: str) -> Dict[str, str]:
     """Write what people should look at, with the annotation as it is filled in.
 
     errors (LabelErrors): What was found.
     limit (Optional[int]): How many texts; None: all that confident learning counts as errors.
     format (str): PRODIGY: a task for each text and head that is suspicious, which asks about that head alone.
         LABEL_STUDIO: a task for each text, for an interface with all heads.
-    YIELDS (str): Parts of the file.
+    RETURNS (Dict[str, str]): Content of TASKS, of those that have any.
     """
-    chosen = errors.chosen(limit)
-    if format == PRODIGY:
-        for text, head, found in chosen:
-            for task in _make_tasks(errors, text, head, found):
-                yield srsly.json_dumps(task) + "\n"
-        return
+    if format == LABEL_STUDIO:
+        return {TASKS[LABEL_STUDIO][0]: "".join(_label_studio_tasks(errors, limit))}
+    files: Dict[str, List[str]] = {name: [] for name in TASKS[PRODIGY]}
+    for text, head, found in errors.chosen(limit):
+        for task in _make_tasks(errors, text, head, found):
+            files[f"{task['_view_id']}.jsonl"].append(srsly.json_dumps(task) + "\n")
+    return {name: "".join(lines) for name, lines in files.items() if lines}
+
+
+def _label_studio_tasks(errors: LabelErrors, limit: Optional[int]) -> Iterator[str]:
     config = _interface(errors)
     reasons: Dict[int, List[Suspicion]] = {}
-    for text, _, found in chosen:
+    for text, _, found in errors.chosen(limit):
         reasons.setdefault(text, []).extend(found)
     yield "["
     for number, (text, found) in enumerate(reasons.items(), 1):
@@ -335,13 +345,13 @@ def write_tasks(errors: LabelErrors, limit: Optional[int], format: str) -> Itera
 def to_markdown(errors: LabelErrors) -> str:
     """RETURNS (str): What was found, as tables."""
     lines = ["# Annotations that are probably wrong", "", *(f"- {note}" for note in errors.notes)]
-    for table in make_tables(errors):
+    for table in make_tables(errors, MAX_ROWS):
         lines += ["", table.to_markdown()]
     return "\n".join(lines) + "\n"
 
 
-def make_tables(errors: LabelErrors) -> List[Table]:
-    """RETURNS (List[Table]): How many there are by head, which labels, and the first of them."""
+def make_tables(errors: LabelErrors, limit: int) -> List[Table]:
+    """RETURNS (List[Table]): How many there are by head, which labels, and the first of them; `limit` rows at most."""
     suspects = [one for one in errors.suspicions if one.is_suspect]
     by_head = Counter(one.head for one in suspects)
     shares = [
@@ -350,10 +360,10 @@ def make_tables(errors: LabelErrors) -> List[Table]:
     ]
     pairs = Counter((one.head, one.given, one.suggested) for one in suspects)
     rows = [
-        (f"{given or 'none'} → {suggested or 'none'}" + (f" ({head})" if head else ""), f"{count:,}")
-        for (head, given, suggested), count in pairs.most_common(MAX_ROWS)
+        (_show_pair(given, suggested) + (f" ({head})" if head else ""), f"{count:,}")
+        for (head, given, suggested), count in pairs.most_common(limit)
     ]
-    worst = [(_shorten(errors.docs[one.text].text), one.reason, f"{one.score:.2f}") for one in suspects[:MAX_ROWS]]
+    worst = [(_shorten(errors.docs[one.text].text), one.reason, f"{one.score:.2f}") for one in suspects[:limit]]
     tables = [
         Table("Annotations", ("", "probably wrong", "judged", "share"), shares),
         Table("Labels", ("annotated → perhaps", "count"), rows),
@@ -365,10 +375,16 @@ def make_tables(errors: LabelErrors) -> List[Table]:
 def to_text(errors: LabelErrors) -> str:
     """RETURNS (str): What was found, for a terminal."""
     lines = [printable(f"Note: {note}") for note in errors.notes]
-    for table in make_tables(errors):
+    for table in make_tables(errors, FEW_ROWS):
         if not table.is_detail:
             lines += [table.to_text(), ""]
     return "\n".join(lines).rstrip("\n")
+
+
+def _show_pair(given: str, suggested: str) -> str:
+    if given == suggested:
+        return f"{given}, other boundaries"
+    return f"{given or 'none'} → {suggested or 'none'}"
 
 
 def _read_docs(config: Config, path: Path) -> List[Doc]:
@@ -388,7 +404,9 @@ def _make_tasks(errors: LabelErrors, text: int, head: str, found: Sequence[Suspi
         known = list(labels) if kind == EXCLUSIVE else [label for label in labels if label in doc.cats]
         task = {**set_hashes(base), "options": write_options(doc, known, None)}
         task["accept"] = [label for label in known if doc.cats.get(label, 0.0) > 0]
-        task["config"] = {"choice_style": "single" if kind == EXCLUSIVE else "multiple"}
+        # Where a text has other categories too, `merge` would take a single choice for one among all of them
+        is_single = kind == EXCLUSIVE and set(doc.cats) <= set(known)
+        task["config"] = {"choice_style": "single" if is_single else "multiple"}
         return [{**task, "_view_id": "choice"}] if known else []
     exported = Exported.from_doc(doc, Where(Path("annotation"), text + 1), Contents(True, False, frozenset()))
     if not exported.asks_ents:

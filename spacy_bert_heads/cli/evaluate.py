@@ -38,6 +38,11 @@ HISTORY = typer.Option(
     help="Folder that keeps this evaluation beside earlier ones; compare --history shows them.",
     show_default=False,
 )
+TRAIN = typer.Option(
+    "--train",
+    help="What the pipeline was trained on, to warn of texts that are also in CORPUS.",
+    show_default="paths.train of its config, if that file is there",
+)
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 
 
@@ -46,6 +51,7 @@ def evaluate_cli(
     corpus: Annotated[Path, CORPUS],
     output: Annotated[Optional[Path], OUTPUT] = None,
     history: Annotated[Optional[Path], HISTORY] = None,
+    train: Annotated[Optional[Path], TRAIN] = None,
     gpu: Annotated[int, GPU] = -1,
     threads: Annotated[str, THREADS] = "auto",
     format: Annotated[str, FORMAT] = "auto",
@@ -101,6 +107,7 @@ def evaluate_cli(
         options=options,
         off_tokens=off_tokens,
         skip_bad=skip_bad,
+        train=train,
         with_uncertainty=output is not None and not is_one_file(output),
     )
     typer.echo(to_text(evaluation))

@@ -50,7 +50,7 @@ def find_label_errors_cli(
     """
     from spacy.cli._util import setup_gpu
 
-    from ..annotation.label_errors import TASKS, find_label_errors, to_text
+    from ..annotation.label_errors import find_label_errors, to_text
 
     setup_gpu(gpu)
     errors = find_label_errors(
@@ -68,4 +68,5 @@ def find_label_errors_cli(
     )
     typer.echo(to_text(errors))
     n_texts = len({text for text, _, _ in errors.chosen(n)})
-    typer.echo(f"Wrote tasks for {n_texts} of {len(errors.docs)} texts to {out / TASKS[format]}")
+    written = ", ".join(map(str, errors.files)) or "no file"
+    typer.echo(f"Wrote tasks for {n_texts} of {len(errors.docs)} texts to {written}")

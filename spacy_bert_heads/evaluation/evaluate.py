@@ -11,10 +11,11 @@ from spacy.language import Language
 from spacy.scorer import Scorer
 from spacy.training import Corpus, Example
 from spacy.util import fix_random_seed
+from spacy.vocab import Vocab
 
 from ..corpus.doc_bins import read_doc_bins
 from ..corpus.readers.formats import AUTO, ReadOptions
-from ..corpus.splits import DEFAULT_SPLIT, parse_split
+from ..corpus.splits import DEFAULT_SPLIT, parse_split, split_key
 from ..corpus.training_corpus import AnnotationCorpus
 from ..errors import BertHeadsError
 from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
@@ -31,6 +32,8 @@ ENTITY_FACTORIES = (*NER_FACTORIES, "entity_ruler")
 SPACY_TEXT_FACTORIES = ("textcat", "textcat_multilabel")
 # Texts whose numbers are furthest off, for each target
 N_FAR_OFF = 200
+# Labels that a note names
+N_NAMED = 20
 # What a mistake counts in the order of texts if nothing says how sure the pipeline was
 UNSURE = 0.5
 
@@ -112,6 +115,7 @@ def evaluate(
     off_tokens: str = "error",
     skip_bad: bool = False,
     with_uncertainty: bool = False,
+    train: Optional[Path] = None,
 ) -> Evaluation:
     """Score a trained pipeline on annotated texts.
 
@@ -122,6 +126,8 @@ def evaluate(
     off_tokens (str): Spans not at token boundaries: "error", "drop", "expand" or "split".
     skip_bad (bool): Whether to leave bad records out.
     with_uncertainty (bool): Whether to keep on each Doc how sure the head is of each token.
+    train (Optional[Path]): Texts that the pipeline was trained on, so that a note can say how many of these there are.
+        None: the file that its config names, if that is there.
     RETURNS (Evaluation): Scores and mistakes. What cannot be scored is named in its notes.
     RAISES (BertHeadsError): H1xx or H315 if the data cannot be read, H227 if the pipeline cannot.
     """
@@ -137,6 +143,7 @@ def evaluate(
             raise
         examples = []
         notes.append(str(error))
+    notes += note_trained_on(nlp, examples, train)
     fix_random_seed()
     scorer = _KeepingScorer(nlp=nlp)
     with _keep_uncertainty(nlp, with_uncertainty):
@@ -201,6 +208,47 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
     return evaluation
 
 
+def note_trained_on(nlp: Language, examples: Sequence[Example], train: Optional[Path]) -> List[str]:
+    """Say how many texts a pipeline knows from its training, by texts that differ in case and white space at most.
+
+    nlp (Language): The pipeline.
+    examples (Sequence[Example]): What it is to be scored on.
+    train (Optional[Path]): What it was trained on. None: the `.spacy` file that its config names, if that is there.
+    RETURNS (List[str]): A note, or nothing.
+    RAISES (BertHeadsError): H1xx or H315 if `train` is given and cannot be read.
+    """
+    named = nlp.config.get("paths", {}).get("train") if train is None else None
+    path = Path(named) if isinstance(named, str) and named else train
+    if path is None or (train is None and not path.exists()):
+        return []
+    if not path.exists():
+        raise BertHeadsError("H101", path=path)
+    try:
+        if _is_spacy(path):
+            vocab = Vocab()
+            known = {split_key(doc.text) for doc_bin in read_doc_bins(path) for doc in doc_bin.get_docs(vocab)}
+        elif train is None:
+            return []
+        else:
+            given = read_examples(nlp, path, AUTO, ReadOptions(), "drop", True)
+            known = {split_key(eg.reference.text) for eg in given}
+    except BertHeadsError:
+        if train is not None:
+            raise
+        return []
+    n_known = sum(split_key(eg.reference.text) in known for eg in examples)
+    if not n_known:
+        return []
+    return [
+        f"{n_known:,} of {len(examples):,} texts are among those that the pipeline was trained on ({path}). Scores on "
+        "them are too good."
+    ]
+
+
+def _is_spacy(path: Path) -> bool:
+    return path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)
+
+
 class _KeepingScorer(Scorer):
     """`nlp.evaluate` predicts on copies of the Examples, which nobody else sees."""
 
@@ -229,8 +277,7 @@ def read_examples(
     RETURNS (Iterator[Example]): Texts and gold annotation.
     RAISES (BertHeadsError): H1xx or H315 if the data cannot be read.
     """
-    is_spacy = path.suffix == ".spacy" or (path.is_dir() and next(path.rglob("*.spacy"), None) is not None)
-    if is_spacy and format in (AUTO, "spacy"):
+    if _is_spacy(path) and format in (AUTO, "spacy"):
         for _ in read_doc_bins(path):
             pass  # says which file cannot be read
         return iter(Corpus(path)(nlp))
@@ -371,8 +418,13 @@ def _write_notes(
     if categories and unknown:
         scored = isinstance(categories[0], (ExclusiveScorer, MultilabelScorer)) and len(categories) == 1
         what = "are counted as missed" if scored else "are not scored"
-        notes.append(f"Categories that no component knows {what}: {', '.join(unknown)}.")
+        notes.append(f"Categories that no component knows {what}: {_list(list(unknown))}.")
     return notes
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    return ", ".join(names[:N_NAMED]) + more
 
 
 def _entity_notes(n_texts: int, gold: _Gold, scorer: EntityScorer) -> List[str]:
@@ -393,6 +445,6 @@ def _entity_notes(n_texts: int, gold: _Gold, scorer: EntityScorer) -> List[str]:
         notes.append("No text has a gold entity: every predicted entity is invented.")
     unknown = {label: n for label, n in sorted(gold.ents.items()) if label not in scorer.labels}
     if unknown:
-        shown = ", ".join(f"{label} ({n})" for label, n in unknown.items())
+        shown = _list([f"{label} ({n})" for label, n in unknown.items()])
         notes.append(f"'{scorer.name}' does not know these gold labels, which are always missed: {shown}.")
     return notes

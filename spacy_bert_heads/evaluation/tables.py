@@ -1,6 +1,6 @@
 """The tables of an evaluation, made once for the terminal, Markdown and the page."""
 
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import printable
 from .bootstrap import LEVEL, Interval
@@ -16,8 +16,9 @@ MODES = {
     "partial": "overlapping, half a point",
 }
 MISTAKES = "Mistakes in entities"
-# Confused pairs that are listed
+# Confused pairs that are listed, and labels; report.json has all
 N_PAIRS = 20
+MAX_LABELS = 200
 INTERVAL = f"{LEVEL} % interval"
 
 
@@ -166,12 +167,25 @@ def _label_table(title: str, scores: Dict[str, Any]) -> Table:
     extra = {"roc_auc": "ROC AUC", "average_precision": "AP"} if scores.get("kind") == "multilabel" else {}
     header = ("label", "precision", "recall", "F1", INTERVAL, *extra.values(), "support")
     rows, bars = [], []
-    found = [*scores["per_label"].items(), ("micro average", scores["micro"]), ("macro average", scores["macro"])]
+    per_label, title = _most(scores["per_label"], title, lambda row: row["support"] + row["predicted"])
+    found = [*per_label.items(), ("micro average", scores["micro"]), ("macro average", scores["macro"])]
     for label, row in found:
         shown = (percent(row["precision"]), percent(row["recall"]), percent(row["f1"]), limits(row["f1_interval"]))
         rows.append((label, *shown, *(percent(row.get(key)) for key in extra), f"{row['support']:,}"))
         bars.append(_bar(row))
     return Table(title, header, rows, bars, n_sums=2)
+
+
+def _most(
+    rows: Dict[str, Dict[str, Any]], title: str, count: Callable[[Dict[str, Any]], float]
+) -> Tuple[Dict[str, Dict[str, Any]], str]:
+    """RETURNS (Tuple[Dict[str, Dict[str, Any]], str]): The rows with the highest counts, in their order, and the title
+    of their table, which says so where rows are left out."""
+    if len(rows) <= MAX_LABELS:
+        return rows, title
+    chosen = set(sorted(rows, key=lambda label: -count(rows[label]))[:MAX_LABELS])
+    shown = {label: row for label, row in rows.items() if label in chosen}
+    return shown, f"{title}, the {MAX_LABELS} most frequent of {len(rows):,}"
 
 
 def _bar(row: Dict[str, Any]) -> Optional[Bar]:
@@ -190,10 +204,11 @@ def _mode_table(modes: Dict[str, Dict[str, Any]]) -> Table:
 
 def _error_table(errors: Dict[str, Dict[str, int]]) -> Table:
     kinds = (STRICT, *KINDS)
-    rows = [(label, *(f"{counts[kind]:,}" for kind in kinds)) for label, counts in errors.items()]
+    shown, title = _most(errors, MISTAKES, lambda counts: sum(counts.values()))
+    rows = [(label, *(f"{counts[kind]:,}" for kind in kinds)) for label, counts in shown.items()]
     total = tuple(f"{sum(counts[kind] for counts in errors.values()):,}" for kind in kinds)
     # Gold entities by their own label, invented ones by the predicted one
-    return Table(MISTAKES, ("label", *kinds), [*rows, ("all", *total)] if rows else [], n_sums=1)
+    return Table(title, ("label", *kinds), [*rows, ("all", *total)] if rows else [], n_sums=1)
 
 
 def _pair_table(title: str, confusion: Dict[str, Dict[str, int]]) -> Table:
@@ -209,11 +224,12 @@ def _pair_table(title: str, confusion: Dict[str, Dict[str, int]]) -> Table:
 
 
 def _tag_table(tags: Dict[str, Dict[str, Any]]) -> Table:
+    shown, title = _most(tags, "Tags of tokens", lambda row: row["support"])
     rows = [
         (tag, percent(row["precision"]), percent(row["recall"]), percent(row["f1"]), f"{row['support']:,}")
-        for tag, row in tags.items()
+        for tag, row in shown.items()
     ]
-    return Table("Tags of tokens", ("tag", "precision", "recall", "F1", "support"), rows, is_detail=True)
+    return Table(title, ("tag", "precision", "recall", "F1", "support"), rows, is_detail=True)
 
 
 def _confidence_tables(evaluation: "Evaluation") -> List[Table]:

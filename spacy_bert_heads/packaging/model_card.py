@@ -188,7 +188,7 @@ def _describe_scores(nlp: Language, evaluation: Optional[Evaluation]) -> str:
         return f"{text}. On the development texts, which chose the checkpoint:\n\n| score | value |\n|---|--:|\n{rows}"
     parts = ["On the test texts, times 100, with 95 % intervals:", headlines_table(evaluation).to_markdown(3)]
     for table in make_tables(evaluation):
-        if table.is_detail or table.title == MISTAKES:
+        if table.is_detail or table.title.startswith(MISTAKES):
             continue
         shown = table
         if len(table.rows) > MAX_LABELS + table.n_sums:

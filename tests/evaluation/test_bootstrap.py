@@ -3,8 +3,9 @@
 import numpy
 import pytest
 
-from spacy_bert_heads.evaluation import bootstrap
-from spacy_bert_heads.evaluation.bootstrap import intervals, mean_interval, resample_sums
+from spacy_bert_heads.evaluation import bootstrap, tables
+from spacy_bert_heads.evaluation.bootstrap import Cells, intervals, mean_interval, resample_cells, resample_sums
+from spacy_bert_heads.evaluation.label_scores import count_cells, score_labels
 
 
 @pytest.mark.parametrize("max_cells", [4_000_000, 50, 1])
@@ -38,3 +39,36 @@ def test_scores_that_no_draw_has_get_no_interval() -> None:
     assert intervals(samples)[1:] == [(2.0, 2.0), None]
     assert mean_interval(numpy.zeros(0)) is None
     assert resample_sums(numpy.zeros((0, 2, 3))).shape == (1000, 2, 3)
+
+
+@pytest.mark.parametrize("max_cells", [4_000_000, 50])
+def test_sums_of_cells_are_those_of_the_whole_table(monkeypatch: pytest.MonkeyPatch, max_cells: int) -> None:
+    table = numpy.random.RandomState(0).randint(-6, 3, size=(20, 9)).clip(0).astype("float64") / 2
+    cells = Cells.from_table(table)
+    assert len(cells.texts) < table.size / 2
+    numpy.testing.assert_array_equal(cells.total(), table.sum(0))
+    expected = resample_sums(table, n_samples=40, seed=2)
+    monkeypatch.setattr(bootstrap, "MAX_CELLS", max_cells)
+    numpy.testing.assert_array_equal(resample_cells(cells, n_samples=40, seed=2), expected)
+    assert not resample_cells(Cells.from_table(numpy.zeros((0, 3)))).any()
+
+
+def test_precision_and_recall_have_the_intervals_of_their_draws() -> None:
+    counts = numpy.random.RandomState(0).randint(0, 2, size=(30, 2, 3)).astype("float32")
+    counts[:, :, 0] = counts.min(2)
+    row = score_labels(["a", "b"], counts)["per_label"]["b"]
+    drawn = numpy.random.default_rng(0).integers(0, 30, size=(1000, 30))
+    sums = counts[drawn, 1].sum(1)
+    for name, whole in (("precision", sums[:, 1]), ("recall", sums[:, 2]), ("f1", (sums[:, 1] + sums[:, 2]) / 2)):
+        expected = numpy.percentile(sums[:, 0] / whole, (2.5, 97.5))
+        assert row[f"{name}_interval"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_tables_of_thousands_of_labels_show_the_most_frequent() -> None:
+    labels = [f"label {i}" for i in range(3000)]
+    cells = [(i % 50, i, column) for i in range(3000) for column in ((0, 1, 2) if i % 10 == 0 else (2,))]
+    scores = {**score_labels(labels, count_cells(50, 3000, cells)), "texts": 50}
+    table = tables._label_table("Labels", scores)
+    assert len(table.rows) == tables.MAX_LABELS + 2 and table.title == "Labels, the 200 most frequent of 3,000"
+    assert all(int(row[0].split()[1]) % 10 == 0 for row in table.rows[:-2])
+    assert table.rows[-2][-1] == "3,000"

@@ -13,7 +13,7 @@ from spacy.training import Example
 from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
-from spacy_bert_heads.evaluation.evaluate import evaluate_examples
+from spacy_bert_heads.evaluation.evaluate import evaluate_examples, note_trained_on
 from spacy_bert_heads.evaluation.report import to_html, to_markdown, to_text
 
 from ..making import make_examples, make_nlp
@@ -219,3 +219,21 @@ def test_other_text_heads_score_as_their_own_scorers_do(bert_folder: str, head: 
     page = to_html(evaluation)
     assert ("ROC AUC" in page) == (kind == "multilabel") and ("<circle" in page) == (kind == "numbers")
     assert head in to_text(evaluation) and head in to_markdown(evaluation).replace("\\", "")
+
+
+def test_texts_that_the_pipeline_was_trained_on_are_counted(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(
+        '{"text": "Track  the ORDER", "cats": {"A": 1}}\n{"text": "other", "cats": {"A": 1}}\n'
+    )
+    result = run(trained / "model", trained / "test.spacy", "--train", tmp_path / "train.jsonl")
+    assert result.exit_code == 0, result.output
+    assert "Note: 1 of 2 texts are among those that the pipeline was trained on" in result.output
+    result = run(trained / "model", trained / "test.spacy", "--train", tmp_path / "gone.spacy")
+    assert result.exit_code == 1 and "[H101]" in result.output
+    nlp = spacy.blank("en")
+    examples = [Example(nlp.make_doc(text), nlp.make_doc(text)) for text, _ in TEXTS]
+    assert note_trained_on(nlp, examples, None) == []
+    nlp.config["paths"]["train"] = str(tmp_path / "gone.spacy")
+    assert note_trained_on(nlp, examples, None) == []
+    nlp.config["paths"]["train"] = str(trained / "test.spacy")
+    assert note_trained_on(nlp, examples, None)[0].startswith("2 of 2 texts")
