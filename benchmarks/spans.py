@@ -487,7 +487,7 @@ def main() -> None:
     before.pop("environment", None)
     names = ("epochs", "seed", "n_train", "n_dev", "n_test")
     settings = {"precision": PRECISION, **{name: getattr(args, name) for name in names}}
-    write_result(args.output, {**before, args.part: {**settings, **found}})
+    write_result(args.output, {**before, args.part: found if args.part == "scaling" else {**settings, **found}})
 
 
 if __name__ == "__main__":

@@ -154,6 +154,8 @@ def _promised(nlp: Language, spans_key: Optional[str]) -> Contents:
         meta = nlp.get_pipe_meta(name)
         labels = frozenset(getattr(pipe, "labels", ()))
         assigns.update(meta.assigns)
+        if getattr(pipe, "annotate_ents", False):
+            assigns.add("doc.ents")
         if meta.factory in EXCLUSIVE_FACTORIES:
             exclusive.append(labels)
         elif meta.factory == SCORE_FACTORY:

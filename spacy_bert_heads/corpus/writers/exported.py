@@ -8,7 +8,7 @@ from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional
 from spacy.attrs import ENT_IOB
 from spacy.tokens import Doc, Span
 
-from ...extensions import get_confidence, get_confidence_in
+from ...extensions import get_confidence_in
 from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
 from ..findings import Findings, Where
 
@@ -120,10 +120,7 @@ class Exported:
 
     def confidences(self) -> List[Optional[float]]:
         """RETURNS (List[Optional[float]]): Probability of each of `spans`, where the pipeline says it."""
-        key = self.contents.spans_key
-        if key is None:
-            return [get_confidence(ent) for ent in self.doc.ents]
-        return [get_confidence_in(span, key) for span in self.spans]
+        return [get_confidence_in(span, self.contents.spans_key) for span in self.spans]
 
     def n_probabilities(self) -> int:
         """RETURNS (int): Of how many entities and categories the pipeline says how probable they are."""
