@@ -11,6 +11,10 @@ nested: GENIA, its dev file as training set (every tenth sentence chooses the be
     configs/spans.cfg, and the same with spaCy's spancat in place of bert_spans: the same encoder, optimizer and number
     of epochs, an ngram suggester up to the longest span, and the best of several learning rates of the head on the
     sentences that choose. Seconds of training are given: they are not the same.
+heads: the heads alone, which is quick: over token vectors of the encoder that are stored and not trained. SNIPS and
+    GENIA as above; bert_ner, bert_spans with and without a BiLSTM and with the ranking loss, Adam at 0.001 for the
+    same number of epochs, and spancat for four times the seconds of bert_spans. F1 on test, calibration, and seconds
+    of the processor's time.
 speed: texts per second of the processor's time, so that other work on the machine matters little, of the pipelines of
     `flat`, `loss` and of a spancat on the same encoder, SNIPS test.
 scaling: the head alone on one text of 1,000 to 16,000 words, 50 labels and spans of up to 32 words: seconds of the
@@ -39,19 +43,26 @@ from environment import add_common_arguments, data_folder, write_result
 from runs import SPLITS, predict, read_snips, train_pipeline
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin, Span
-from spacy.training import iob_utils
+from spacy.training import Example, iob_utils
+from spacy.util import fix_random_seed, minibatch, registry
 from spacy.vocab import Vocab
-from thinc.api import Config
+from thinc.api import Adam, Config, Model
+from thinc.types import Floats2d
 
 from spacy_bert_heads.evaluation.calibration import calibration_report
 from spacy_bert_heads.extensions import get_confidence_in
 from spacy_bert_heads.layers import global_pointer
 from spacy_bert_heads.pipeline import spans as component
+from spacy_bert_heads.project.configs import DEMO_ENCODER
 
 KEY = "sc"
 # Learning rates of the head that spancat is tried with, as multiples of the encoder's
 SPANCAT_RATES = (5.0, 20.0)
 PRECISION = "fp32"
+# How many times as long as bert_spans it is trained in `heads`
+SPANCAT_TIMES = 4.0
+# Token vectors by text, for `heads`
+STORED: Dict[str, Any] = {}
 
 
 def ranking_loss(parts: List[Any], targets: Any, max_width: int, *, weight: float = 1.0) -> Tuple[float, List[Any]]:
@@ -263,6 +274,106 @@ def run_nested(args: argparse.Namespace) -> Dict[str, Any]:
     return {**result, "spancat": tried, "spancat_rate": best, "difference_spans_sc_f": difference}
 
 
+@registry.architectures("benchmarks.StoredVectors.v1")
+def build_stored_vectors() -> Model[List[Doc], List[Floats2d]]:
+    """A tok2vec that looks vectors up by the text."""
+
+    def forward(model: Model, docs: List[Doc], is_train: bool) -> Any:
+        return [STORED[doc.text] for doc in docs], lambda gradient: []
+
+    return Model("stored_vectors", forward, dims={"nO": len(next(iter(STORED.values()))[0])})
+
+
+def head_config(head: str, longest: int) -> Tuple[str, Dict[str, Any]]:
+    """Factory and settings of a head over stored vectors."""
+    tok2vec = {"@architectures": "benchmarks.StoredVectors.v1"}
+    if head == "bert_ner":
+        return head, {"model": {"tok2vec": tok2vec, "lr_scale": 1.0}}
+    if head.startswith("bert_spans"):
+        lstm_width = 256 if "bilstm" in head else None
+        return "bert_spans", {"model": {"tok2vec": tok2vec, "lr_scale": 1.0, "lstm_width": lstm_width}}
+    config = Config({"nlp": {}, "components": {"bert_spans": {}}, "training": {"optimizer": {"learn_rate": 1.0}}})
+    use_spancat(longest, 1.0)(config)
+    settings = {name: value for name, value in config["components"]["spancat"].items() if name != "factory"}
+    settings["model"]["tok2vec"] = tok2vec
+    return "spancat", settings
+
+
+def run_head(head: str, folder: Path, args: argparse.Namespace, seconds: float = 0.0) -> Dict[str, Any]:
+    """Train one head over stored vectors, and score it. With `seconds`, epochs are added until they have passed, and
+    no more begun then.
+    """
+    nlp = spacy.blank("en")
+    docs = {split: list(DocBin().from_disk(folder / f"{split}.spacy").get_docs(nlp.vocab)) for split in SPLITS}
+    longest = max(len(span) for doc in docs["train"] for span in doc.spans[KEY])
+    factory, settings = head_config(head, longest)
+    component_made: Any = nlp.add_pipe(factory, name="head", config=settings)
+    examples = {
+        split: [Example(Doc(nlp.vocab, words=[t.text for t in doc]), doc) for doc in docs[split]] for split in docs
+    }
+    fix_random_seed(args.seed)
+    kept = component.span_loss
+    component.span_loss = ranking_loss if "ranking" in head else kept  # type: ignore[assignment]
+    sgd = nlp.initialize(lambda: examples["train"])
+    sgd = Adam(0.001, L2=0.0, grad_clip=1.0)
+    chooser, start = random.Random(args.seed), time.process_time()
+    n_epochs = 0
+    while time.process_time() - start < seconds if seconds else n_epochs < args.epochs:
+        n_epochs += 1
+        chooser.shuffle(examples["train"])
+        for batch in minibatch(examples["train"], 32):
+            component_made.update(batch, sgd=sgd, drop=0.1)
+    trained = time.process_time() - start
+    component.span_loss = kept
+    if factory == "bert_spans":
+        component_made.annotate_ents = True
+    test = examples["test"]
+    start = time.process_time()
+    for eg, doc in zip(test, nlp.pipe([eg.predicted for eg in test])):
+        eg.predicted = doc
+    predicting = time.process_time() - start
+    found = Scorer(nlp).score(test)
+    names = [name for name in ("spans_sc_p", "spans_sc_r", "spans_sc_f", "ents_f") if found.get(name) is not None]
+    figures: Dict[str, Any] = {name: round(100 * found[name], 2) for name in names}
+    figures.update(epochs=n_epochs, training_seconds=round(trained, 1), prediction_seconds=round(predicting, 2))
+    if factory == "bert_spans":
+        report = calibration_report(*outcomes(test))
+        figures["expected_calibration_error"] = report["expected_calibration_error"]
+        figures["mean_confidence"] = report["mean_confidence"]
+    print(folder.name, head, figures)
+    return figures
+
+
+def store_vectors(folder: Path) -> None:
+    """Token vectors of the demo encoder for all texts of a corpus."""
+    vocab = Vocab()
+    encoder = registry.architectures.get("spacy_bert_heads.BertEncoder.v1")(name=DEMO_ENCODER, precision=PRECISION)
+    vectors = registry.architectures.get("spacy_bert_heads.TokenVectors.v1")(encoder)
+    vectors.initialize(X=[Doc(vocab, words=["a"])])
+    for split in SPLITS:
+        docs = DocBin().from_disk(folder / f"{split}.spacy").get_docs(vocab)
+        for batch in minibatch(docs, 64):
+            for doc, found in zip(batch, vectors.predict(batch)):
+                STORED[doc.text] = found.copy()
+
+
+def run_heads(args: argparse.Namespace) -> Dict[str, Any]:
+    result: Dict[str, Any] = {}
+    genia = args.models / "genia-corpus"
+    genia.mkdir(parents=True, exist_ok=True)
+    write_genia(data_folder(args, "nested") / "genia", genia, args.n_train, args.n_test)
+    others = ["bert_ner", "bert_spans, bilstm", "bert_spans, ranking loss"]
+    for folder, heads in ((snips(args)[0], others), (genia, others[1:2])):
+        STORED.clear()
+        store_vectors(folder)
+        ours = run_head("bert_spans", folder, args)
+        # spancat has several times as long
+        seconds = SPANCAT_TIMES * ours["training_seconds"]
+        found = {"bert_spans": ours, "spancat": run_head("spancat", folder, args, seconds)}
+        result[folder.name] = {**found, **{head: run_head(head, folder, args) for head in heads}}
+    return result
+
+
 def run_speed(args: argparse.Namespace) -> Dict[str, Any]:
     """Texts per second, the median of several rounds in which each pipeline has its turn."""
     folder, _ = snips(args)
@@ -341,7 +452,14 @@ def run_scaling(args: argparse.Namespace) -> Dict[str, Any]:
     return result
 
 
-PARTS = {"loss": run_loss, "flat": run_flat, "nested": run_nested, "speed": run_speed, "scaling": run_scaling}
+PARTS = {
+    "heads": run_heads,
+    "loss": run_loss,
+    "flat": run_flat,
+    "nested": run_nested,
+    "speed": run_speed,
+    "scaling": run_scaling,
+}
 
 
 def main() -> None:
@@ -369,7 +487,7 @@ def main() -> None:
     before.pop("environment", None)
     names = ("epochs", "seed", "n_train", "n_dev", "n_test")
     settings = {"precision": PRECISION, **{name: getattr(args, name) for name in names}}
-    write_result(args.output, {**before, args.part: {**settings, **found}})
+    write_result(args.output, {**before, args.part: found if args.part == "scaling" else {**settings, **found}})
 
 
 if __name__ == "__main__":

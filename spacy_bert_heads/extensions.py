@@ -136,7 +136,10 @@ def _key(span: Span) -> Any:  # spaCy's stubs know string keys only
 
 
 def _read(doc: Doc, key: Any) -> List[Confidence]:
-    return [Confidence(*one) for one in doc.user_data.get(key, ())]
+    stored = doc.user_data.get(key, ())
+    if stored and isinstance(stored[0], str):  # one entity by itself, as version 0.1.0 wrote it
+        stored = [stored]
+    return [Confidence(*one) for one in stored]
 
 
 def _write(doc: Doc, key: Any, stored: List[Confidence]) -> None:

@@ -4,7 +4,7 @@ import math
 import re
 import unicodedata
 from dataclasses import replace
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import spacy
 from spacy.language import Language
@@ -155,7 +155,20 @@ def _flatten(annotation: Annotation, how: str, findings: Findings) -> Annotation
     n_lost = len(set(annotation.ents)) - len(ents)
     if n_lost:
         findings.note("flattened", annotation.where, count=n_lost)
-    return replace(annotation, ents=ents, unknown=_join(annotation.unknown, ents))
+    # Where entities exclude each other, what is in one is known
+    unknown = [piece for gap in annotation.unknown for piece in _outside(gap, ents, annotation.text)]
+    return replace(annotation, ents=ents, unknown=_join(unknown, ents))
+
+
+def _outside(gap: CharSpan, ents: Sequence[CharSpan], text: str) -> Iterator[CharSpan]:
+    """The parts of a stretch between entities, without white space around them."""
+    borders = [gap.start, *(border for ent in ents for border in ent[:2]), gap.end]
+    for start, end in zip(borders[::2], borders[1::2]):
+        start, end = max(start, gap.start), min(end, gap.end)
+        words = text[start:end].strip()
+        if start < end and words:
+            start = text.index(words, start)
+            yield CharSpan(start, start + len(words), gap.label)
 
 
 def check_words(nlp: Language, text: str, where: Optional[Where] = None) -> None:

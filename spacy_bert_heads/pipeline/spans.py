@@ -272,8 +272,10 @@ class BertSpanCategorizer(Head, TrainablePipe):
         for name, other in nlp.pipeline:
             if other is self or name == self.name:
                 continue
-            key = getattr(other, "spans_key", None) or getattr(other, "cfg", {}).get("spans_key")
-            if key == self.spans_key:
+            # Ours, spaCy's trainable ones, and its ruler
+            config = getattr(other, "cfg", None) or {}
+            keys = getattr(other, "spans_key", None), config.get("spans_key"), getattr(other, "key", None)
+            if self.spans_key in keys:
                 place = f"doc.spans[{self.spans_key!r}]"
                 raise BertHeadsError("H365", component=self.name, found=name, place=place)
             writes_ents = getattr(other, "annotate_ents", False) or nlp.get_pipe_meta(name).factory in NER_FACTORIES

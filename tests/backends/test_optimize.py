@@ -25,9 +25,10 @@ TEXTS = ["", *make_texts(12), "order " * 40]
 
 @pytest.fixture(scope="module")
 def original(bert_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline on disk, with both heads on one encoder."""
+    """A pipeline on disk, with a head of each kind on one encoder."""
     folder = tmp_path_factory.mktemp("original") / "pipeline"
-    make_nlp(bert_folder, encoder=make_config(bert_folder, precision="fp32")).to_disk(folder)
+    heads, settings = ("bert_textcat", "bert_ner", "bert_spans"), {"bert_spans": {"threshold": 0.01}}
+    make_nlp(heads=heads, encoder=make_config(bert_folder, precision="fp32"), settings=settings).to_disk(folder)
     return folder
 
 

@@ -102,7 +102,7 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path):
 
 
 def test_spans_that_overlap_are_counted_and_drawn(tmp_path: Path):
-    doc = NLP.make_doc("Anna <b> of New York & Co")
+    doc = NLP.make_doc("Anna <script> of New York & Co")
     doc.spans["sc"] = [Span(doc, 0, 7, "A<i>"), Span(doc, 3, 5, "CITY"), Span(doc, 3, 5, "NAME")]
     other = NLP.make_doc("x " * 500)
     other.spans["sc"] = [Span(other, 0, 2, "CITY"), Span(other, 490, 495, "CITY")]
@@ -113,6 +113,6 @@ def test_spans_that_overlap_are_counted_and_drawn(tmp_path: Path):
     page = (tmp_path / "page.html").read_text("utf8")
     checker = Checker()
     checker.feed(page)
-    assert "i" not in checker.tags and "b" not in checker.tags
+    assert not checker.tags & {"script", "i"}
     assert page.count(">CITY") >= 2 and "A&lt;i&gt;" in page
     assert inspect_corpora([path]).to_dict()["corpora"]["train"]["spans"] == {}

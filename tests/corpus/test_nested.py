@@ -167,6 +167,18 @@ def test_labels_that_were_not_shown_are_unknown_and_the_others_complete(tmp_path
     assert get_spans(doc.spans["unknown_spans"]) == [(0, len(PARIS), "NAME"), (0, len(PARIS), "PERSON")]
 
 
+def test_flat_entities_leave_unknown_what_spans_leave_unknown(tmp_path: Path) -> None:
+    first = {"text": PARIS, "spans": [make_span(0, 5)], "_view_id": "spans_manual", "config": {"labels": ["ORG"]}}
+    other = {"text": "Anna left", "spans": [make_span(0, 4, "PERSON")], "_view_id": "spans_manual"}
+    doc, complete = convert(write_jsonl(tmp_path / "a.jsonl", first, other), flatten="outer")
+    assert get_iob(doc) == ["B", "", "", "", ""] and get_iob(complete) == ["B", "O"]
+    write(tmp_path / "b.txt", NESTED)
+    (doc,) = convert(
+        write(tmp_path / "b.ann", "T1\tORG 12 26\tNew York Times\nT2\tNAME 0 4;21 26\tAnna Times\n"), flatten="outer"
+    )
+    assert get_iob(doc) == ["", "", "", "B", "I", "I", "O"]
+
+
 def test_categories_alone_say_nothing_about_spans(tmp_path: Path) -> None:
     (doc,) = convert(write(tmp_path / "a.txt", "__label__POS great\n"), spans_key="sc")
     assert dict(doc.spans) == {} and doc.cats

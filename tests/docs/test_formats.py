@@ -94,12 +94,18 @@ def test_spacy_jsons_and_clueners_examples_become_what_the_page_says(tmp_path: P
     (example,) = re.findall(r"`(\{.*?\})`", SECTIONS["CLUENER"])
     path.write_text(example.replace("…", "彭小军来了") + "\n", encoding="utf8")
     assert ents(convert(path, options=["--lang", "zh"])["彭小军来了"]) == ["彭小军/name"]
+    (example,) = re.findall(r"`(\{.*?\})`", SECTIONS["CMeEE"])
+    path.write_text(example.replace("…", "房室结消融") + "\n", encoding="utf8")
+    assert ents(convert(path, options=["--lang", "zh"])["房室结消融"]) == ["房室结/bod"]
 
 
 def test_examples_of_words_and_marks_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(examples("Token lines", "json"), encoding="utf8")
     assert ents(convert(path)["Anna left Paris"]) == ["Anna/PER", "Paris/LOC"]
+    path.write_text(examples("Token spans", "json"), encoding="utf8")
+    (doc,) = convert(path, options=["--spans-key", "sc"]).values()
+    assert [f"{span.text}/{span.label_}" for span in doc.spans["sc"]] == ["Bank of New York/ORG", "New York/CITY"]
     path = tmp_path / "opennlp.txt"
     path.write_text(examples("OpenNLP", "text"), encoding="utf8")
     (doc,) = convert(path).values()

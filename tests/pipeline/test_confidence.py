@@ -412,3 +412,12 @@ def test_bert_ner_leaves_the_confidence_of_groups(nlp: Language) -> None:
         nlp(doc)
         assert doc.ents and None not in doc._.ents_confidence
         assert [span._.confidence for span in doc.spans["sc"]] == values
+
+
+def test_what_an_older_version_stored_is_read() -> None:
+    doc = spacy.blank("en")(TEXT)
+    doc.ents = [Span(doc, 0, 1, "PERSON")]
+    doc.user_data[("._.", "confidence", 0, 4)] = ["PERSON", 0.5]  # type: ignore[index]
+    assert doc._.ents_confidence == [0.5]
+    extensions.set_group_confidence(doc, "sc", [doc.ents[0]], [0.25])
+    assert doc._.ents_confidence == [0.5] and extensions.get_confidence_in(doc.ents[0], "sc") == 0.25

@@ -69,7 +69,7 @@ class ReadOptions:
         _check("--scheme", self.scheme, self.scheme in (AUTO, *SCHEME_NAMES), ", ".join((AUTO, *SCHEME_NAMES)))
         delimiter = self.column_delimiter
         _check("--delimiter", self.delimiter, delimiter is None or len(delimiter) == 1, "tab, space, , or ;")
-        _check("--flatten", repr(self.flatten), self.flatten in (None, *FLATTENINGS), ", ".join(FLATTENINGS))
+        _check("--flatten", self.flatten, self.flatten in (None, *FLATTENINGS), ", ".join(FLATTENINGS))
         is_key = self.spans_key not in ("", INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY)
         _check("--spans-key", self.spans_key, is_key, "a key such as sc, which has no other meaning")
         _check("--label-separator", self.label_separator, bool(self.label_separator), "a character such as , or |")

@@ -9,7 +9,7 @@ from spacy.attrs import ENT_IOB
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
-from ...extensions import get_confidence, get_confidence_in
+from ...extensions import get_confidence_in
 from ...factory_names import EXCLUSIVE_FACTORIES, SCORE_FACTORY
 from ...pipeline_io import model_name
 from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
@@ -58,6 +58,8 @@ class Contents:
             meta = nlp.get_pipe_meta(name)
             labels = frozenset(getattr(pipe, "labels", ()))
             assigns.update(meta.assigns)
+            if getattr(pipe, "annotate_ents", False):
+                assigns.add("doc.ents")
             if meta.factory in EXCLUSIVE_FACTORIES:
                 exclusive.append(labels)
             elif meta.factory == SCORE_FACTORY:
@@ -157,10 +159,7 @@ class Exported:
 
     def confidences(self) -> List[Optional[float]]:
         """RETURNS (List[Optional[float]]): Probability of each of `spans`, where the pipeline says it."""
-        key = self.contents.spans_key
-        if key is None:
-            return [get_confidence(ent) for ent in self.doc.ents]
-        return [get_confidence_in(span, key) for span in self.spans]
+        return [get_confidence_in(span, self.contents.spans_key) for span in self.spans]
 
     def n_probabilities(self) -> int:
         """RETURNS (int): Of how many entities and categories the pipeline says how probable they are."""

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional
 import srsly
 from spacy.tokens import Doc, Span
 
-from ...extensions import get_confidence
+from ...extensions import get_ents_confidence
 from ..findings import Findings
 from .exported import Exported
 
@@ -113,7 +113,7 @@ def write_ents(doc: Doc, model: Optional[str]) -> List[Dict[str, Any]]:
     model (Optional[str]): Name of the pipeline that predicted them, if one did.
     RETURNS (List[Dict[str, Any]]): `spans`, with `score` where the pipeline says how sure it is, and `source`.
     """
-    return write_spans(doc.ents, [get_confidence(ent) for ent in doc.ents], model)
+    return write_spans(doc.ents, get_ents_confidence(doc), model)
 
 
 def write_spans(
