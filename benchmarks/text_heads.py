@@ -52,13 +52,14 @@ def over_minilm(name: str, sizes: Dict[str, Any]) -> Dict[str, Any]:
     return {"components.bert_textcat.model": model}
 
 
-def pooled(pooling: str, **settings: Any) -> Dict[str, Any]:
-    return {"components.bert_textcat.model.tok2vec.pooling": pooling, **settings}
+def pooled(pooling: str, head: str = "bert_textcat", **settings: Any) -> Dict[str, Any]:
+    return {f"components.{head}.model.tok2vec.pooling": pooling, **settings}
 
 
+PAIRS = {"components.transformer.model.pair_separator": SEPARATOR}
 LAYERS = {"components.transformer.model.hidden_states": True, "components.bert_textcat.model.tok2vec.layer_mix": True}
 HEADS: Dict[str, Dict[str, Any]] = {
-    "pooler": {},
+    "pooler": pooled("pooler"),
     "cls": pooled("cls"),
     "mean": pooled("mean"),
     "max": pooled("max"),
@@ -81,8 +82,8 @@ ROWS: Dict[str, Dict[str, Tuple[str, Dict[str, Any]]]] = {
         "transformer": ("textcat_zh.cfg", SCRATCH_SETTINGS),
     },
     "trec6": {name: ("textcat.cfg", overrides) for name, overrides in HEADS.items()},
-    "goemotions": {"pooler": ("textcat_multilabel.cfg", {})},
-    "stsb": {"pooler": ("regression.cfg", {"components.transformer.model.pair_separator": SEPARATOR})},
+    "goemotions": {"pooler": ("textcat_multilabel.cfg", pooled("pooler", "bert_textcat_multilabel"))},
+    "stsb": {"pooler": ("regression.cfg", {**pooled("pooler", "bert_regression"), **PAIRS})},
 }
 SEEDS = (0, 1, 2)
 # Seconds of training from which on one seed is enough

@@ -152,7 +152,7 @@ MESSAGES: Dict[str, str] = {
     "H225": "spacy-bert-heads was installed from {found}, which no longer exists. Install it again from its present location.",
     "H226": "`{found}` failed with exit status {status}:\n{output}",
     "H227": "the trained pipeline '{found}' cannot be loaded: {reason}. Train it first, or choose another one.",
-    "H228": "expected at least one epoch, or 0 for as many as suit the encoder, found {found}.",
+    "H228": "expected at least one epoch, or 0 for as many as suit the encoder and the train split, found {found}.",
     "H229": "nothing in this config uses {found}, so setting it would change nothing. Leave it out; to use another encoder, pass --encoder.",
     "H230": "CRF input {name}: expected {expected}, found {found}. Convert it to that shape and type.",
     "H231": "CRF constraint {name}: expected {expected}, found {found}. Convert it to that shape and type.",

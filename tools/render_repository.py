@@ -1,13 +1,13 @@
 """Writes the files of this repository that come from the package's templates: configs, project.yml, a table.
 
-    python tools/render_repository.py
+python tools/render_repository.py
 """
 
 from hashlib import md5
 from pathlib import Path
 from typing import Dict
 
-from spacy_bert_heads.project.configs import config_name, default_encoder, encoder_settings, render_config
+from spacy_bert_heads.project.configs import config_name, default_encoder, render_config
 from spacy_bert_heads.project.init import SAMPLE_TEXTS
 from spacy_bert_heads.project.project_file import Track, render_project
 
@@ -79,7 +79,7 @@ def _repository_track(lang: str) -> Track:
         inputs=(f"assets/{lang}/generated.jsonl",),
         test=f"assets/{lang}/handwritten.jsonl",
         encoder=default_encoder(lang),
-        epochs=encoder_settings(default_encoder(lang), ["textcat", "ner"])["epochs"] if english else 0,
+        epochs=0,
         texts=SAMPLE_TEXTS[lang],
         prefix="" if english else f"{lang}_",
         suffix="" if english else f"-{lang}",

@@ -66,7 +66,11 @@ def fetch_encoder_cli(
     except BertHeadsError as error:
         if not if_needed or error.code != "H410":
             raise
-        instead = f"the encoder in {output} stays" if is_encoder_folder(output) else "an encoder from scratch takes its place, which learns far less"
+        instead = (
+            f"the encoder in {output} stays"
+            if is_encoder_folder(output)
+            else "an encoder from scratch takes its place, which learns far less"
+        )
         typer.echo(f"{error}\nIt has wheels for Linux and macOS. Without it, {instead}")
         return
     of_texts = f", with all that {done.texts:,} texts are read as" if done.texts else ""

@@ -20,7 +20,9 @@ FETCHED = typer.Option(
     show_default=False,
 )
 EPOCHS = typer.Option(
-    "--epochs", help="Passes over the train split; 0: as many as suit the encoder.", show_default="as in the config"
+    "--epochs",
+    help="Passes over the train split; 0: as many as suit encoder and split.",
+    show_default="as in the config",
 )
 SEED = typer.Option("--seed", help="Seed of first weights and training order.", show_default="as in the config")
 EVALUATIONS = typer.Option("--evaluations", help="How often to evaluate on the dev split.", min=1)
@@ -42,8 +44,9 @@ def fit_config_cli(
 
     The learning rate then falls to 0 in the last epoch, and the last evaluation is at the end. If --encoder differs
     from the config's encoder, the learning rates that suit it are set too. An encoder in a folder or package is also
-    looked at: text heads read the mean of the wordpieces if it has no trained pooler, and learn faster if its vectors
-    of texts lie close together. Nothing else changes.
+    looked at: text heads read the mean of the wordpieces if it has no trained pooler, and standardize it if vectors
+    of texts lie close together; a narrow encoder new to the config learns faster, and large embeddings are frozen.
+    Nothing else changes.
     """
     from ..training.fit_config import fit_config
 

@@ -32,11 +32,13 @@ class Traits(NamedTuple):
         one, else "mean". A new pooler starts at random, and learns slowly.
     deviation (float): Standard deviation of the vectors of texts, each the mean of its wordpieces, per dimension.
     embeddings (float): The share of its weights that are vectors of wordpieces.
+    width (int): Of its vectors.
     """
 
     pooling: str
     deviation: float
     embeddings: float
+    width: int
 
 
 def find_traits(name: str, texts: Iterable[str]) -> Optional[Traits]:
@@ -63,7 +65,8 @@ def find_traits(name: str, texts: Iterable[str]) -> Optional[Traits]:
     pooling = _declared_pooling(source) or ("pooler" if encoder.has_trained_pooler else "mean")
     transformer = encoder.module.transformer
     n_weights = sum(parameter.numel() for parameter in transformer.parameters())
-    return Traits(pooling, deviation, transformer.get_input_embeddings().weight.numel() / n_weights)
+    embeddings = transformer.get_input_embeddings().weight.numel() / n_weights
+    return Traits(pooling, deviation, embeddings, transformer.config.hidden_size)
 
 
 def spelled_share(name: str, texts: Iterable[str]) -> float:

@@ -15,13 +15,15 @@ from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
 from .torch_shim import TorchShim
 
 
-def classifier(nO: Optional[int], lr_scale: float, dropout_samples: int = 1) -> Model[Floats2d, Floats2d]:
-    """Vectors (n_docs, nI) to logits (n_docs, nO). lr_scale: see TorchShim; dropout_samples: see Classifier.
+def classifier(
+    nO: Optional[int], lr_scale: float, dropout_samples: int = 1, standardize: bool = False
+) -> Model[Floats2d, Floats2d]:
+    """Vectors (n_docs, nI) to logits (n_docs, nO). lr_scale: see TorchShim; other settings: see Classifier.
 
     RAISES (BertHeadsError): H261 for fewer than one dropout sample.
     """
     check_sizes(dropout_samples=dropout_samples)
-    settings = {"dropout_samples": dropout_samples}
+    settings = {"dropout_samples": dropout_samples, "standardize": standardize}
     return head_layer("classifier", _forward_classifier, TorchShim(Classifier, lr_scale), nO, settings)
 
 

@@ -22,6 +22,7 @@ def build_pooled_classifier_v1(
     tok2vec: Model[List[Doc], Floats2d],
     exclusive_classes: bool,
     dropout_samples: int = 1,
+    standardize: bool = False,
     lr_scale: float = HEAD_LR_SCALE,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], Floats2d]:
@@ -31,6 +32,8 @@ def build_pooled_classifier_v1(
         spacy_bert_heads.PooledVectors.v1 around one.
     exclusive_classes (bool): Whether exactly one label is true. The component then uses softmax, otherwise sigmoid.
     dropout_samples (int): Dropouts of the same vector in training, whose logits are averaged (multi-sample dropout).
+    standardize (bool): Whether to centre and scale the vectors by running figures of the training texts. It helps with
+        an encoder whose vectors of texts lie close together, such as multilingual-e5-small.
     lr_scale (float): Multiplies the learning rate of this head; BERT's own rate is too low for new weights.
     nO (Optional[int]): Number of labels, if known.
     RETURNS (Model): Docs to logits, float (n_docs, nO).
@@ -38,7 +41,7 @@ def build_pooled_classifier_v1(
     """
     if is_encoder(tok2vec):
         tok2vec = pooled_vectors(replace_listener(cast(Model, tok2vec)), windows="mean", grad_factor=1.0)
-    head = classifier(nO, lr_scale, dropout_samples)
+    head = classifier(nO, lr_scale, dropout_samples, standardize)
     model: Model = Model("pooled_classifier", forward, init=init, layers=[tok2vec, head], dims={"nO": nO})
     model.set_ref("tok2vec", tok2vec)
     model.set_ref("output_layer", head)

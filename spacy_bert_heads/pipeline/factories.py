@@ -48,6 +48,7 @@ POOLED_CLASSIFIER = f"""
 @architectures = "spacy_bert_heads.PooledClassifier.v1"
 exclusive_classes = false
 dropout_samples = 1
+standardize = false
 lr_scale = {HEAD_LR_SCALE}
 nO = null
 

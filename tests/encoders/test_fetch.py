@@ -226,7 +226,7 @@ def test_a_project_goes_on_without_the_package(tmp_path: Path, bert_folder: str,
 
 
 def test_a_project_fetches_again_and_again(tmp_path: Path, bert_folder: str, monkeypatch: Any) -> None:
-    """What a project finds in the folder is replaced by the same or by what suits a new corpus; other things are not."""
+    """An encoder in the folder is replaced by the same or by what suits a new corpus; other things are not."""
     monkeypatch.setattr(fetch, "find_e5_file", lambda: Path(bert_folder))
     monkeypatch.setattr(fetch, "load_e5", lambda path: load_pretrained(str(path), {}, {}))
     texts, out = tmp_path / "texts.txt", tmp_path / "encoders" / "en"

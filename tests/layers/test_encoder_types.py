@@ -184,7 +184,7 @@ def make_folder(folder: Path, model_type: str) -> Path:
 
 
 def outputs(folder: Path) -> List[List[torch.Tensor]]:
-    """By Hugging Face, each text alone: its last hidden state, then all of them, of which ModernBERT's last is another."""
+    """By Hugging Face, each text alone: the last hidden state, then all of them. ModernBERT's last one is another."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
         found = [model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True) for text in TEXTS]

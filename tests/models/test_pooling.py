@@ -1,5 +1,6 @@
 """Pooling of wordpieces and mixes of layers, against plain Hugging Face and brute force."""
 
+from pathlib import Path
 from typing import Any, Dict, List, Set
 
 import numpy
@@ -286,3 +287,25 @@ def test_several_dropouts_give_the_mean_of_their_logits(bert_folder: str) -> Non
     torch.manual_seed(1)
     expected = torch.stack([module.linear(torch.dropout(X, 0.4, True)) for _ in range(3)]).mean(0)
     assert_close(averaged, expected, 1e-5)
+
+
+def test_a_head_that_standardizes_learns_from_crowded_vectors_and_is_saved(bert_folder: str, tmp_path: Path) -> None:
+    """Vectors of texts nearly the same, and far from zero: only what is standardized can tell the texts apart."""
+    losses = {}
+    for standardize in (False, True):
+        listener = {"pooling": "mean", "grad_factor": 0.0}
+        settings = {"bert_textcat": {"model": {"standardize": standardize, "tok2vec": listener}}}
+        nlp = make_nlp(bert_folder, ["bert_textcat"], settings=settings)
+        norm = encoder_module(nlp).transformer.encoder.layer[-1].output.LayerNorm
+        with torch.no_grad():
+            norm.weight.fill_(0.01)
+            norm.bias.fill_(1.0)
+        sgd = nlp.create_optimizer()
+        for _ in range(60):
+            found: Dict[str, float] = {}
+            nlp.update(make_examples(nlp), sgd=sgd, losses=found)
+        losses[standardize] = found["bert_textcat"]
+    assert losses[True] < losses[False] / 2
+    nlp.to_disk(tmp_path)
+    texts = [example.text for example in make_examples(nlp)]
+    assert_same_predictions(predictions(spacy.load(tmp_path).pipe(texts)), predictions(nlp.pipe(texts)))

@@ -13,8 +13,8 @@ from thinc.api import Config
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.project.configs import DEMO_ENCODER, MULTILINGUAL, SCRATCH, render_config
-from spacy_bert_heads.training.fit_config import CROWDED, Fit, fit_config
+from spacy_bert_heads.project.configs import DEMO_ENCODER, MULTILINGUAL, SCRATCH, render_config, suitable_epochs
+from spacy_bert_heads.training.fit_config import CROWDED, MANY_EMBEDDINGS, Fit, fit_config
 from spacy_bert_heads.training.optimizer import AdamW
 
 from ..making import make_bert_folder, make_texts
@@ -97,9 +97,12 @@ def test_another_pretrained_encoder_is_only_named(tmp_path: Path) -> None:
     fit(tmp_path, encoder=encoder)
     before, after = load_config(tmp_path / "config.cfg", interpolate=False), read(tmp_path)
     assert after["paths"]["encoder"] == encoder
+    # Its vectors of these texts lie close together
+    before["components"]["bert_textcat"]["model"]["standardize"] = True
     assert after["components"] == before["components"]
     rates = [config["training"]["optimizer"]["learn_rate"] for config in (before, after)]
-    assert rates == [1e-4, 5e-5]
+    assert rates == [1e-4, 1e-4]  # it is narrow, too
+    assert after["training"]["optimizer"]["freeze_embeddings"] is False
 
 
 def test_the_configs_own_encoder_keeps_its_learning_rate(tmp_path: Path) -> None:
@@ -199,13 +202,41 @@ def test_heads_suit_the_encoder_that_is_given(tmp_path: Path, pooler: bool, spre
     fitted = read(tmp_path)
     listener = fitted["components"]["bert_textcat"]["model"]["tok2vec"]
     assert listener["pooling"] == ("pooler" if pooler else "mean")
-    rate = fitted["components"]["bert_textcat"]["model"]["lr_scale"] * fitted["training"]["optimizer"]["learn_rate"]
-    assert rate == pytest.approx(1e-2 if not pooler and spread < 1 else 1e-3)
-    assert fitted["components"]["bert_ner"]["model"]["lr_scale"] == 20
-    assert len(found.notes) == (0 if pooler else 1 + (spread < 1))
+    standardize = not pooler and spread < 1
+    assert fitted["components"]["bert_textcat"]["model"]["standardize"] == standardize
+    assert {fitted["components"][f"bert_{head}"]["model"]["lr_scale"] for head in ("textcat", "ner")} == {20}
+    assert fitted["training"]["optimizer"]["learn_rate"] == 1e-4  # it is narrow
+    # Few pieces, so the embeddings are a small part
+    assert len(found.notes) == 1 + (0 if pooler else 1 + standardize)
     text = (tmp_path / "fitted.cfg").read_text()
     assert all(f"# {note}.\n" in text for note in found.notes)
     load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
+
+
+@pytest.mark.parametrize("pieces", [200, 2000])
+def test_large_embeddings_of_a_new_encoder_are_frozen(tmp_path: Path, pieces: int) -> None:
+    encoder = make_bert_folder(tmp_path / "encoder")
+    model = AutoModel.from_pretrained(encoder)
+    model.resize_token_embeddings(pieces)
+    model.save_pretrained(encoder)
+    share = model.embeddings.word_embeddings.weight.numel() / sum(p.numel() for p in model.parameters())
+    make_files(tmp_path)
+    notes = fit(tmp_path, encoder=encoder).notes
+    assert (
+        read(tmp_path)["training"]["optimizer"]["freeze_embeddings"] == (share >= MANY_EMBEDDINGS) == (pieces == 2000)
+    )
+    assert any("freeze_embeddings" in note and f"{share:.0%}" in note for note in notes) == (pieces == 2000)
+    make_files(tmp_path, encoder=encoder)
+    assert fit(tmp_path, encoder=encoder).notes == ()
+    assert read(tmp_path)["training"]["optimizer"]["freeze_embeddings"] is False
+
+
+@pytest.mark.parametrize(
+    ("encoder", "docs", "epochs"),
+    [(SCRATCH, 1, 30), (SCRATCH, 1500, 20), (DEMO_ENCODER, 2000, 5), (DEMO_ENCODER, 99999, 4)],
+)
+def test_many_texts_need_fewer_epochs(encoder: str, docs: int, epochs: int) -> None:
+    assert suitable_epochs(encoder, ["textcat", "ner"], docs) == epochs
 
 
 def test_the_multilingual_encoder_is_the_one_that_was_fetched(tmp_path: Path) -> None:
@@ -216,9 +247,10 @@ def test_the_multilingual_encoder_is_the_one_that_was_fetched(tmp_path: Path) ->
     # 4 steps an epoch
     assert found.encoder == SCRATCH and 110 < found.steps <= 120
     assert len(found.notes) == 1 and "scratch: there is none in" in found.notes[0]
-    assert read(tmp_path)["components"]["transformer"]["model"] == load_config(tmp_path / "config.cfg")["components"][
-        "transformer"
-    ]["model"]
+    assert (
+        read(tmp_path)["components"]["transformer"]["model"]
+        == load_config(tmp_path / "config.cfg")["components"]["transformer"]["model"]
+    )
     name = make_encoder(folder, pooler=False, spread=2.0)
     found = fit(tmp_path, encoder=MULTILINGUAL, fetched=folder, epochs=0)
     assert found.encoder == Path(name).as_posix() and read(tmp_path)["paths"]["encoder"] == found.encoder
@@ -231,7 +263,7 @@ def test_what_was_chosen_by_hand_stays(tmp_path: Path) -> None:
     encoder = make_encoder(tmp_path / "encoder", pooler=False, spread=0.1)
     make_files(tmp_path, encoder=encoder)
     text = (tmp_path / "config.cfg").read_text()
-    text = text.replace('pooling = "pooler"', 'pooling = "attention"').replace("head_rate = null", "head_rate = 0.002")
+    text = text.replace('pooling = "pooler"', 'pooling = "cls"').replace("learn_rate = 5e-5", "learn_rate = 3e-5")
     (tmp_path / "config.cfg").write_text(text)
     assert fit(tmp_path, encoder=encoder).notes == ()
     before, after = load_config(tmp_path / "config.cfg", interpolate=False), read(tmp_path)
