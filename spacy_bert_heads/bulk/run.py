@@ -130,9 +130,9 @@ def apply_to_files(
         "limit": limit,
     }
     header = {"version": __version__, "model": model, "hash": hash_model(model, code), "options": chosen}
-    setup = Setup(
-        os.path.abspath(model) if os.path.exists(model) else model, options, batch_size, code, output.absolute()
-    )
+    # Processes of a cluster start in another folder
+    whole = os.path.abspath(model) if os.path.exists(model) else model
+    setup = Setup(whole, options, batch_size, code and code.absolute(), output.absolute())
     if engine == RAY:
         if any(source.path == STDIN for source in sources):
             raise BertHeadsError("H658", found="-", engine=engine)
