@@ -100,7 +100,8 @@ def apply_to_files(
     code (Optional[Path]): Python file with functions that the pipeline needs.
     RETURNS (Report): What became of the texts.
     RAISES (BertHeadsError): H1xx for a file that cannot be read as a whole or not be written; H187 if another run uses
-        the folder; H227 if there is no such pipeline; H642, H643, H645 to H651, H655 to H658 as in errors.py.
+        the folder; H227 if there is no such pipeline; H642, H643, H645 to H651, H655 to H658 or H660 as in
+            errors.py.
     """
     if engine not in ENGINES:
         raise BertHeadsError("H657", found=repr(engine), expected=", ".join(ENGINES))
@@ -130,9 +131,9 @@ def apply_to_files(
         "limit": limit,
     }
     header = {"version": __version__, "model": model, "hash": hash_model(model, code), "options": chosen}
-    setup = Setup(
-        os.path.abspath(model) if os.path.exists(model) else model, options, batch_size, code, output.absolute()
-    )
+    # Processes of a cluster start in another folder
+    whole = os.path.abspath(model) if os.path.exists(model) else model
+    setup = Setup(whole, options, batch_size, code and code.absolute(), output.absolute())
     if engine == RAY:
         if any(source.path == STDIN for source in sources):
             raise BertHeadsError("H658", found="-", engine=engine)
@@ -159,7 +160,7 @@ def apply_to_files(
         report.n_items, report.n_rejected = manifest.n_items, manifest.n_rejected
         report.n_shards, report.lost = len(manifest.done), manifest.lost
     if not report.n_items:
-        raise BertHeadsError("H129", path=Path(str(inputs[0])))
+        raise BertHeadsError("H660", path=sources[0].path)
     return report
 
 

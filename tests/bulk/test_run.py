@@ -218,7 +218,7 @@ def test_a_folder_of_something_else_and_one_in_use_are_refused(trouble: str, tmp
     refused("H658", trouble, source, tmp_path / "new", address="auto")
     refused("H650", trouble, source, tmp_path / "new", shard_size=0)
     (tmp_path / "empty.jsonl").write_text("")
-    refused("H129", trouble, tmp_path / "empty.jsonl", tmp_path / "new")
+    refused("H660", trouble, tmp_path / "empty.jsonl", tmp_path / "new")
     script = f"""
 import sys, pathlib
 from spacy_bert_heads.files import lock
