@@ -8,10 +8,10 @@ from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional
 import torch
 from safetensors.torch import save
 
+from ..defaults import MULTILINGUAL
 from ..errors import BertHeadsError
 from ..files import check_writable, replace_folder
 from ..layers.encoder_module import Encoder, load_pretrained, max_positions
-from ..project.configs import MULTILINGUAL
 from .e5_file import PACKAGE, VERSION, find_e5_file, load_e5
 from .folders import is_encoder_folder
 from .scripts import scripts_of_languages

