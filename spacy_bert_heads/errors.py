@@ -1,7 +1,7 @@
 """Every message a user can meet, numbered so that it can be searched for.
 
 H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels and annotations. H4xx: missing extras.
-H5xx: the annotation loop. H6xx: evaluation, comparison and label errors.
+H5xx: the annotation loop. H6xx: what was trained: reports, comparison, calibration, application, packages.
 """
 
 import re
@@ -196,6 +196,11 @@ MESSAGES: Dict[str, str] = {
     "H284": "the copy differs from the original: {found}. Nothing was written. Leave out --languages and --keep to keep all pieces.",
     "H285": "what is here is not a folder of an encoder, so it is not replaced. Choose another folder.",
     "H286": "the files given with --keep have no texts. Give other files, or use --languages.",
+    "H680": "the report is not one of this pipeline: it scores {found}. Evaluate this pipeline, and give that report.",
+    "H681": "expected the JSON of a report that `spacy bert-heads evaluate` wrote, found something else. Evaluate the pipeline again.",
+    "H682": "the package could not be built: {found}. What was said is above.",
+    "H287": "encoders of type '{found}' give no attention weights between all wordpieces of a window. Set attentions = false.",
+    "H288": "an exported encoder gives no attention weights. Set attentions = false in the model of the encoder; export a copy of the pipeline and keep this one for looking at attention.",
     "H274": "'{component}' cannot be rehearsed. To keep what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",

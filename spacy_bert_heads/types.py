@@ -16,7 +16,8 @@ Ints = numpy.ndarray
 Window = Tuple[int, int]
 
 # Encoder outputs or their gradients for one Doc, by name: "last_hidden_state" (n_windows, n_pieces, width),
-# "pooler_output" (n_windows, width), "hidden_states" (a list, embeddings first, each as last_hidden_state)
+# "pooler_output" (n_windows, width), "hidden_states" (a list, embeddings first, each as last_hidden_state),
+# "attentions" (a list, one layer each, (n_windows, n_heads, n_pieces, n_pieces))
 NamedArrays = Dict[str, Union[FloatsXd, List[Any]]]
 
 # Tag index of each token of one Doc; -1 where the annotation is missing. Int, (n_tokens,)

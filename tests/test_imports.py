@@ -18,7 +18,7 @@ FLOORS = [
     {"project"},
     {"training"},
     {"evaluation"},
-    {"annotation"},
+    {"annotation", "packaging"},
     {"prodigy_recipes", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

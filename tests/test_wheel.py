@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from spacy_bert_heads import __version__
-from spacy_bert_heads.project.check_package import run_command
+from spacy_bert_heads.packaging.check_package import run_command
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "spacy_bert_heads"

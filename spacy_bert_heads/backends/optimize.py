@@ -45,7 +45,8 @@ def optimize(model: str, output: Path, *, backend: str, precision: str) -> Optim
     RETURNS (Optimized): What was done.
     RAISES (BertHeadsError): H227 for a pipeline that cannot be loaded; H240, H241 or H402 for a backend that cannot
         be used; H243 if it cannot take an encoder; H244 and H245 if there is none to export; H246 and H247 for an
-        output that must not be replaced; H248 for an encoder of sentence pairs; H123 if it cannot be written.
+        output that must not be replaced; H248 for an encoder of sentence pairs; H288 for
+        one that exposes its attentions; H123 if it cannot be written.
     """
     check_backend(backend, precision)
     nlp = load_pipeline(model)
@@ -60,6 +61,8 @@ def optimize(model: str, output: Path, *, backend: str, precision: str) -> Optim
             raise BertHeadsError("H245", found=shim.runtime.backend, component=name)
         if needs_types[name]:
             raise BertHeadsError("H248")
+        if shim.attentions:
+            raise BertHeadsError("H288")
         runtime = export_module(shim.module, backend, precision, hidden_states=shim.hidden_states)
         differences.append(mean_difference(shim, runtime))
         shim.runtime = runtime

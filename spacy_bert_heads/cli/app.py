@@ -35,6 +35,7 @@ VERBS: Dict[str, str] = {
     "label-studio-push": "spacy_bert_heads.cli.label_studio:label_studio_push_cli",
     "label-studio-pull": "spacy_bert_heads.cli.label_studio:label_studio_pull_cli",
     "serve-label-studio": "spacy_bert_heads.cli.serve_label_studio:serve_label_studio_cli",
+    "package": "spacy_bert_heads.cli.package:package_cli",
     "check-package": "spacy_bert_heads.cli.check_package:check_package_cli",
 }
 

@@ -24,7 +24,7 @@ def check_package_cli(
 
     Takes as much time and disk space as pip needs for torch and spaCy; the environment is removed afterwards.
     """
-    from ..project.check_package import check_package, to_text
+    from ..packaging.check_package import check_package, to_text
 
     result = check_package(wheel, text, output=output, constraints=constraints)
     typer.echo(to_text(result))

@@ -14,7 +14,15 @@ from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
 from .evaluate import Evaluation, WrongText
 from .label_scores import Mistake
-from .tables import INTERVAL, Table, confusion_matrix, headlines, make_tables, markdown
+from .tables import (
+    INTERVAL,
+    Table,
+    confusion_matrix,
+    escape_markdown,
+    headlines,
+    headlines_table,
+    make_tables,
+)
 
 TEMPLATE = "report.html.jinja"
 NAMES = ("report.html", "report.json", "report.md")
@@ -72,6 +80,32 @@ def to_json(evaluation: Evaluation) -> str:
     return f'{scores},\n  "records": [\n{records}\n  ]\n}}\n'
 
 
+def read_report(path: Path) -> Evaluation:
+    """Read the scores of an evaluation.
+
+    path (Path): What `evaluate` was told to write: a `.json` file, or a folder with a report.
+    RETURNS (Evaluation): The scores, without the texts.
+    RAISES (BertHeadsError): H101 or H103 if it cannot be read, H681 if it is something else.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    if not file.exists():
+        raise BertHeadsError("H101", path=file)
+    try:
+        content = srsly.read_json(file)
+    except OSError as error:
+        raise BertHeadsError("H103", path=file, found=error.strerror) from error
+    except ValueError as error:
+        raise BertHeadsError("H681", path=file) from error
+    names = ("docs", "model", "corpus", "notes", "texts", "entities", "categories")
+    try:
+        evaluation = Evaluation(scores={}, **{name: content[name] for name in names})
+        make_tables(evaluation)
+        headlines(evaluation)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BertHeadsError("H681", path=file) from error
+    return evaluation
+
+
 def is_one_file(output: Path) -> bool:
     """RETURNS (bool): Whether the scores go into one JSON file and not into a folder."""
     return output.suffix.lower() == ".json"
@@ -97,7 +131,7 @@ def to_text(evaluation: Evaluation) -> str:
     for table in make_tables(evaluation):
         if not table.is_detail:
             lines += ["", table.to_text()]
-    summary = Table("", ("", "score", INTERVAL), list(headlines(evaluation)))
+    summary = Table("", ("", "score", INTERVAL), headlines(evaluation))
     if summary.rows:
         lines += ["", summary.to_text()]
     return "\n".join(lines)
@@ -105,11 +139,10 @@ def to_text(evaluation: Evaluation) -> str:
 
 def to_markdown(evaluation: Evaluation) -> str:
     """RETURNS (str): The scores as Markdown."""
-    lines = [f"# {markdown(evaluation.model)}", ""]
-    lines += [f"{evaluation.docs:,} texts of {markdown(evaluation.corpus)}. Scores are times 100.", ""]
-    lines += [f"- {markdown(note)}" for note in evaluation.notes]
-    summary = Table("Summary", ("score", "value", INTERVAL), list(headlines(evaluation)))
-    for table in (summary, *make_tables(evaluation)):
+    lines = [f"# {escape_markdown(evaluation.model)}", ""]
+    lines += [f"{evaluation.docs:,} texts of {escape_markdown(evaluation.corpus)}. Scores are times 100.", ""]
+    lines += [f"- {escape_markdown(note)}" for note in evaluation.notes]
+    for table in (headlines_table(evaluation), *make_tables(evaluation)):
         lines += ["", table.to_markdown()]
     return "\n".join(lines) + "\n"
 

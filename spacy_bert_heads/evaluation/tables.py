@@ -15,6 +15,7 @@ MODES = {
     "label": "label, overlapping",
     "partial": "overlapping, half a point",
 }
+MISTAKES = "Mistakes in entities"
 # Confused pairs that are listed, and labels; report.json has all
 N_PAIRS = 20
 MAX_LABELS = 200
@@ -64,9 +65,7 @@ class Table(NamedTuple):
 
     def to_markdown(self) -> str:
         """RETURNS (str): The table as Markdown, its title above it."""
-        lines = [f"## {markdown(self.title)}", "", _markdown_row(self.header)]
-        lines.append("|---" + "|--:" * (len(self.header) - 1) + "|")
-        return "\n".join([*lines, *map(_markdown_row, self.rows)])
+        return f"## {escape_markdown(self.title)}\n\n{table_to_markdown(self)}"
 
 
 def make_tables(evaluation: "Evaluation") -> List[Table]:
@@ -118,7 +117,7 @@ def main_scores(evaluation: "Evaluation") -> List[Tuple[str, float, Optional[Int
     return lines
 
 
-def markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """RETURNS (str): A text, none of which Markdown takes for markup, on one line."""
     for character in "\\`*_[]|<>#":
         text = text.replace(character, f"\\{character}" if character not in "<>" else f"&#{ord(character)};")
@@ -126,7 +125,18 @@ def markdown(text: str) -> str:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(markdown, cells))} |"
+    return f"| {' | '.join(map(escape_markdown, cells))} |"
+
+
+def table_to_markdown(table: Table) -> str:
+    """RETURNS (str): The table without its title."""
+    rule = "|---" + "|--:" * (len(table.header) - 1) + "|"
+    return "\n".join([_markdown_row(table.header), rule, *map(_markdown_row, table.rows)])
+
+
+def headlines_table(evaluation: "Evaluation") -> Table:
+    """RETURNS (Table): The headlines."""
+    return Table("Summary", ("score", "value", INTERVAL), headlines(evaluation))
 
 
 def percent(value: Optional[float]) -> str:
@@ -180,7 +190,7 @@ def _mode_table(modes: Dict[str, Dict[str, Any]]) -> Table:
 
 def _error_table(errors: Dict[str, Dict[str, int]]) -> Table:
     kinds = (STRICT, *KINDS)
-    shown, title = _most(errors, "Mistakes in entities", lambda counts: sum(counts.values()))
+    shown, title = _most(errors, MISTAKES, lambda counts: sum(counts.values()))
     rows = [(label, *(f"{counts[kind]:,}" for kind in kinds)) for label, counts in shown.items()]
     total = tuple(f"{sum(counts[kind] for counts in errors.values()):,}" for kind in kinds)
     # Gold entities by their own label, invented ones by the predicted one

@@ -1,5 +1,6 @@
 """The torch side of the encoder: any Hugging Face `AutoModel` encoder, with a pooler in every case."""
 
+import copy
 import importlib.util
 import json
 import logging
@@ -70,6 +71,7 @@ class EncoderModule(torch.nn.Module):
         attention_mask: Tensor,
         hidden_states: bool = False,
         token_types: Optional[Tensor] = None,
+        attentions: bool = False,
     ) -> Dict[str, Any]:
         """Run the encoder.
 
@@ -77,17 +79,23 @@ class EncoderModule(torch.nn.Module):
         attention_mask (Tensor): 1 for wordpieces, 0 for padding. Int64, (n_windows, n_pieces).
         hidden_states (bool): Whether to return the output of every layer too.
         token_types (Optional[Tensor]): For models that have them; None: all are 0. Int64, (n_windows, n_pieces).
+        attentions (bool): Whether to return how much each layer's wordpieces attend to each other. See use_eager.
         RETURNS (Dict[str, Any]): "last_hidden_state", float (n_windows, n_pieces, width); "pooler_output", float
-            (n_windows, width); if asked, "hidden_states", a tuple of embeddings and each layer's output.
+            (n_windows, width); if asked, "hidden_states", a tuple of embeddings and each layer's output, and
+            "attentions", a tuple of each layer's weights, float (n_windows, n_heads, n_pieces, n_pieces), of which
+            each row sums to 1.
+        RAISES (BertHeadsError): H287 for attentions of a model that does not give them in this form.
         """
-        # Models without token types may not know the argument
-        types = {} if token_types is None else {"token_type_ids": token_types}
+        # Models without them may not know the arguments
+        optional: Dict[str, Any] = {} if token_types is None else {"token_type_ids": token_types}
+        if attentions:
+            optional["output_attentions"] = True
         output = self.transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
             output_hidden_states=hidden_states,
             return_dict=True,
-            **types,
+            **optional,
         )
         named = {"last_hidden_state": output.last_hidden_state}
         if self.pooler is None:
@@ -96,6 +104,12 @@ class EncoderModule(torch.nn.Module):
             named["pooler_output"] = torch.tanh(self.pooler(output.last_hidden_state[:, 0]))
         if hidden_states:
             named["hidden_states"] = output.hidden_states
+        if attentions:
+            n_pieces = input_ids.shape[1]
+            layers = output.attentions or ()
+            if not layers or any(layer is None or layer.shape[2:] != (n_pieces, n_pieces) for layer in layers):
+                raise BertHeadsError("H287", found=self.transformer.config.model_type)
+            named["attentions"] = layers
         return named
 
 
@@ -254,6 +268,16 @@ def enable_checkpointing(module: EncoderModule) -> None:
     if not getattr(module.transformer, "supports_gradient_checkpointing", False):
         raise BertHeadsError("H236", found=module.transformer.config.model_type)
     module.transformer.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def use_eager(module: EncoderModule) -> None:
+    """Compute attention as it is written in formulas. Fused kernels never have the weights that one may ask for."""
+    config = copy.deepcopy(module.transformer.config)
+    config._attn_implementation = "eager"
+    with torch.random.fork_rng([]):  # heads start from the same weights with it as without
+        transformer = build_transformer(config)
+    transformer.load_state_dict(module.transformer.state_dict())
+    module.transformer = transformer
 
 
 def max_positions(encoder: Encoder) -> int:

@@ -17,6 +17,7 @@ from .encoder_module import (
     rebuild,
     rebuild_config,
     rebuild_tokenizer,
+    use_eager,
 )
 from .precision import AUTOCAST_TYPES, check_precision, linear_layers, resolve_precision, round_linear_layers
 from .runtimes import load_runtime
@@ -28,6 +29,7 @@ class EncoderShim(TorchShim):
     """Holds an encoder once there is one, runs it, and saves it with its tokenizer.
 
     hidden_states (bool): Whether to return the output of every layer too.
+    attentions (bool): Whether predictions return the attention weights too.
     precision (str): Of predictions; see resolve_precision. Outputs are float32 in any case.
     train_precision (str): Of training.
     gradient_checkpointing (bool): Whether training keeps each layer's input only, and computes the rest again.
@@ -46,6 +48,7 @@ class EncoderShim(TorchShim):
         self,
         *,
         hidden_states: bool,
+        attentions: bool,
         precision: str,
         train_precision: str,
         gradient_checkpointing: bool,
@@ -53,6 +56,7 @@ class EncoderShim(TorchShim):
     ) -> None:
         super().__init__()
         self.hidden_states = hidden_states
+        self.attentions = attentions
         self.precision = precision
         self.train_precision = train_precision
         self.gradient_checkpointing = gradient_checkpointing
@@ -75,6 +79,8 @@ class EncoderShim(TorchShim):
         """
         if self.word_dropout and encoder.tokenizer.unk_token_id is None:
             raise BertHeadsError("H239", found=encoder.module.transformer.config.model_type)
+        if self.attentions:
+            use_eager(encoder.module)
         self._model = encoder.module.to(get_torch_default_device())
         self._linear_weights = [p for layer in linear_layers(encoder.module) for p in layer.parameters()]
         if self.gradient_checkpointing:
@@ -108,12 +114,15 @@ class EncoderShim(TorchShim):
         RETURNS (Callable): Takes input_ids, attention_mask and token_types as EncoderModule.forward does; an empty
             tensor of types says as None that all are 0. Gives the named outputs, in float32.
         RAISES (BertHeadsError): H233 for training in fp16, H234 for fp16 without a GPU, H235 for training an exported
-            encoder; when it runs, H248 for token types that an exported encoder cannot be told.
+            encoder, H288 for attentions of one; when it runs, H248 for token types that it cannot be told, H287 for
+            a model that gives no attentions.
         """
         self.step_pending()
         if self.runtime is not None:
             if is_train:
                 raise BertHeadsError("H235", found=self.runtime.backend)
+            if self.attentions:
+                raise BertHeadsError("H288")
             return self._run_exported
         precision = self.train_precision if is_train else self.precision
         check_precision(precision, training=is_train)
@@ -137,7 +146,8 @@ class EncoderShim(TorchShim):
             input_ids = hide_pieces(input_ids, self.word_dropout, self.tokenizer)
         with torch.set_grad_enabled(is_train and torch.is_grad_enabled()):
             with torch.autocast(input_ids.device.type, dtype=dtype, enabled=dtype is not None):
-                named = module(input_ids, attention_mask, self.hidden_states, token_types)
+                attentions = self.attentions and not is_train
+                named = module(input_ids, attention_mask, self.hidden_states, token_types, attentions)
             return {
                 name: output.float() if isinstance(output, Tensor) else tuple(layer.float() for layer in output)
                 for name, output in named.items()

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, cast
 
+import torch
 from spacy.attrs import LENGTH
 from spacy.tokens import Doc
 from spacy.util import SimpleFrozenDict
@@ -19,7 +20,7 @@ from ..layers.encoder_shim import EncoderShim
 from ..layers.precision import check_precision
 from ..types import NamedArrays
 from .batches import WindowBatch
-from .gradient_cache import Rows, run_batch
+from .gradient_cache import ATTENTIONS, Rows, run_batch
 from .listeners import replace_listener, replace_listener_cfg
 from .outputs import EncoderOutputs, Wordpieces
 from .sentence_pairs import PairTokens, has_token_types
@@ -45,6 +46,7 @@ class EncoderSettings:
 def build_bert_encoder_v1(
     name: str,
     hidden_states: bool = False,
+    attentions: bool = False,
     precision: str = "auto",
     train_precision: Optional[str] = None,
     gradient_checkpointing: bool = False,
@@ -59,6 +61,9 @@ def build_bert_encoder_v1(
 
     name (str): Folder, `package:IMPORT_NAME/SUBFOLDER`, or an id on the Hugging Face hub.
     hidden_states (bool): Whether to expose the output of every layer too.
+    attentions (bool): Whether predictions expose the attention weights of every layer too: `attentions`, a list of
+        arrays, (n_windows, n_heads, n_pieces, n_pieces). It takes more time, and memory that grows with the square of
+        the length of a window.
     precision (str): What predictions compute in: "fp32", "bf16", "fp16" (GPU only), or "auto": bf16 where the device
         computes in it natively, otherwise fp32. Weights, outputs and the heads' losses are fp32 in any case.
     train_precision (Optional[str]): What training computes in; not "fp16". None: as `precision`.
@@ -88,6 +93,7 @@ def build_bert_encoder_v1(
         load,
         EncoderSettings(window, overlap, pair_separator=pair_separator),
         hidden_states=hidden_states,
+        attentions=attentions,
         precision=precision,
         train_precision=train_precision,
         gradient_checkpointing=gradient_checkpointing,
@@ -105,6 +111,7 @@ def build_bert_from_scratch_v1(
     lowercase: bool = True,
     dropout: float = 0.1,
     hidden_states: bool = False,
+    attentions: bool = False,
     precision: str = "auto",
     train_precision: Optional[str] = None,
     gradient_checkpointing: bool = False,
@@ -123,8 +130,8 @@ def build_bert_from_scratch_v1(
     vocab_size (int): Most entries in the vocabulary.
     lowercase (bool): Whether to lower-case and strip accents.
     dropout (float): BERT's own dropout, in hidden states and attention.
-    hidden_states, precision, train_precision, gradient_checkpointing, word_dropout, overlap, pair_separator: see
-        build_bert_encoder_v1.
+    hidden_states, attentions, precision, train_precision, gradient_checkpointing, word_dropout, overlap,
+        pair_separator: see build_bert_encoder_v1.
     """
 
     load = partial(
@@ -142,6 +149,7 @@ def build_bert_from_scratch_v1(
         load,
         EncoderSettings(None, overlap, pair_separator=pair_separator),
         hidden_states=hidden_states,
+        attentions=attentions,
         precision=precision,
         train_precision=train_precision,
         gradient_checkpointing=gradient_checkpointing,
@@ -191,6 +199,7 @@ def _encoder_model(
     settings: EncoderSettings,
     *,
     hidden_states: bool,
+    attentions: bool,
     precision: str,
     train_precision: Optional[str],
     gradient_checkpointing: bool,
@@ -209,6 +218,7 @@ def _encoder_model(
         shims=[
             EncoderShim(
                 hidden_states=hidden_states,
+                attentions=attentions,
                 precision=precision,
                 train_precision=train_precision or precision,
                 gradient_checkpointing=gradient_checkpointing,
@@ -296,6 +306,11 @@ def _split(rows: Rows, batch: WindowBatch) -> List[NamedArrays]:
     """Each Doc's part of the outputs, not copied."""
     split: List[NamedArrays] = [{} for _ in batch.docs]
     for name, value in rows.items():
+        if name == ATTENTIONS:
+            for i, doc in enumerate(batch.docs):
+                windows = value[batch.doc_windows[i] : batch.doc_windows[i + 1]]
+                split[i][name] = [torch2xp(_stack(layer, doc.width)) for layer in zip(*windows)]
+            continue
         arrays: List[Any] = [torch2xp(tensor) for tensor in (value if isinstance(value, list) else [value])]
         for i, doc in enumerate(batch.docs):
             if name == "pooler_output":
@@ -305,6 +320,14 @@ def _split(rows: Rows, batch: WindowBatch) -> List[NamedArrays]:
                 parts = [array[batch.doc_rows[i] : batch.doc_rows[i + 1]].reshape(shape) for array in arrays]
             split[i][name] = parts if isinstance(value, list) else parts[0]
     return split
+
+
+def _stack(windows: Sequence[torch.Tensor], width: int) -> torch.Tensor:
+    """One layer's attention within each window of a Doc, zeros where a window is shorter than the longest."""
+    stacked = windows[0].new_zeros((len(windows), len(windows[0]), width, width))
+    for window, weights in zip(stacked, windows):
+        window[:, : weights.shape[1], : weights.shape[2]] = weights
+    return stacked
 
 
 def _join(per_doc: List[Dict[str, Any]], rows: Rows, batch: WindowBatch, ops: Any) -> Rows:

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy
 import torch
@@ -12,8 +12,10 @@ from ..layers.encoder_shim import EncoderShim
 from .batches import RECTANGLE_COST, Rectangle, WindowBatch
 
 # Outputs or gradients of a whole batch, by name. Vectors of wordpieces lie in rows, (n_rows, width), in the order of
-# WindowBatch; pooled ones are (n_windows, width); "hidden_states" is a list
-Rows = Dict[str, Union[Tensor, List[Tensor]]]
+# WindowBatch; pooled ones are (n_windows, width); "hidden_states" is a list. "attentions", of predictions only, has a
+# list of layers for each window, (n_heads, n_pieces, n_pieces)
+Rows = Dict[str, Any]
+ATTENTIONS = "attentions"
 
 
 @dataclass
@@ -59,7 +61,12 @@ def run_batch(
             named = run(step.ids, step.mask, step.types)
             step.graph = named if keep_graph else {}
             for name, value in named.items():
-                if isinstance(value, Tensor):
+                if name == ATTENTIONS:
+                    of_windows = outputs.setdefault(name, [None] * len(batch.lengths))
+                    for row, window in enumerate(step.windows.tolist()):
+                        length = int(batch.lengths[window])
+                        of_windows[window] = [layer[row, :, :length, :length] for layer in value]
+                elif isinstance(value, Tensor):
                     outputs[name] = _scatter(value.detach(), step, batch, outputs.get(name))
                 else:
                     targets = outputs.get(name, [None] * len(value))

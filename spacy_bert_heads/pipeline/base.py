@@ -1,10 +1,12 @@
 """What all heads share: learning from a batch, and letting go of the encoder's outputs."""
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
+from spacy_transformers.layers import TransformerListener
 from thinc.api import Model, Optimizer, set_dropout_rate
 
 from ..errors import BertHeadsError
@@ -36,6 +38,8 @@ class Head(NotRehearsed):
     # From spaCy's TrainablePipe
     model: Model
     finish_update: Callable[[Optimizer], None]
+    # The last encoder before it in the pipeline that it can listen to, which the encoder itself puts here
+    encoder: Optional[Any] = None
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> Tuple[float, Any]:
         """The loss of a batch in nats, and its gradient for the model's scores."""
@@ -78,6 +82,24 @@ class Head(NotRehearsed):
         """RETURNS (Any): The model's output for Docs, in prediction."""
         step_pending(self.model)
         return self.model.predict(docs)
+
+    @contextmanager
+    def encoded(self, docs: List[Doc]) -> Iterator[None]:
+        """Within it the Docs have the encoder's outputs: where they are gone, as in a pipeline with
+        keep_outputs = false, the encoder reads the Docs again, and afterwards they go again.
+
+        docs (List[Doc]): Docs of this pipeline. Their text counts, not what is annotated on them.
+        """
+        listens = any(isinstance(node, TransformerListener) for node in self.model.walk())
+        bare = [doc for doc in docs if doc._.trf_data is None] if listens else []
+        if bare and self.encoder is not None:
+            for doc, outputs in zip(bare, self.encoder.predict(bare).doc_data):
+                doc._.trf_data = outputs
+        try:
+            yield
+        finally:
+            for doc in bare:
+                doc._.trf_data = None
 
     def release(self, docs: List[Doc]) -> None:
         """Called when this head has annotated Docs. Outputs of the encoder that nobody else waits for go."""

@@ -109,8 +109,11 @@ class BertEncoder(NotRehearsed, Transformer):
         self._pending: Optional[PendingBatch] = None
 
     def find_listeners(self, component: Any) -> None:
-        """Find listeners as spacy-transformers does, and remember which of them will read the outputs."""
+        """Find listeners as spacy-transformers does, and remember which of them will read the outputs. Heads of ours
+        learn whom they listen to."""
         super().find_listeners(component)
+        if isinstance(component, Head) and component.name in self.listener_map:
+            component.encoder = self
         for listener in self.listener_map.get(getattr(component, "name", ""), []):
             self._readers[listener.id] = isinstance(component, Head)
 

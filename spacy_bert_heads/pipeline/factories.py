@@ -22,6 +22,7 @@ ENCODER = """
 @architectures = "spacy_bert_heads.BertEncoder.v1"
 name = "bert-base-uncased"
 hidden_states = false
+attentions = false
 precision = "auto"
 train_precision = null
 gradient_checkpointing = false

@@ -10,6 +10,7 @@ from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_get_examples
+from spacy.util import minibatch
 from spacy.vocab import Vocab
 from thinc.api import Model
 from thinc.types import Floats2d
@@ -33,6 +34,9 @@ from .entity_annotations import (
     read_annotation,
     to_tags,
 )
+
+# Docs whose encoder outputs `nbest` and `uncertainty` hold in memory together
+SCORED_AT_ONCE = 128
 
 
 class Prediction(NamedTuple):
@@ -240,32 +244,34 @@ class BertEntityRecognizer(Head, TrainablePipe):
         Each is one path of tags. Two paths have the same entities only where they differ in white space around an
         entity, or, without the tag scheme's constraints, in how they spell one.
 
-        docs (Iterable[Doc]): Docs that the encoder has read: the pipeline's output, or `nlp.select_pipes`.
+        docs (Iterable[Doc]): Docs of this pipeline. The encoder reads them again where its outputs are not on them.
         n (int): How many.
         keep_preset (bool): Take entities on the Docs as given, with those predicted before. If not, they are ignored.
         RETURNS (List[List[RankedEntities]]): Entities and log-probability of the path, for each Doc.
         """
-        docs = list(docs)
-        if not docs:
-            return []
-        found = self._score(docs, keep_preset).nbest(n)
-        return [
-            [RankedEntities(self._read_entities(doc, tags), log_probability) for tags, log_probability in paths]
-            for doc, paths in zip(docs, found)
-        ]
+        ranked = []
+        for batch in minibatch(docs, SCORED_AT_ONCE):
+            with self.encoded(batch):
+                found = self._score(batch, keep_preset).nbest(n)
+            ranked += [
+                [RankedEntities(self._read_entities(doc, tags), log_probability) for tags, log_probability in paths]
+                for doc, paths in zip(batch, found)
+            ]
+        return ranked
 
     def uncertainty(self, docs: Iterable[Doc], *, keep_preset: bool = False) -> List[Uncertainty]:
         """How sure the head is of each Doc, for choosing what to annotate next.
 
-        docs (Iterable[Doc]): Docs that the encoder has read.
+        docs (Iterable[Doc]): Docs of this pipeline. The encoder reads them again where its outputs are not on them.
         keep_preset (bool): Take entities on the Docs as given.
         RETURNS (List[Uncertainty]): One for each Doc.
         """
-        docs = list(docs)
-        if not docs:
-            return []
-        scored = self._score(docs, keep_preset)
-        return scored.uncertainty(scored.best())
+        unsure: List[Uncertainty] = []
+        for batch in minibatch(docs, SCORED_AT_ONCE):
+            with self.encoded(batch):
+                scored = self._score(batch, keep_preset)
+            unsure += scored.uncertainty(scored.best())
+        return unsure
 
     def span_probabilities(self, docs: Iterable[Doc], spans: Sequence[Sequence[EntitySpan]]) -> List[List[float]]:
         """How probable given entities are, whether or not they are predicted: exactly these boundaries and this label,

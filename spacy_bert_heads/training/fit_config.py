@@ -196,13 +196,13 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
     known = [head for head in HEADS if head in heads.values()] or ["ner"]
     model = Config().from_str(render_config(config["nlp"]["lang"], known, encoder), interpolate=False)
     is_scratch = components[name]["model"]["@architectures"] == SCRATCH_ARCHITECTURE
-    # Heads may read them
-    hidden_states = components[name]["model"].get("hidden_states", False)
+    # Heads, or whoever else, may read them
+    exposed = {key: components[name]["model"].get(key, False) for key in ("hidden_states", "attentions")}
     config["paths"].pop("encoder", None)
     if encoder != SCRATCH:
         config["paths"]["encoder"] = encoder
     if is_scratch or encoder == SCRATCH:
-        components[name]["model"] = {**model["components"]["transformer"]["model"], "hidden_states": hidden_states}
+        components[name]["model"] = {**model["components"]["transformer"]["model"], **exposed}
     else:
         components[name]["model"]["name"] = "${paths.encoder}"
     config["training"]["optimizer"]["learn_rate"] = model["training"]["optimizer"]["learn_rate"]

@@ -13,7 +13,7 @@ from spacy_transformers.data_classes import TransformerData, WordpieceBatch
 
 from spacy_bert_heads.errors import BertHeadsError
 
-from ..making import assert_same_predictions, make_examples, make_nlp, make_texts, predictions
+from ..making import assert_close, assert_same_predictions, make_examples, make_nlp, make_texts, predictions
 
 TEXTS = [*make_texts(5), "", "order " * 60]
 HEADS = ["bert_textcat", "bert_ner"]
@@ -114,16 +114,55 @@ def test_training_with_annotating_components_finds_the_outputs(bert_folder: str)
         assert found["bert_ner"] == losses[0]["bert_ner"] > 0
 
 
-def test_a_head_that_comes_back_for_released_outputs_says_what_to_do(bert_folder: str) -> None:
+def test_a_head_that_comes_back_for_released_outputs_has_them_computed_again(bert_folder: str, tmp_path: Path) -> None:
     nlp = make_releasing(bert_folder)
-    doc = nlp("where is my order")
-    with pytest.raises(BertHeadsError, match="keep_outputs") as error:
-        nlp.get_pipe("bert_ner").uncertainty([doc])
+    nlp.to_disk(tmp_path)
+    keeping = spacy.load(tmp_path, config={"components": {"transformer": {"keep_outputs": True}}})
+    for shipped in (nlp, spacy.load(tmp_path)):
+        ner, other = shipped.get_pipe("bert_ner"), keeping.get_pipe("bert_ner")
+        docs, theirs = list(shipped.pipe(TEXTS)), list(keeping.pipe(TEXTS))
+        for _ in range(2):  # asking leaves everything as it was
+            assert_same_readings(ner.nbest(docs, 3), other.nbest(theirs, 3))
+            for unsure, expected in zip(ner.uncertainty(docs), other.uncertainty(theirs)):
+                for value, wanted in zip(unsure, expected):
+                    assert_close(value, wanted)
+            assert not any(kept(docs)) and all(kept(theirs))
+        assert_same_predictions(predictions(docs), predictions(theirs), 1e-5)
+        # Some Docs have outputs, some had them, one is there twice, one was never read
+        mixed = [docs[0], theirs[1], docs[0], shipped.make_doc(TEXTS[2])]
+        expected = other.nbest([theirs[0], theirs[1], theirs[0], theirs[2]], 2)
+        assert_same_readings(ner.nbest(mixed, 2), expected)
+        assert [doc._.trf_data is not None for doc in mixed] == [False, True, False, False]
+    nlp.replace_listeners("transformer", "bert_ner", ["model.tok2vec"])
+    assert_same_readings(nlp.get_pipe("bert_ner").nbest(theirs, 3), other.nbest(theirs, 3))
+
+
+def test_outputs_are_computed_again_a_batch_at_a_time(bert_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nlp = make_releasing(bert_folder)
+    docs = list(nlp.pipe(TEXTS))
+    at_once = nlp.get_pipe("bert_ner").nbest(docs, 2)
+    monkeypatch.setattr("spacy_bert_heads.pipeline.ner.SCORED_AT_ONCE", 2)
+    sizes = []
+    encoder = nlp.get_pipe("transformer")
+    predict = encoder.predict
+    monkeypatch.setattr(encoder, "predict", lambda docs: sizes.append(len(docs)) or predict(docs))
+    assert_same_readings(nlp.get_pipe("bert_ner").nbest(docs, 2), at_once)
+    assert max(sizes) == 2 and sum(sizes) == len(docs)
+
+
+def test_a_head_without_an_encoder_says_what_to_do(bert_folder: str, tmp_path: Path) -> None:
+    make_releasing(bert_folder).to_disk(tmp_path)
+    nlp = spacy.load(tmp_path, exclude=["transformer"])
+    with pytest.raises(BertHeadsError) as error:
+        nlp.get_pipe("bert_ner").uncertainty([nlp.make_doc("where is my order")])
     assert error.value.code == "H213"
-    with nlp.select_pipes(enable=["transformer"]):
-        docs = list(nlp.pipe(TEXTS))
-    for _ in range(2):  # asking does not use them up
-        assert len(nlp.get_pipe("bert_ner").uncertainty(docs)) == len(docs)
+
+
+def assert_same_readings(ours: List[Any], theirs: List[Any]) -> None:
+    assert len(ours) == len(theirs)
+    for some, others in zip(ours, theirs):
+        assert [ranked.ents for ranked in some] == [ranked.ents for ranked in others]
+        assert_close([r.log_probability for r in some], [r.log_probability for r in others])
 
 
 def test_wordpieces_are_those_of_spacy_transformers_after_pickling_and_as_bytes(bert_folder: str) -> None:

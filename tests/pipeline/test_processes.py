@@ -65,7 +65,7 @@ def threads_of_a_child():
 
 torch.set_num_threads(2)
 before = threads_of_a_child()
-settings = dict(hidden_states=False, precision="fp32", train_precision="fp32")
+settings = dict(hidden_states=False, attentions=False, precision="fp32", train_precision="fp32")
 shim = EncoderShim(**settings, gradient_checkpointing=False, word_dropout=0.0)
 shim.set_encoder(load_pretrained(sys.argv[1], {}, {}))
 print(before, threads_of_a_child(), torch.get_num_threads())

@@ -10,8 +10,8 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.project import check_package as packaging
-from spacy_bert_heads.project.check_package import check_package, find_source, read_wheel, run_command, to_text
+from spacy_bert_heads.packaging import check_package as packaging
+from spacy_bert_heads.packaging.check_package import check_package, find_source, read_wheel, run_command, to_text
 
 RESULT = {
     "package": "en_support",
