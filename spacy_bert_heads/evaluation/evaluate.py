@@ -230,7 +230,7 @@ def note_trained_on(nlp: Language, examples: Sequence[Example], train: Optional[
     if not n_known:
         return []
     return [
-        f"{n_known:,} of {len(examples):,} texts are among those that the pipeline was trained on ({path}). Scores on "
+        f"{n_known:,} of {len(examples):,} texts are among those that the pipeline was trained on ({path.name}). Scores on "
         "them are too good."
     ]
 
