@@ -11,7 +11,8 @@ from .category_scores import ExclusiveScorer
 from .compare import ChangedText, Changes, Comparison, Difference, ScoreRow
 from .report import render_page
 from .saved_reports import ENTITIES, Verdict
-from .tables import INTERVAL, Table, limits, markdown
+from .tables import INTERVAL, Table, limits
+from .tables import markdown as escape
 
 NAMES = ("compare.html", "compare.json", "compare.md")
 TEMPLATE = "compare.html.jinja"
@@ -94,9 +95,9 @@ def to_markdown(comparison: Comparison) -> str:
     """RETURNS (str): The comparison as Markdown."""
     lines = ["# Comparison", ""]
     for name, report in zip(comparison.names, comparison.reports):
-        lines.append(f"- {name}: {markdown(report.source)} ({markdown(_describe_run(report.model, report.run))})")
-    lines += [f"- {comparison.n_texts:,} texts of {markdown(comparison.reports[0].corpus)}. Scores are times 100."]
-    lines += [f"- {markdown(note)}" for note in comparison.notes]
+        lines.append(f"- {name}: {escape(report.source)} ({escape(_describe_run(report.model, report.run))})")
+    lines += [f"- {comparison.n_texts:,} texts of {escape(comparison.reports[0].corpus)}. Scores are times 100."]
+    lines += [f"- {escape(note)}" for note in comparison.notes]
     for table in make_tables(comparison, MANY):
         lines += ["", table.to_markdown()]
     for name, changes in zip(comparison.names, comparison.changes):
@@ -105,7 +106,10 @@ def to_markdown(comparison: Comparison) -> str:
                 lines += ["", f"## Texts {what} in {name}", ""]
                 for text in texts[:MANY]:
                     first, *others = _example_lines(comparison, text)
-                    lines += [f"- {markdown(first)}", *(f"    - {markdown(line.strip())}" for line in others)]
+                    lines += [
+                        f"- {escape(first)}",
+                        *(f"    - {escape(line.strip())}" for line in others),
+                    ]
     return "\n".join(lines) + "\n"
 
 

@@ -239,10 +239,8 @@ def note_trained_on(nlp: Language, examples: Sequence[Example], train: Optional[
     n_known = sum(split_key(eg.reference.text) in known for eg in examples)
     if not n_known:
         return []
-    return [
-        f"{n_known:,} of {len(examples):,} texts are among those that the pipeline was trained on ({path}). Scores on "
-        "them are too good."
-    ]
+    shared = f"{n_known:,} of {len(examples):,} texts are among those that the pipeline was trained on"
+    return [f"{shared} ({path.name}). Scores on them are too good."]
 
 
 def _is_spacy(path: Path) -> bool:
