@@ -312,7 +312,6 @@ MESSAGES: Dict[str, str] = {
     "H603": "expected a pipeline with a head to {purpose}, found {found}. Use one with bert_textcat, bert_textcat_multilabel or bert_ner.",
     "H604": "expected --metric f1, fbeta=BETA, precision=SHARE or recall=SHARE, such as precision=0.95, found {found}.",
     "H605": "expected --coverage between 0 and 1, such as 0.9, found {found}.",
-    "H606": "nothing could be fitted, so nothing is written. {found}",
     "H620": "pipelines can only be compared on annotated texts. Name a corpus behind them, or compare reports that evaluate --output wrote.",
     "H621": "expected no corpus, since all others are reports, which hold their texts. Leave it out, or name pipelines before it.",
     "H622": "expected two or more to compare, found {found}. Name trained pipelines, or reports of evaluate.",

@@ -19,6 +19,7 @@ from ..evaluation.tables import MISTAKES, headlines_table, make_tables, markdown
 from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
 from ..layers.encoder_module import PACKAGE_PREFIX
 from ..layers.encoder_shim import EncoderShim
+from ..pipeline.fitted import THRESHOLDS
 from ..project.configs import render
 
 KINDS = {
@@ -201,12 +202,27 @@ def _describe_scores(nlp: Language, evaluation: Optional[Evaluation]) -> str:
 
 
 def _describe_settings(nlp: Language) -> List[str]:
+    """What was fitted after training, and thresholds in general."""
     lines = []
     for name in nlp.pipe_names:
         component: Any = nlp.get_pipe(name)
-        factory = nlp.get_pipe_meta(name).factory
-        if factory in MULTILABEL_FACTORIES:
-            lines.append(f"`{name}`: a category is counted as chosen from {component.cfg.get('threshold', 0.5):g} on.")
+        cfg = getattr(component, "cfg", {})
+        temperature, coverage = getattr(component, "temperature", None), getattr(component, "coverage", None)
+        if isinstance(temperature, dict):
+            shown = ", ".join(f"`{_code(label)}` {value:.2f}" for label, value in temperature.items())
+            lines.append(f"`{name}` is calibrated, with a temperature for each label: {shown}.")
+        elif temperature is not None:
+            lines.append(f"`{name}` is calibrated, with a temperature of {temperature:.2f}.")
+        if coverage is not None:
+            where = "`doc._.ents_set`" if hasattr(component, "min_confidence") else "`doc._.cats_set`"
+            share = f"{coverage.share:.0%} of texts like those of dev"
+            lines.append(f"`{name}`: {where} holds all that is true of {share}.")
+        thresholds = {label: value for label, value in (cfg.get(THRESHOLDS) or {}).items() if value > 0}
+        if cfg.get("threshold"):
+            lines.append(f"`{name}`: a category counts from a probability of {cfg['threshold']:g} on.")
+        elif thresholds:
+            shown = ", ".join(f"`{_code(label)}` {value:.2f}" for label, value in thresholds.items())
+            lines.append(f"`{name}`: what is less probable than this does not count: {shown}.")
         minimum = getattr(component, "min_confidence", 0.0)
         if minimum:
             lines.append(f"`{name}`: entities of a confidence under {minimum:g} are dropped.")

@@ -18,6 +18,7 @@ from spacy_bert_heads.evaluation.evaluate import evaluate
 from spacy_bert_heads.evaluation.report import write_report
 from spacy_bert_heads.packaging.model_card import find_licence, make_model_card
 from spacy_bert_heads.packaging.package import package, read_scores
+from spacy_bert_heads.pipeline.fitted import Coverage
 
 from ..making import make_examples, make_nlp
 
@@ -152,3 +153,16 @@ def test_labels_of_others_cannot_break_the_card(bert_folder: str) -> None:
     card = make_model_card(nlp, None, name="en_x", version="0")
     (row,) = [line for line in card.split("\n") if line.startswith("| `bert_textcat`")]
     assert "a\\|b" in row and "<script>`" in row and row.count("`") == 2 + 2 + 8
+
+
+def test_what_was_fitted_is_on_the_card(bert_folder: str) -> None:
+    nlp = make_nlp(bert_folder, ["bert_textcat", "bert_ner"])
+    assert "## Calibration" not in make_model_card(nlp, None, name="en_x", version="0")
+    textcat: Any = nlp.get_pipe("bert_textcat")
+    ner: Any = nlp.get_pipe("bert_ner")
+    textcat.cfg["temperature"] = 1.25
+    ner.set_coverage(Coverage(0.9, 0.01))
+    ner.set_thresholds({"CITY": 0.5, "PERSON": 0.0})
+    card = make_model_card(nlp, None, name="en_x", version="0")
+    for said in ("a temperature of 1.25", "90% of texts", "does not count: `CITY` 0.50."):
+        assert said in card
