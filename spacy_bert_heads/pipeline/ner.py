@@ -308,7 +308,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
         known = [[span for span in found if span[2] in self.labels] for found in spans]
         if not any(known):
             return [[0.0] * len(found) for found in spans]
-        values = iter(self._probabilities(self._score(docs, keep_preset=False), docs, known))
+        values = iter(self.entity_probabilities(self._score(docs, keep_preset=False), docs, known))
         return [[next(values) if label in self.labels else 0.0 for _, _, label in found] for found in spans]
 
     def outside_probabilities(self, docs: Iterable[Doc]) -> List[numpy.ndarray]:
