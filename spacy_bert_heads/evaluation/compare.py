@@ -12,7 +12,7 @@ from .bootstrap import Interval, intervals, resample_cells, resample_sums
 from .category_scores import ExclusiveScorer, NumberScorer, number_draws
 from .evaluate import evaluate
 from .label_scores import CORRECT, GOLD, PREDICTED, count_cells, f1, mean_of_known, precision, recall
-from .saved_reports import ENTITIES, HeadInfo, SavedReport, TextKey, Verdict, find_report, parse_report, read_report
+from .saved_reports import SPAN_KINDS, HeadInfo, SavedReport, TextKey, Verdict, find_report, parse_report, read_report
 
 # More than for intervals, so that small p-values can be told apart
 N_SAMPLES = 2000
@@ -301,7 +301,7 @@ def _common_labels(comparison: Comparison, head: HeadInfo, matches: Sequence[Hea
 def _labels_of(kind: str, verdict: Optional[Verdict]) -> Set[str]:
     if verdict is None:
         return set()
-    if kind == ENTITIES:
+    if kind in SPAN_KINDS:
         return {label for _, _, label in verdict.gold}
     return {verdict.gold} if kind == ExclusiveScorer.kind else set(verdict.gold)
 
@@ -348,7 +348,7 @@ def _verdicts(reports: Sequence[SavedReport], head: _Head, key: TextKey) -> Opti
         return [Verdict(gold, verdict.predicted) for verdict in found]  # type: ignore[union-attr]
 
     def keep(side: Any) -> frozenset:
-        return frozenset(one for one in side if (one[2] if head.kind == ENTITIES else one) in labels)
+        return frozenset(one for one in side if (one[2] if head.kind in SPAN_KINDS else one) in labels)
 
     return [Verdict(keep(gold), keep(verdict.predicted)) for verdict in found]  # type: ignore[union-attr]
 
@@ -402,7 +402,7 @@ def _compare_labels(comparison: Comparison, head: _Head, verdicts: Sequence[Opti
         return float(column.mean()), resample_sums(column, N_SAMPLES) / len(column)
 
     shown: Dict[str, Callable[[int], Tuple[Optional[float], numpy.ndarray]]]
-    if head.kind == ENTITIES:
+    if head.kind in SPAN_KINDS:
         shown = {"F1": micro(f1), "precision": micro(precision), "recall": micro(recall), "macro F1": macro}
     elif head.kind == ExclusiveScorer.kind:
         shown = {"accuracy": accuracy, "macro F1": macro}
@@ -426,7 +426,7 @@ def _as_set(kind: str, value: Any) -> frozenset:
 
 
 def _label_list(kind: str, side: frozenset) -> List[str]:
-    return [span[2] for span in side] if kind == ENTITIES else list(side)
+    return [span[2] for span in side] if kind in SPAN_KINDS else list(side)
 
 
 def _compare_numbers(comparison: Comparison, head: _Head, verdicts: Sequence[Optional[List[Verdict]]]) -> None:

@@ -10,7 +10,7 @@ from ..files import check_not_read, check_writable, write_files
 from .category_scores import ExclusiveScorer
 from .compare import ChangedText, Changes, Comparison, Difference, ScoreRow
 from .report import render_page
-from .saved_reports import ENTITIES, Verdict
+from .saved_reports import ENTITIES, SPAN_KINDS, SPANS, Verdict
 from .tables import INTERVAL, Table, limits
 from .tables import markdown as escape
 
@@ -269,7 +269,7 @@ def _example_lines(comparison: Comparison, changed: ChangedText) -> List[str]:
 
 
 def _describe(kind: str, value: Any, text: str) -> str:
-    if kind == ENTITIES:
+    if kind in SPAN_KINDS:
         shown = [f"{text[start:end] or '…'} ({label})" for start, end, label in sorted(value)]
         return ", ".join(shown) or "no entity"
     if kind == ExclusiveScorer.kind:
@@ -291,6 +291,10 @@ def _lines(comparison: Comparison, changed: ChangedText) -> List[Line]:
                 continue
             if kind == ENTITIES:
                 pieces = _pieces(changed.text, value, verdict.gold)
+            elif kind == SPANS:
+                labels += [
+                    (_describe(kind, [span], changed.text), span not in verdict.gold) for span in sorted(value)
+                ] or [("none", bool(verdict.gold))]
             elif kind == ExclusiveScorer.kind:
                 labels.append((value or "none", value != verdict.gold))
             else:

@@ -176,8 +176,7 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
         evaluation.records.append(begin_record(eg))
         for scorer in scorers:
             right, found = scorer.add(eg)
-            if not isinstance(scorer, SpanScorer):
-                add_to_record(evaluation.records[-1], scorer, eg, right, found)
+            add_to_record(evaluation.records[-1], scorer, eg, right, found)
             mistakes[number] += found
             results.append(right)
         for mistake in mistakes[number]:

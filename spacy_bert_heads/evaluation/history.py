@@ -175,6 +175,7 @@ def _read_run(path: Path) -> Run:
         docs=int(content["docs"]),
         scores={},
         entities=content["entities"],
+        spans=content.get("spans", []),
         categories=content["categories"],
         texts=content["texts"],
     )

@@ -14,12 +14,13 @@ from .. import __version__
 from .category_scores import EXTRA_CATEGORY, MISSED_CATEGORY, ExclusiveScorer, MultilabelScorer, NumberScorer
 from .entity_scores import EntityScorer, read_entities
 from .label_scores import Mistake
+from .span_scores import SpanScorer
 
 # Characters of a text that a report keeps; entities behind them are kept all the same
 MAX_TEXT = 400
 GIT_SECONDS = 5
 
-Scorer = Union[EntityScorer, ExclusiveScorer, MultilabelScorer, NumberScorer]
+Scorer = Union[EntityScorer, SpanScorer, ExclusiveScorer, MultilabelScorer, NumberScorer]
 
 
 def begin_record(example: Example) -> Dict[str, Any]:
@@ -36,9 +37,9 @@ def add_to_record(
     """Write down what is gold and what a head predicted. A head about which nothing is known is left out.
 
     record (Dict[str, Any]): Of the text. "ents" gets gold and predicted entities, each as [start, end, label],
-        predicted ones with their confidence if there is one; "cats", by component, [gold label, predicted label] of
-        exclusive classes, and [gold labels, predicted labels] of others; "numbers", by component and target, [gold,
-        predicted].
+        predicted ones with their confidence if there is one; "spans", by component, the same without confidence;
+        "cats", by component, [gold label, predicted label] of exclusive classes, and [gold labels, predicted labels]
+        of others; "numbers", by component and target, [gold, predicted].
     scorer (Scorer): Of the head.
     example (Example): Prediction and gold annotation.
     right (Optional[bool]): What the scorer says about the text.
@@ -53,6 +54,10 @@ def add_to_record(
                 for ent in found.predicted
             ]
             record["ents"] = [gold, predicted]
+    elif isinstance(scorer, SpanScorer):
+        if right is not None:
+            sides = scorer.read(example)
+            record.setdefault("spans", {})[scorer.name] = [sorted(map(list, side)) for side in sides]
     elif isinstance(scorer, NumberScorer):
         known = [label for label in scorer.labels if label in example.reference.cats]
         values = {label: [example.reference.cats[label], example.predicted.cats.get(label)] for label in known}

@@ -13,6 +13,9 @@ from .category_scores import ExclusiveScorer, MultilabelScorer, NumberScorer
 from .report import NAMES
 
 ENTITIES = "entities"
+# Entities that may overlap
+SPANS = "spans"
+SPAN_KINDS = (ENTITIES, SPANS)
 KINDS = (ExclusiveScorer.kind, MultilabelScorer.kind, NumberScorer.kind)
 REPORT = NAMES[1]
 
@@ -26,7 +29,7 @@ class HeadInfo(NamedTuple):
     """A head that was evaluated.
 
     name (str): Its component.
-    kind (str): ENTITIES or one of KINDS.
+    kind (str): ENTITIES, SPANS or one of KINDS.
     labels (Tuple[str, ...]): What it knows.
     """
 
@@ -38,8 +41,8 @@ class HeadInfo(NamedTuple):
 class Verdict(NamedTuple):
     """What a head was to say about a text, and what it said.
 
-    gold (Any): Of ENTITIES a frozenset of CharSpan; of exclusive classes the label; of others a frozenset of labels;
-        of numbers a dict of floats.
+    gold (Any): Of ENTITIES and SPANS a frozenset of CharSpan; of exclusive classes the label; of others a frozenset
+        of labels; of numbers a dict of floats.
     predicted (Any): Likewise. None for an exclusive head that chose nothing.
     """
 
@@ -140,6 +143,7 @@ def _read_heads(content: Dict[str, Any]) -> List[HeadInfo]:
     found = []
     if content.get("entities") is not None:
         found.append(_read_head(content["entities"], ENTITIES))
+    found += [_read_head(scores, SPANS) for scores in content.get("spans") or []]
     for scores in content.get("categories") or []:
         if scores["kind"] not in KINDS:
             raise ValueError(f"a head of the kind {scores['kind']!r}")
@@ -153,17 +157,19 @@ def _read_head(scores: Dict[str, Any], kind: str) -> HeadInfo:
 
 def _read_record(raw: Dict[str, Any], number: int, heads: List[HeadInfo]) -> Record:
     record = Record(number, _string(raw["text"]))
+    sides: Any
     for head in heads:
-        if head.kind == ENTITIES:
-            if raw.get("ents") is not None:
-                record.verdicts[head.name] = Verdict(*(frozenset(map(_span, side)) for side in _pair(raw["ents"])))
+        if head.kind in SPAN_KINDS:
+            sides = raw.get("ents") if head.kind == ENTITIES else raw.get("spans", {}).get(head.name)
+            if sides is not None:
+                record.verdicts[head.name] = Verdict(*(frozenset(map(_span, side)) for side in _pair(sides)))
             continue
         values = raw.get("numbers" if head.kind == NumberScorer.kind else "cats", {}).get(head.name)
         if values is None:
             continue
         if head.kind == NumberScorer.kind:
             pairs = {_string(label): _pair(pair) for label, pair in values.items()}
-            sides: Any = [{label: _number(pair[i]) for label, pair in pairs.items()} for i in (0, 1)]
+            sides = [{label: _number(pair[i]) for label, pair in pairs.items()} for i in (0, 1)]
         elif head.kind == ExclusiveScorer.kind:
             gold, predicted = _pair(values)
             sides = [_string(gold), None if predicted is None else _string(predicted)]

@@ -1,8 +1,9 @@
 """Scores of spans that may overlap: borders and label must be right."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy
+from spacy.tokens import Span
 from spacy.training import Example
 
 from ..extensions import get_confidence_in
@@ -56,10 +57,8 @@ class SpanScorer:
         if key not in reference.spans:
             self.n_unknown += 1
             return None, []
-        gold = {(span.start_char, span.end_char, span.label_): span for span in reference.spans[key]}
-        known = known_spans(example, key, self.unknown_key, self.incorrect_key)
-        predicted = {(span.start_char, span.end_char, span.label_): span for span in known}
-        self.n_ignored += len(example.predicted.spans.get(key, ())) - len(known)
+        gold, predicted = self.read(example)
+        self.n_ignored += len(_by_place(example.predicted.spans.get(key, ()))) - len(predicted)
         for column, places in ((GOLD, gold.keys()), (PREDICTED, predicted.keys())):
             self._cells += [(self.n_texts, label, column) for _, _, label in places]
         self._cells += [(self.n_texts, label, CORRECT) for _, _, label in gold.keys() & predicted.keys()]
@@ -75,6 +74,12 @@ class SpanScorer:
             confidence = get_confidence_in(predicted[place], key)
             mistakes.append(Mistake(INVENTED, None, place[2], predicted[place].text, confidence))
         return not mistakes, mistakes
+
+    def read(self, example: Example) -> Tuple[Dict[Place, Span], Dict[Place, Span]]:
+        """RETURNS (Tuple[Dict[Place, Span], Dict[Place, Span]]): Gold spans, and predicted ones where gold says
+        something, of a text that has gold spans."""
+        known = known_spans(example, self.spans_key, self.unknown_key, self.incorrect_key)
+        return _by_place(example.reference.spans[self.spans_key]), _by_place(known)
 
     def to_dict(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, Any]): All scores, for JSON."""
@@ -98,6 +103,10 @@ class SpanScorer:
             },
             **score_labels(labels, counts),
         }
+
+
+def _by_place(spans: Iterable[Span]) -> Dict[Place, Span]:
+    return {(span.start_char, span.end_char, span.label_): span for span in spans}
 
 
 def overlapping(places: Sequence[Place]) -> List[Place]:

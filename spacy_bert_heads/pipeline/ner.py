@@ -432,6 +432,8 @@ class BertEntityRecognizer(Head, TrainablePipe):
 
         marginals (numpy.ndarray): Probability of each tag on each token. Float, (n_tokens, n_tags).
         """
+        if not len(doc):
+            return []
         threshold -= 1e-6  # sums of marginals are rounded
         space = numpy.array([token.is_space for token in doc], dtype=bool)
         ents = []

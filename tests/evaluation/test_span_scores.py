@@ -12,7 +12,13 @@ from spacy.training import Example
 from typer.testing import CliRunner
 
 from spacy_bert_heads.cli.app import app
+from spacy_bert_heads.evaluation.compare import compare
+from spacy_bert_heads.evaluation.compare_report import write_comparison
 from spacy_bert_heads.evaluation.evaluate import evaluate_examples
+from spacy_bert_heads.evaluation.history import keep, read_history
+from spacy_bert_heads.evaluation.records import describe_run
+from spacy_bert_heads.evaluation.report import to_json
+from spacy_bert_heads.evaluation.saved_reports import parse_report
 from spacy_bert_heads.evaluation.span_scores import SpanScorer, overlapping
 from spacy_bert_heads.evaluation.tables import headlines, make_tables
 
@@ -98,6 +104,35 @@ def test_evaluate_has_a_table_of_spans(bert_folder: str, tmp_path: Path) -> None
     assert found.exit_code == 0, found.output
     shown = [line for line in found.output.splitlines() if "F1 of spans" in line or "recall of spans" in line]
     assert len(shown) == 2 and all("100.0" in line for line in shown)
+
+
+def test_reports_of_spans_are_compared_and_kept(bert_folder: str, tmp_path: Path) -> None:
+    nlp = make_nlp(bert_folder, ["bert_spans"])
+    chooser, reports = random.Random(3), []
+    gold = [make_doc(chooser, 4) for _ in range(8)]
+    for texts in ([doc.copy() for doc in gold], [make_doc(chooser, 4) for _ in gold]):
+        # The second one finds other spans in the same texts
+        predicted = []
+        for doc, other in zip(gold, texts):
+            copy = doc.copy()
+            copy.spans["sc"] = [Span(copy, span.start, span.end, span.label) for span in other.spans["sc"]]
+            predicted.append(copy)
+        evaluation = evaluate_examples(nlp, [Example(doc, reference) for doc, reference in zip(predicted, gold)])
+        evaluation.run = describe_run(nlp)
+        reports.append(parse_report(srsly.json_loads(to_json(evaluation)), "report"))
+        keep(evaluation, tmp_path)
+        expected = evaluation.spans[0]["micro"]["f1"]
+    comparison = compare(reports)
+    rows = {row.name: row.values for row in comparison.scores}
+    assert rows["F1"] == pytest.approx([1.0, expected]) and expected < 0.9
+    changes: Any = comparison.changes[1]
+    assert changes.broken and len(changes.broken) + changes.n_right == 8 and not changes.mended
+    write_comparison(comparison, tmp_path / "pages")
+    page = (tmp_path / "pages" / "compare.html").read_text("utf8")
+    span = sorted((span.start_char, span.end_char, span.label_) for span in gold[0].spans["sc"])[0]
+    assert f"{gold[0].text[span[0] : span[1]]} ({span[2]})" in page
+    kept = [run.scores["bert_spans, F1 of spans"][0] for run in read_history(tmp_path).runs]
+    assert sorted(kept) == pytest.approx([expected, 1.0])
 
 
 def test_what_is_not_annotated_is_said(bert_folder: str) -> None:

@@ -144,6 +144,12 @@ def test_a_set_has_every_entity_of_the_probability_and_no_other(
     assert n_found >= 4
 
 
+def test_the_set_of_an_empty_text_alone_is_empty(bert_folder: str) -> None:
+    nlp = make_unsure(bert_folder)
+    nlp.get_pipe("bert_ner").set_coverage(Coverage(0.9, 0.01))  # type: ignore[attr-defined]
+    assert nlp("")._.ents_set == []
+
+
 def test_white_space_around_an_entity_of_a_set_counts_as_for_predicted_ones(bert_folder: str) -> None:
     nlp = make_unsure(bert_folder)
     nlp.get_pipe("bert_ner").set_coverage(Coverage(0.9, 0.01))  # type: ignore[attr-defined]
