@@ -122,7 +122,7 @@ MESSAGES: Dict[str, str] = {
     "H187": "is in use by process {found}. Wait until it has finished, or choose another folder.",
     "H189": "this is the annotation of a text that is missing: expected the file {found}. Put it beside this one.",
     "H190": "expected entities within the {n_tokens} tokens, found {found}. Offsets count tokens from 0, 'end' is exclusive.",
-    "H191": "the format {format} cannot hold spans that overlap. Use one of: {expected}; or export doc.ents, without --spans-key.",
+    "H191": "the format {format} cannot hold spans that overlap. Use one of: {expected}; or write entities alone, if there are any: without --spans-key, or with apply --select ents.",
     # H2xx shapes, architectures and configs
     "H201": "windows of {capacity} wordpieces cannot overlap by {found}. Lower `overlap`.",
     "H202": "encoder folder '{found}' does not exist. Give an existing folder, a hub id, or package:NAME/FOLDER.",

@@ -15,8 +15,8 @@ from ..corpus.writers.export import FORMATS as TOOL_FORMATS
 from ..corpus.writers.export import make_writer, note_layers
 from ..corpus.writers.exported import Contents, Exported
 from ..errors import BertHeadsError
-from ..extensions import NAME, get_confidence
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY
+from ..extensions import CATS_SET_NAME, CHOSEN_NAME, ENTS_SET_NAME, get_confidence, get_confidence_in, get_list
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
 from ..pipeline_io import load_pipeline
 from ..tags import SCHEMES
 
@@ -36,10 +36,11 @@ ENTS, CATS, SPANS = "ents", "cats", "spans"
 LAYERS: Dict[str, Tuple[str, ...]] = {
     ENTS: NER_FACTORIES,
     CATS: (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, SCORE_FACTORY),
-    SPANS: ("bert_spans", "spancat", "spancat_singlelabel"),
+    SPANS: SPANS_FACTORIES,
 }
 # Keys of a record of ours, and of those of annotation tools, which mean something else in the input
 OWN_KEYS = (ENTS, CATS, SPANS)
+LIST_KEYS = (CHOSEN_NAME, CATS_SET_NAME, ENTS_SET_NAME)
 TOOL_KEYS: Dict[str, Tuple[str, ...]] = {
     "prodigy": ("tokens", "spans", "label", "options", "accept", "answer", "config", "_view_id", "_is_binary"),
     "doccano": ("label", "entities", "cats", "relations"),
@@ -126,10 +127,7 @@ class Predictor:
         self.options = options
         self.batch_size = batch_size or self.nlp.batch_size
         _leave_out(self.nlp, options.select)
-        self.contents = Contents.of_pipeline(self.nlp)
-        for layer in (ENTS, CATS):
-            if layer not in options.select:
-                self.contents = _without(self.contents, layer)
+        self.contents = _contents(self.nlp, options)
 
     def write(
         self, items: Sequence[Dict[str, Any]], first: int, **settings: Any
@@ -275,7 +273,9 @@ class Predictor:
             doc.spans.clear()
         elif least:
             for key, group in list(doc.spans.items()):
-                pairs = [(span, value) for span, value in _with_confidence(group) if value is None or value >= least]
+                pairs = [
+                    (span, value) for span, value in _with_confidence(key, group) if value is None or value >= least
+                ]
                 doc.spans[key] = SpanGroup(doc, name=key, spans=[span for span, _ in pairs])
                 if "scores" in group.attrs:
                     doc.spans[key].attrs["scores"] = [value for _, value in pairs]
@@ -283,16 +283,23 @@ class Predictor:
 
     def _record(self, predicted: Predicted) -> Dict[str, Any]:
         _, given, doc = predicted
-        record = keep_input(given, OWN_KEYS)
+        record = keep_input(given, (*OWN_KEYS, *LIST_KEYS))
         if self.options.drop_text:
             del record["text"]
         if self.contents.has_ents or doc.ents:
             record[ENTS] = [_describe(ent, get_confidence(ent)) for ent in doc.ents]
+            candidates = get_list(ENTS_SET_NAME, doc)
+            if candidates is not None:
+                record[ENTS_SET_NAME] = [_describe(Span(doc, *ent), value) for *ent, value in candidates]
         if self.contents.has_cats or doc.cats:
             record[CATS] = {label: round(float(value), DIGITS) for label, value in doc.cats.items()}
+            for name in (CHOSEN_NAME, CATS_SET_NAME):
+                labels = get_list(name, doc)
+                if labels is not None:
+                    record[name] = [label for label in labels if label in doc.cats]
         if doc.spans:
             record[SPANS] = {
-                key: [_describe(span, value) for span, value in _with_confidence(group)]
+                key: [_describe(span, value) for span, value in _with_confidence(key, group)]
                 for key, group in doc.spans.items()
             }
         return record
@@ -320,7 +327,7 @@ class Predictor:
         for result in results:
             others = keep_input(result.record, reserved)
             others.pop("text")
-            note_layers(result.doc, result.where, findings)
+            note_layers(result.doc, result.where, findings, self.contents.spans_key)
             if others and self.options.format == "conll":
                 findings.note("lost_keys", result.where, ", ".join(others), count=len(others))
             yield Exported.from_doc(result.doc, result.where, self.contents, others)
@@ -343,8 +350,8 @@ def keep_input(record: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
 
 def encode_parquet(records: Sequence[Dict[str, Any]]) -> bytes:
     """Write records as Parquet. Every file has the same columns: `text`, `ents` (list of start, end, label,
-    confidence), `cats` (map of label and score), `spans` (map of key and list), and `record`, all other keys of the
-    input as JSON.
+    confidence), `cats` (map of label and score), `spans` (map of key and list), and `record`, all other keys as
+    JSON.
 
     records (Sequence[Dict[str, Any]]): As "jsonl" writes them.
     RETURNS (bytes): The file.
@@ -391,13 +398,13 @@ def _describe(span: Span, confidence: Optional[float]) -> Dict[str, Any]:
     return described
 
 
-def _with_confidence(group: Any) -> List[Tuple[Span, Optional[float]]]:
-    """Spans of a group, each with its probability: `span._.confidence`, or what spaCy's spancat leaves beside them."""
+def _with_confidence(key: str, group: Any) -> List[Tuple[Span, Optional[float]]]:
+    """Spans of a group, each with its probability in it, or what spaCy's spancat leaves beside them."""
     scores = group.attrs.get("scores")
     beside = list(scores) if scores is not None and len(scores) == len(group) else [None] * len(group)
     pairs = []
     for span, score in zip(group, beside):
-        confidence = getattr(span._, NAME)
+        confidence = get_confidence_in(span, key)
         pairs.append((span, confidence if confidence is not None else None if score is None else float(score)))
     return pairs
 
@@ -414,8 +421,28 @@ def _leave_out(nlp: Language, select: Sequence[str]) -> None:
             nlp.disable_pipe(name)
 
 
-def _without(contents: Contents, layer: str) -> Contents:
-    return replace(contents, has_ents=False) if layer == ENTS else replace(contents, has_cats=False)
+def _contents(nlp: Language, options: Options) -> Contents:
+    """What files will hold. In formats that have one place for both, spans stand where nothing sets entities.
+
+    nlp (Language): The pipeline, without components that do not run.
+    options (Options): What is wanted of it.
+    RETURNS (Contents): Of all texts.
+    RAISES (BertHeadsError): H191 if there are only spans, and the format cannot hold them.
+    """
+    contents = Contents.of_pipeline(nlp)
+    if ENTS not in options.select:
+        contents = replace(contents, has_ents=False)
+    keys = [_spans_key(nlp.get_pipe(n)) for n in nlp.pipe_names if nlp.get_pipe_meta(n).factory in LAYERS[SPANS]]
+    if options.format in TOOL_FORMATS and SPANS in options.select and keys and not contents.has_ents:
+        if options.format == "conll":
+            others = ", ".join(name for name in FORMATS if name != options.format)
+            raise BertHeadsError("H191", format=repr(options.format), expected=others)
+        contents = Contents.of_pipeline(nlp, keys[0])
+    return contents if CATS in options.select else replace(contents, has_cats=False)
+
+
+def _spans_key(pipe: Any) -> str:
+    return pipe.spans_key if hasattr(pipe, "spans_key") else pipe.key
 
 
 def _where(item: Dict[str, Any]) -> Where:

@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 import pytest
 import spacy
 from spacy.language import Language
+from spacy.pipeline import SpanCategorizer
 from spacy.tokens import Doc, DocBin, Span
 from typer.testing import CliRunner
 
@@ -19,7 +20,7 @@ from spacy_bert_heads.bulk.layout import MANIFEST, REJECTED
 from spacy_bert_heads.bulk.predictions import FORMATS, Options
 from spacy_bert_heads.bulk.run import apply_to_files
 from spacy_bert_heads.cli.app import app
-from spacy_bert_heads.corpus.findings import Findings
+from spacy_bert_heads.corpus.findings import Findings, Where
 from spacy_bert_heads.corpus.readers.formats import CONVERTERS, ReadOptions, find_converter
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.files import lock
@@ -293,7 +294,7 @@ def test_limit_select_confidence_and_text(model: str, tmp_path: Path) -> None:
     everything = read_shards(tmp_path / "all")
     go(model, source, tmp_path / "some", limit=7, select=("cats",), drop_text=True)
     some = read_shards(tmp_path / "some")
-    assert [set(record) for record in some] == [{"id", "meta", "cats"}] * 7
+    assert [set(record) for record in some] == [{"id", "meta", "cats", "cats_chosen"}] * 7
     for mine, whole in zip(some, everything):
         assert mine["cats"] == pytest.approx(whole["cats"], abs=1e-5)
     least = sorted(ent["confidence"] for record in everything for ent in record["ents"])[10] + 1e-4
@@ -328,6 +329,60 @@ def test_groups_of_spans_are_written_with_what_is_known_of_them(tmp_path: Path) 
     assert read_shards(tmp_path / "sure")[0]["spans"] == {"sc": spans[:1]}
 
 
+def test_two_heads_say_their_own_confidence(model: str) -> None:
+    from spacy_bert_heads.bulk.predictions import _with_confidence
+    from spacy_bert_heads.extensions import set_confidence
+
+    doc = Doc(spacy.blank("en").vocab, ["one", "two"])
+    doc.ents = [Span(doc, 0, 1, "A")]
+    doc.spans["sc"] = [Span(doc, 0, 1, "A")]
+    set_confidence(doc.ents[0], 0.25)
+    set_confidence(doc.spans["sc"][0], 0.75, "sc")
+    assert [value for _, value in _with_confidence("sc", doc.spans["sc"])] == [0.75]
+
+
+@pytest.mark.parametrize("format", ["prodigy", "doccano", "label-studio"])
+def test_spans_are_written_where_nothing_sets_entities(tmp_path: Path, format: str) -> None:
+    nlp = spacy.blank("en")
+    spans = nlp.add_pipe("spancat", config={"threshold": 0.0})
+    assert isinstance(spans, SpanCategorizer)
+    spans.add_label("A")
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "model")
+    source = write_jsonl(tmp_path / "in.jsonl", {"id": 7, "text": "one two three"})
+    report = go(str(tmp_path / "model"), source, tmp_path / "out", format=format)
+    assert "lost_groups" not in report.lost
+    (part,) = (tmp_path / "out").glob("part-*")
+    (record,) = json.loads(part.read_text()) if format == "label-studio" else read_shards(tmp_path / "out")
+    found = {
+        "prodigy": lambda: [(span["start"], span["end"]) for span in record["spans"]],
+        "doccano": lambda: [tuple(span[:2]) for span in record["label"]],
+        "label-studio": lambda: [
+            (result["value"]["start"], result["value"]["end"]) for result in record["predictions"][0]["result"]
+        ],
+    }[format]()
+    doc = spacy.load(tmp_path / "model")("one two three")
+    predicted = doc.spans["sc"]
+    assert len(predicted) > 3 and sorted(found) == sorted((s.start_char, s.end_char) for s in predicted)
+    assert record["id"] == (1 if format == "label-studio" else 7)
+    with pytest.raises(BertHeadsError, match="H191"):
+        go(str(tmp_path / "model"), source, tmp_path / "conll", format="conll")
+
+
+def test_chosen_labels_and_sets_are_written(model: str, tmp_path: Path) -> None:
+    from spacy_bert_heads.bulk.predictions import Predicted, Predictor
+
+    predictor = Predictor(model, Options())
+    doc = predictor.nlp("track Smith")
+    doc._.cats_set = list(doc.cats)
+    doc._.ents_set = [(0, 2, "X", 0.5)]
+    record = predictor._record(Predicted(Where(tmp_path, 1), {"text": doc.text, "cats_chosen": 1}, doc))
+    assert record["cats_chosen"] == doc._.cats_chosen and len(record["cats_chosen"]) == 1
+    assert record["cats_set"] == list(doc.cats)
+    assert record["ents_set"] == [{"start": 0, "end": 11, "label": "X", "confidence": 0.5}]
+    assert record["_input"] == {"cats_chosen": 1}
+
+
 def test_keys_that_predictions_need_are_kept_apart(model: str, tmp_path: Path) -> None:
     given = {"text": "track Smith", "ents": "mine", "cats": 3, "answer": "accept", "spans": [], "label": "L"}
     source = write_jsonl(tmp_path / "in.jsonl", given)
@@ -360,7 +415,8 @@ def test_every_format_holds_each_text_once_with_its_keys(
         from pyarrow import parquet
 
         rows = [row for part in parts for row in parquet.read_table(part).to_pylist()][:7]
-        assert [json.loads(row["record"]) for row in rows] == [{"id": r["id"], "meta": r["meta"]} for r in records]
+        others = [{"id": r["id"], "meta": r["meta"], "cats_chosen": d._.cats_chosen} for r, d in zip(records, docs)]
+        assert [json.loads(row["record"]) for row in rows] == others
         assert [[(e["start"], e["end"], e["label"]) for e in row["ents"]] for row in rows] == ents
         assert [dict(row["cats"]) for row in rows] == [pytest.approx(doc.cats, abs=1e-5) for doc in docs]
     elif format == "spacy":

@@ -116,7 +116,7 @@ class Exported:
             gaps = [(gap.start, gap.end, gap.label_) for gap in doc.spans.get(UNKNOWN_SPANS_KEY, ())]
             complete = key in doc.spans and (0, len(doc), "") not in gaps
             asks = key in doc.spans or bool(rejected)
-            return cls(doc, where, contents, asks, complete, gaps if complete else [], rejected)
+            return cls(doc, where, contents, asks, complete, gaps if complete else [], rejected, others or {})
         iob = doc.to_array(ENT_IOB).tolist()
         unknown, position = [], 0
         for is_missing, group in groupby(iob, key=lambda value: value == MISSING):
