@@ -275,11 +275,6 @@ def _match_heads(comparison: Comparison) -> List[_Head]:
                 )
     if not found:
         comparison.notes.append("The pipelines have no head in common, so there is nothing to compare.")
-    for name, report in zip(comparison.names, comparison.reports):
-        groups = report.scores.get("spans")
-        for group in groups if isinstance(groups, list) else []:
-            shown = group.get("component") if isinstance(group, dict) else group
-            comparison.notes.append(f"Spans that may overlap ('{shown}' of {name}) are not compared.")
     return found
 
 
