@@ -29,7 +29,7 @@ def export(module: Any, precision: str, hidden_states: bool) -> bytes:
         if precision == "int8":
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
-            # Products alone: an embedding in int8 saves no time and is read by every layer. Weights have 7 bits: sums of
+            # Products alone: an embedding in int8 saves no time and is read by every layer. Weights of 7 bits: sums of
             # 8-bit products saturate on CPUs without VNNI, and a pipeline may come to run on one
             quantize_dynamic(
                 path,
