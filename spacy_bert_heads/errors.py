@@ -304,6 +304,7 @@ MESSAGES: Dict[str, str] = {
     "H562": "the view '{view}' needs a component of one of the kinds {expected}; the pipeline has: {found}. Choose another view or another pipeline.",
     "H563": "the pipeline does not know the labels {found}, only: {expected}. Train it on examples of new labels first.",
     # H580 to H589 secrets
+    "H581": "the corpus has spans that may overlap, in {found} Docs, and merge would drop them. It joins entities and categories only: keep these texts apart, or convert their annotations to entities with --flatten.",
     "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
     # H6xx what was trained: reports, calibration, application, packages
     "H600": "'{component}' learns, so what was fitted to its old weights is gone: {found}. Run `bert-heads calibrate` and `set-thresholds` again after training.",

@@ -175,7 +175,7 @@ def merge(
         round, and are not again.
     RETURNS (MergeReport): What was read, decided and written.
     RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H520 for a file of answers whose last
-        line is cut off. Nothing is written then.
+        line is cut off, H581 for a corpus with spans that may overlap. Nothing is written then.
     """
     shares = parse_split(split)
     for folder in (output, *([report_path.parent] if report_path else [])):
@@ -195,6 +195,8 @@ def merge(
         options = ReadOptions(lang=lang)
         for path, role in files.items():
             _read(path, store, nlp, role, options, off_tokens, report)
+            if role != LEAVE_OUT and report.findings.counts["other_groups"]:
+                raise BertHeadsError("H581", path=path, found=report.findings.counts["other_groups"])
         known_labels = set(store.labels)
         other_labels = {label for kind, label in known_labels if kind == "entity"} | _labels_in_use(answer_files)
         options = ReadOptions(lang=lang, only_answered=True, other_labels=frozenset(other_labels))

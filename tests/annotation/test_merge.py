@@ -402,6 +402,17 @@ def test_tasks_that_nobody_answered_are_no_answers(tmp_path: Path) -> None:
         merge([], tmp_path / "out", answers=[write_jsonl(tmp_path / "none.jsonl", task)])
 
 
+def test_a_corpus_with_overlapping_spans_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    doc = spacy.blank("en")(PARIS)
+    doc.spans["sc"] = [doc[0:2], doc[0:1]]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "train.spacy")
+    before = read_folder(tmp_path)
+    answers = write_jsonl(tmp_path.parent / f"{tmp_path.name}.jsonl", {**choice("A"), "text": "Another text"})
+    with pytest.raises(BertHeadsError) as error:
+        merge([tmp_path], tmp_path, answers=[answers])
+    assert error.value.code == "H581" and read_folder(tmp_path) == before
+
+
 def test_an_edited_text_counts_for_what_it_is_and_is_reported(tmp_path: Path) -> None:
     old = input_hash("Aple opened.")
     answers = write_jsonl(

@@ -49,8 +49,9 @@ def test_what_is_not_used_of_a_doc_is_said(tmp_path: Path):
     doc[0].tag_ = "NNP"
     (annotation,), findings = read(write_docs(tmp_path / "a.spacy", doc))
     assert annotation.cats == {"A": 0.25}
-    assert findings.counts == {"other_layers": 1}
-    assert findings.cases["other_layers"][0].detail == "TAG, spans['sc']"
+    assert findings.counts == {"other_layers": 1, "other_groups": 1}
+    assert findings.cases["other_layers"][0].detail == "TAG"
+    assert findings.cases["other_groups"][0].detail == "spans['sc']"
 
 
 def test_broken_and_empty_docbins_are_refused(tmp_path: Path):

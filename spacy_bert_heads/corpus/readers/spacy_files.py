@@ -188,7 +188,7 @@ def _read_record(record: Dict[str, Any], where: Where, findings: Findings, spans
     if not isinstance(spans, dict):
         raise where.error("H136", show(spans), expected="'spans' as an object of lists")
     if any(name not in (INCORRECT_SPANS_KEY, spans_key) and group for name, group in spans.items()):
-        findings.note("other_layers", where)
+        findings.note("other_groups", where)
     if spans_key in spans:
         key, ents = spans_key, _read_spans(spans[spans_key], text, where, findings)
     rejected = _read_spans(spans.get(INCORRECT_SPANS_KEY, []), text, where, findings)
@@ -242,8 +242,10 @@ def _read_doc(doc: Doc, where: Where, findings: Findings, spans_key: Optional[st
     used = (INCORRECT_SPANS_KEY, *([spans_key, UNKNOWN_SPANS_KEY] if spans_key in doc.spans else []))
     groups = [name for name, group in doc.spans.items() if len(group) and name not in used]
     layers = [name for name in LAYERS if doc.has_annotation(name)]
-    if groups or layers:
-        findings.note("other_layers", where, ", ".join([*layers, *(f"spans[{name!r}]" for name in groups)]))
+    if layers:
+        findings.note("other_layers", where, ", ".join(layers))
+    if groups:
+        findings.note("other_groups", where, ", ".join(f"spans[{name!r}]" for name in groups))
     # What a token says: 0 nothing, 2 that it is outside.
     marks = [token.ent_iob for token in doc]
     complete = 2 in marks or (bool(marks) and 0 not in marks)
