@@ -42,7 +42,7 @@ def read_project() -> Dict[str, Any]:
 def test_the_repositorys_files_are_what_the_templates_give() -> None:
     for name, content in repository_files(ROOT).items():
         assert (ROOT / name).read_text(encoding="utf8") == content, f"{name} is out of date: {HOW}"
-    assert len(CONFIGS) == 10
+    assert len(CONFIGS) == 12
 
 
 def test_the_docs_table_of_commands_is_that_of_the_project() -> None:
