@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .length_groups import group_by_length
+from .precision import has_bf16
 
 # Tokens that go through at once on a CPU, and what one more group of texts costs, in tokens
 GROUP_SIZE, GROUP_COST = 16384, 64
@@ -26,7 +27,13 @@ def run_bilstm(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
     RETURNS (Tensor): Float, (n_tokens, nO), of the type that the LSTM computes in.
     """
     lengths = lengths[lengths > 0]
-    return _run_in_groups(lstm, X, lengths) if X.device.type == "cpu" else _run_packed(lstm, X, lengths)
+    if X.device.type != "cpu":
+        return _run_packed(lstm, X, lengths)
+    if torch.is_autocast_enabled("cpu") and not has_bf16(X.device):
+        # oneDNN has no LSTM in bf16 for such a CPU
+        with torch.autocast("cpu", enabled=False):
+            return _run_in_groups(lstm, X.float(), lengths).to(torch.get_autocast_dtype("cpu"))
+    return _run_in_groups(lstm, X, lengths)
 
 
 def _run_packed(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
