@@ -227,8 +227,11 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
     config["training"]["optimizer"]["learn_rate"] = model["training"]["optimizer"]["learn_rate"]
     config["training"]["dropout"] = model["training"]["dropout"]
     for key, head in heads.items():
-        scale = model["components"][f"bert_{head}"]["model"]["lr_scale"]
-        learning = components[key]["model"]
+        wanted = model["components"][f"bert_{head}"]["model"]
+        scale, learning = wanted["lr_scale"], components[key]["model"]
+        # Of a pretrained encoder, _suit finds out how to pool
+        if encoder == SCRATCH and learning.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER:
+            learning["tok2vec"]["pooling"] = wanted["tok2vec"]["pooling"]
         # What a head and its listener learn, if they learn anything
         for block in (learning, learning.get("tok2vec", {})):
             if "lr_scale" in block:

@@ -6,7 +6,7 @@ from typing import Iterator, List, Tuple
 from ...errors import BertHeadsError
 from ..annotations import Annotation, CharSpan
 from ..findings import Findings, Where
-from .lines import read_lines, read_text
+from .lines import read_head, read_lines, read_text
 from .offsets import read_span, show
 from .options import ReadOptions
 
@@ -41,9 +41,11 @@ class BratConverter:
         findings (Findings): Takes bad lines, spans in several pieces, and what else is annotated.
         options (ReadOptions): Whether spans may overlap.
         YIELDS (Annotation): One.
-        RAISES (BertHeadsError): H189 if the text is missing; H136 for a line that brat does not write, H150 for a span
+        RAISES (BertHeadsError): H101 to H103 if the file cannot be read; H189 if the text is missing; H136 for a line
+            that brat does not write, H150 for a span
             whose text is another one, unless those are skipped.
         """
+        read_head(path)  # says what is wrong with the path
         beside = path.with_suffix(".txt")
         if not beside.is_file():
             raise BertHeadsError("H189", path=path, found=beside.name)
