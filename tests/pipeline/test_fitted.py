@@ -294,19 +294,18 @@ def test_a_pipeline_that_is_read_over_a_fitted_one_is_as_it_was_written(bert_fol
     assert plain == again
 
 
-def test_training_takes_what_was_fitted_and_says_so(bert_folder: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_takes_what_was_fitted_and_says_so(
+    bert_folder: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nlp = make_nlp(bert_folder, ["bert_textcat", "bert_textcat_multilabel", "bert_ner"])
     fit_all(nlp)
     multi: Any = nlp.get_pipe("bert_textcat_multilabel")
     assert multi.cfg["threshold"] is None
-    logging.getLogger("spacy").propagate = True
-    try:
-        with caplog.at_level(logging.WARNING, logger="spacy"):
-            with nlp.select_pipes(disable=["bert_textcat"]):
-                nlp.update(make_examples(nlp))
-            nlp.update([])
-    finally:
-        logging.getLogger("spacy").propagate = False
+    monkeypatch.setattr(logging.getLogger("spacy"), "propagate", True)
+    with caplog.at_level(logging.WARNING, logger="spacy"):
+        with nlp.select_pipes(disable=["bert_textcat"]):
+            nlp.update(make_examples(nlp))
+        nlp.update([])
     assert [name for name in ("bert_textcat_multilabel", "bert_ner") if f"'{name}' learns" in caplog.text]
     assert multi.temperature is None and multi.coverage is None and multi.cfg["threshold"] == 0.5
     ner: Any = nlp.get_pipe("bert_ner")
