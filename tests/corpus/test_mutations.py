@@ -65,6 +65,11 @@ SEEDS: Dict[str, List[bytes]] = {
         b"ID TOKEN NE\n1 Anna B-PER\n2 ran O\n\n1 In O\n2-3 x _\n2 Oslo B-LOC\n",
         b"en:a O\nen:b B_X\n\nen:c O\nen:d O\n",
     ],
+    "token-spans": [b'{"tokens": ["Anna", "ran"], "entities": [{"start": 0, "end": 1, "type": "PER"}]}\n' * 3],
+    "cmeee": [
+        b'[{"text": "Anna ran", "entities": [{"start_idx": 0, "end_idx": 3, "type": "PER", "entity": "Anna"}]}]',
+    ],
+    "brat": [b"T1\tPER 0 4\tAnna\nT2\tX 0 4;5 8\tAnna ran\nR1\tR Arg1:T1 Arg2:T2\n"],
     "token-lines": [b'{"tokens": ["Anna", "ran"], "ner_tags": ["B-PER", "O"]}\n' * 3],
     "fasttext": [b"__label__a one text\n__label__b __label__a two\n" * 3],
     "opennlp": [b"<START:PER> Anna Lee <END> ran .\nIn <START> Oslo <END>\nno more\n"],
@@ -139,6 +144,9 @@ def put(folder: Path, format: str, content: bytes) -> Path:
         write(folder / "seq.out", b"B-PER O\nO B-LOC\n")
         write(folder / "label", b"x\ny\n")
         return write(folder / "seq.in", content)
+    if format == "brat":
+        write(folder / "a.txt", b"Anna ran\n")
+        return write(folder / "a.ann", content)
     return write(folder / "a.x", content)
 
 
