@@ -15,6 +15,7 @@ from ..corpus.inputs import list_inputs
 from ..corpus.readers.hugging_face import MAGIC, data_files, open_arrow
 from ..corpus.readers.lines import open_file, read_head, read_json_objects, read_lines
 from ..corpus.readers.offsets import show
+from ..corpus.readers.pipes import forget_pipe
 from ..corpus.readers.rows import TEXT_NAMES, find_delimiter, has_csv_quotes, sample_rows
 from ..corpus.readers.tables import read_csv
 from ..errors import BertHeadsError
@@ -107,6 +108,7 @@ def read_items(sources: Iterable[Source], text_column: Optional[str] = None) -> 
     """
     for source in sources:
         yield from READERS[source.kind](source.path, text_column)
+        forget_pipe(source.path)
 
 
 def count_items(sources: Iterable[Source]) -> int:

@@ -12,6 +12,7 @@ from spacy.tokens import Doc, DocBin
 
 from spacy_bert_heads.bulk.items import Item, count_items, find_sources, plain, read_items
 from spacy_bert_heads.bulk.shards import cut
+from spacy_bert_heads.corpus.readers import pipes
 from spacy_bert_heads.errors import BertHeadsError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -193,6 +194,7 @@ def test_a_pipe_is_known_by_its_beginning(tmp_path: Path) -> None:
         os.close(writer)
         assert good(read(f"/dev/fd/{reader}")) == [{"text": expected}]
         os.close(reader)
+    assert not pipes._COPIES
 
 
 def test_counts_for_the_progress_bar(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ import srsly
 from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
-from spacy_bert_heads.errors import BertHeadsError
-
 from ..making import make_examples
 from .pages import DOCS, blocks
 
@@ -153,7 +151,7 @@ def test_moving_from_spacy_transformers(tmp_path: Path, bert_folder: str, monkey
     assert spacy.load("independent/model-best").pipe_names == ["bert_ner", "transformer", "bert_textcat"]
 
 
-def test_outputs_stay_on_the_docs_as_the_page_about_the_loop_says(
+def test_readings_of_a_shipped_pipeline_as_the_page_about_the_loop_says(
     tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -167,10 +165,6 @@ def test_outputs_stay_on_the_docs_as_the_page_about_the_loop_says(
     (code,) = (block.content for block in blocks(DOCS / "annotation-loop.md") if block.language == "python")
     exec(compile(code, "page", "exec"), {})
     assert "RankedEntities" in capsys.readouterr().out
-    removed = code.replace("True", "False")
-    assert removed != code
-    with pytest.raises(BertHeadsError, match="H213"):
-        exec(compile(removed, "page", "exec"), {})
 
 
 def test_a_table_with_columns_of_ones_own_is_read_as_the_page_about_projects_says(
