@@ -13,11 +13,11 @@ SOURCE: Su et al. (2022), arXiv 2208.03054, the efficient form; Su et al. (2021)
 """
 
 from functools import partial
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import numpy
 import torch
-from thinc.api import ArgsKwargs, Model
+from thinc.api import Model
 from thinc.types import Floats2d
 from thinc.util import xp2torch
 from torch import Tensor
@@ -25,10 +25,10 @@ from torch.nn.functional import pad, softplus
 
 from ..errors import BertHeadsError
 from ..types import Ints
-from .head_layers import check_lstm_width, check_sizes, concatenate, head_layer, prepare, split
+from .head_layers import check_lstm_width, check_sizes, forward_rows, head_layer, split
 from .head_modules import linear
 from .lstm import bilstm, run_bilstm
-from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
+from .precision import check_precision
 from .torch_shim import TorchShim
 
 # Queries that meet their keys in one matrix product, at least: smaller products are slower
@@ -185,27 +185,12 @@ def global_pointer(
     if key_width % 2:
         raise BertHeadsError("H273", name="key_width", found=key_width, expected="an even number")
     settings = {"max_width": max_width, "key_width": key_width, "lstm_width": lstm_width, "lstm_depth": lstm_depth}
-    forward = partial(_forward, precision=precision)
+    forward = partial(forward_rows, precision=precision, count_columns=_count_columns)
     return head_layer("global_pointer", forward, TorchShim(GlobalPointer, lr_scale), nO, settings)
 
 
-def _forward(
-    model: Model, X: List[Floats2d], is_train: bool, *, precision: str
-) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
-    shim = prepare(model, is_train)
-    lengths = [len(Xi) for Xi in X]
-    if not any(lengths):
-        n_columns = shim.module.max_width + 2 * model.get_dim("nO")
-        return [model.ops.alloc2f(0, n_columns) for _ in X], lambda dY: X
-    Xt = concatenate(X, shim.device).requires_grad_(is_train)
-    lstm_type = None if is_train else AUTOCAST_TYPES.get(resolve_precision(precision, shim.device))
-    Yt, bp_torch = shim(ArgsKwargs((Xt, torch.tensor(lengths)), {"lstm_type": lstm_type}), is_train)
-
-    def backprop(dY: List[Floats2d]) -> List[Floats2d]:
-        d_inputs = bp_torch(ArgsKwargs((Yt,), {"grad_tensors": concatenate(dY, shim.device)}))
-        return split(d_inputs.args[0], lengths)
-
-    return split(Yt.detach(), lengths), backprop
+def _count_columns(model: Model) -> int:
+    return cast(Any, model.shims[0]).module.max_width + 2 * model.get_dim("nO")
 
 
 def span_loss(

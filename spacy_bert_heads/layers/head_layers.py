@@ -40,7 +40,7 @@ def sequence_tagger(
     if lstm_width is not None:
         check_lstm_width(lstm_width)
     attrs = {"lstm_width": lstm_width, "lstm_depth": lstm_depth}
-    forward = partial(_forward_tagger, precision=precision)
+    forward = partial(forward_rows, precision=precision)
     return head_layer("sequence_tagger", forward, TorchShim(SequenceTagger, lr_scale), nO, attrs)
 
 
@@ -96,13 +96,27 @@ def _forward_classifier(model: Model, X: Floats2d, is_train: bool) -> Tuple[Floa
     return cast(Floats2d, torch2xp(Yt.detach())), backprop
 
 
-def _forward_tagger(
-    model: Model, X: List[Floats2d], is_train: bool, *, precision: str
+def _count_outputs(model: Model) -> int:
+    return model.get_dim("nO")
+
+
+def forward_rows(
+    model: Model,
+    X: List[Floats2d],
+    is_train: bool,
+    *,
+    precision: str,
+    count_columns: Callable[[Model], int] = _count_outputs,
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
+    """thinc's hook of layers over the tokens of all texts, laid end to end, with a BiLSTM in them if wanted.
+
+    precision (str): What the BiLSTM computes in when it predicts.
+    count_columns (Callable[[Model], int]): Width of the output, which texts without tokens have too.
+    """
     shim = prepare(model, is_train)
     lengths = [len(Xi) for Xi in X]
     if not any(lengths):
-        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in X], lambda dY: X
+        return [model.ops.alloc2f(0, count_columns(model)) for _ in X], lambda dY: X
     Xt = concatenate(X, shim.device).requires_grad_(is_train)
     lstm_type = None if is_train else AUTOCAST_TYPES.get(resolve_precision(precision, shim.device))
     Yt, bp_torch = shim(ArgsKwargs((Xt, torch.tensor(lengths)), {"lstm_type": lstm_type}), is_train)
