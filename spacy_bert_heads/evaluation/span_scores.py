@@ -2,13 +2,12 @@
 
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-import numpy
 from spacy.tokens import Span
 from spacy.training import Example
 
 from ..extensions import get_confidence_in
 from .entity_scores import INVENTED, MISSED
-from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, score_labels
+from .label_scores import CORRECT, GOLD, PREDICTED, Mistake, count_cells, score_labels
 from .scorers import known_spans
 
 # First character, character after the last, label
@@ -86,10 +85,7 @@ class SpanScorer:
         used = sorted({label for _, label, _ in self._cells} - set(self.labels))
         labels = [*self.labels, *used]
         numbers = {label: i for i, label in enumerate(labels)}
-        counts = numpy.zeros((self.n_texts, len(labels), 3), dtype="float32")
-        if self._cells:
-            cells = [(text, numbers[label], column) for text, label, column in self._cells]
-            numpy.add.at(counts, tuple(numpy.array(cells).T), 1)
+        cells = [(text, numbers[label], column) for text, label, column in self._cells]
         return {
             "component": self.name,
             "spans_key": self.spans_key,
@@ -101,7 +97,7 @@ class SpanScorer:
                 "support": self.n_nested,
                 "recall": self.n_nested_found / self.n_nested if self.n_nested else None,
             },
-            **score_labels(labels, counts),
+            **score_labels(labels, count_cells(self.n_texts, len(labels), cells)),
         }
 
 
