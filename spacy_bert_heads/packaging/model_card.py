@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from spacy.language import Language
-from spacy.tokens import DocBin
-from thinc.api import Model
 
+from ..backends.optimize import find_encoders
+from ..corpus.doc_bins import read_doc_bins
 from ..errors import BertHeadsError, printable
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.tables import MISTAKES, headlines_table, make_tables, markdown
@@ -22,6 +22,7 @@ from ..layers.encoder_shim import EncoderShim
 from ..pipeline.fitted import THRESHOLDS
 from ..project.configs import render
 
+CATS_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, SCORE_FACTORY)
 KINDS = {
     **dict.fromkeys(EXCLUSIVE_FACTORIES, "one category for each text, `doc.cats`"),
     **dict.fromkeys(MULTILABEL_FACTORIES, "any number of categories for each text, `doc.cats`"),
@@ -51,7 +52,7 @@ def make_model_card(nlp: Language, evaluation: Optional[Evaluation], *, name: st
         usage.append("[(ent.text, ent.label_, ent._.confidence) for ent in doc.ents]")
     if any(factory in SPANS_FACTORIES for factory in factories):
         usage.append("{key: [(span.text, span.label_) for span in group] for key, group in doc.spans.items()}")
-    if any(KINDS.get(factory, "").endswith("`doc.cats`") for factory in factories):
+    if any(factory in CATS_FACTORIES for factory in factories):
         usage.append("doc.cats")
     return render(
         "model_card.md.jinja",
@@ -116,15 +117,9 @@ def _code(label: str) -> str:
 
 
 def _describe_encoders(nlp: Language) -> List[str]:
-    lines = []
     settings = nlp.config.interpolate()["components"]
-    for name in nlp.pipe_names:
-        model = getattr(nlp.get_pipe(name), "model", None)
-        for node in model.walk() if isinstance(model, Model) else ():
-            shim = node.shims[0] if node.shims else None
-            if isinstance(shim, EncoderShim) and shim.is_ready:
-                lines += _describe_encoder(settings[name], shim)
-    return lines
+    found = [(name, shim) for name, shim in find_encoders(nlp) if name in nlp.pipe_names and shim.is_ready]
+    return [line for name, shim in found for line in _describe_encoder(settings[name], shim)]
 
 
 def _describe_encoder(component: Dict[str, Any], shim: EncoderShim) -> List[str]:
@@ -168,10 +163,9 @@ def _describe_data(nlp: Language, evaluation: Optional[Evaluation]) -> List[str]
 
 def _count_docs(path: Path) -> Optional[int]:
     """None if the corpus is not at hand, or of another format."""
-    files = sorted(path.rglob("*.spacy")) if path.is_dir() else [path]
     try:
-        return sum(len(DocBin().from_disk(file)) for file in files) if files and path.suffix == ".spacy" else None
-    except Exception:  # a card does without the number; what is wrong with the file, training says
+        return sum(map(len, read_doc_bins(path))) if path.suffix == ".spacy" else None
+    except BertHeadsError:  # a card does without the number; what is wrong with the file, training says
         return None
 
 
