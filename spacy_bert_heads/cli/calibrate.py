@@ -1,24 +1,11 @@
 """`bert-heads calibrate`: a trained pipeline in, one whose probabilities say how often it is right out."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Dict, Optional
 
 import typer
 
-from .reading_options import (
-    DELIMITER,
-    FORMAT,
-    HEADER,
-    KIND,
-    LABEL_COLUMN,
-    LABEL_SEPARATOR,
-    LABELS,
-    OFF_TOKENS,
-    PAIR_SEPARATOR,
-    SCHEME,
-    SKIP_BAD,
-    TEXT_COLUMN,
-)
+from .reading_options import with_reading_options
 
 MODEL = typer.Argument(help="Folder or package of the trained pipeline.", show_default=False)
 DEV = typer.Argument(
@@ -37,6 +24,7 @@ REPORT = typer.Option("--report", help="JSON file for all figures.", show_defaul
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 
 
+@with_reading_options
 def calibrate_cli(
     model: Annotated[str, MODEL],
     dev: Annotated[Path, DEV],
@@ -44,18 +32,8 @@ def calibrate_cli(
     coverage: Annotated[Optional[float], COVERAGE] = None,
     report: Annotated[Optional[Path], REPORT] = None,
     gpu: Annotated[int, GPU] = -1,
-    format: Annotated[str, FORMAT] = "auto",
-    skip_bad: Annotated[bool, SKIP_BAD] = False,
-    off_tokens: Annotated[str, OFF_TOKENS] = "error",
-    labels: Annotated[Optional[Path], LABELS] = None,
-    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
-    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
-    kind: Annotated[str, KIND] = "auto",
-    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
-    delimiter: Annotated[Optional[str], DELIMITER] = None,
-    header: Annotated[Optional[bool], HEADER] = None,
-    scheme: Annotated[str, SCHEME] = "auto",
-    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
+    *,
+    reading: Dict[str, Any],
 ) -> None:
     """
     Make a copy of a pipeline whose probabilities say how often it is right.
@@ -64,7 +42,6 @@ def calibrate_cli(
     """
     from spacy.cli._util import setup_gpu
 
-    from ..corpus.readers.formats import ReadOptions
     from ..evaluation.calibrate import calibrate, check_coverage, to_text, write_json
     from ..evaluation.dev_data import read_dev
     from ..files import check_not_read
@@ -76,18 +53,7 @@ def calibrate_cli(
     setup_gpu(gpu)
     nlp = load_pipeline(model)
     check_output(nlp.path, output)
-    options = ReadOptions(
-        labels=labels,
-        text_column=text_column,
-        label_column=label_column,
-        kind=kind,
-        label_separator=label_separator,
-        delimiter=delimiter,
-        header=header,
-        scheme=scheme,
-        pair_separator=pair_separator,
-    )
-    examples = read_dev(nlp, dev, format=format, options=options, off_tokens=off_tokens, skip_bad=skip_bad)
+    examples = read_dev(nlp, dev, **reading)
     done = calibrate(nlp, examples, coverage=coverage)
     typer.echo(to_text(done))
     write_pipeline(nlp, output)

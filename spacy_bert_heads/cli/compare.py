@@ -1,24 +1,11 @@
 """`bert-heads compare`: pipelines or reports in, what differs out."""
 
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated, Any, Dict, List, Optional
 
 import typer
 
-from .reading_options import (
-    DELIMITER,
-    FORMAT,
-    HEADER,
-    KIND,
-    LABEL_COLUMN,
-    LABEL_SEPARATOR,
-    LABELS,
-    OFF_TOKENS,
-    PAIR_SEPARATOR,
-    SCHEME,
-    SKIP_BAD,
-    TEXT_COLUMN,
-)
+from .reading_options import with_reading_options
 
 INPUTS = typer.Argument(
     help="Trained pipelines, and reports of evaluate (report.json or its folder): two or more. Behind pipelines, the "
@@ -40,23 +27,14 @@ HISTORY = typer.Option(
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 
 
+@with_reading_options
 def compare_cli(
     inputs: Annotated[Optional[List[str]], INPUTS] = None,
     output: Annotated[Optional[Path], OUTPUT] = None,
     history: Annotated[Optional[Path], HISTORY] = None,
     gpu: Annotated[int, GPU] = -1,
-    format: Annotated[str, FORMAT] = "auto",
-    skip_bad: Annotated[bool, SKIP_BAD] = False,
-    off_tokens: Annotated[str, OFF_TOKENS] = "error",
-    labels: Annotated[Optional[Path], LABELS] = None,
-    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
-    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
-    kind: Annotated[str, KIND] = "auto",
-    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
-    delimiter: Annotated[Optional[str], DELIMITER] = None,
-    header: Annotated[Optional[bool], HEADER] = None,
-    scheme: Annotated[str, SCHEME] = "auto",
-    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
+    *,
+    reading: Dict[str, Any],
 ) -> None:
     """
     Compare pipelines on the same texts: scores with a significance test, labels, and texts mended and broken.
@@ -66,7 +44,6 @@ def compare_cli(
     """
     from spacy.cli._util import setup_gpu
 
-    from ..corpus.readers.formats import ReadOptions
     from ..evaluation.compare import compare, open_inputs
     from ..evaluation.compare_report import NAMES, check_output, to_text, write_comparison
 
@@ -78,20 +55,7 @@ def compare_cli(
         check_output(output, given)
     if gpu >= 0:
         setup_gpu(gpu)
-    options = ReadOptions(
-        labels=labels,
-        text_column=text_column,
-        label_column=label_column,
-        kind=kind,
-        label_separator=label_separator,
-        delimiter=delimiter,
-        header=header,
-        scheme=scheme,
-        pair_separator=pair_separator,
-    )
-    reports = open_inputs(
-        given, format=format, options=options, off_tokens=off_tokens, skip_bad=skip_bad, say=typer.echo
-    )
+    reports = open_inputs(given, **reading, say=typer.echo)
     comparison = compare(reports)
     typer.echo(to_text(comparison))
     if output is not None:

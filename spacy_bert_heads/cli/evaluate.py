@@ -1,24 +1,11 @@
 """`bert-heads evaluate`: a trained pipeline and annotated texts in, all scores and a report out."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Dict, Optional
 
 import typer
 
-from .reading_options import (
-    DELIMITER,
-    FORMAT,
-    HEADER,
-    KIND,
-    LABEL_COLUMN,
-    LABEL_SEPARATOR,
-    LABELS,
-    OFF_TOKENS,
-    PAIR_SEPARATOR,
-    SCHEME,
-    SKIP_BAD,
-    TEXT_COLUMN,
-)
+from .reading_options import with_reading_options
 from .thread_option import THREADS
 
 MODEL = typer.Argument(help="Folder or package of the trained pipeline.", show_default=False)
@@ -46,6 +33,7 @@ TRAIN = typer.Option(
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.")
 
 
+@with_reading_options
 def evaluate_cli(
     model: Annotated[str, MODEL],
     corpus: Annotated[Path, CORPUS],
@@ -54,18 +42,8 @@ def evaluate_cli(
     train: Annotated[Optional[Path], TRAIN] = None,
     gpu: Annotated[int, GPU] = -1,
     threads: Annotated[str, THREADS] = "auto",
-    format: Annotated[str, FORMAT] = "auto",
-    skip_bad: Annotated[bool, SKIP_BAD] = False,
-    off_tokens: Annotated[str, OFF_TOKENS] = "error",
-    labels: Annotated[Optional[Path], LABELS] = None,
-    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
-    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
-    kind: Annotated[str, KIND] = "auto",
-    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
-    delimiter: Annotated[Optional[str], DELIMITER] = None,
-    header: Annotated[Optional[bool], HEADER] = None,
-    scheme: Annotated[str, SCHEME] = "auto",
-    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
+    *,
+    reading: Dict[str, Any],
 ) -> None:
     """
     Score a trained pipeline on annotated texts, and show its mistakes.
@@ -78,7 +56,6 @@ def evaluate_cli(
     settle(threads)
     from spacy.cli._util import setup_gpu
 
-    from ..corpus.readers.formats import ReadOptions
     from ..evaluation.evaluate import evaluate
     from ..evaluation.history import keep
     from ..evaluation.report import NAMES, check_report, is_one_file, to_text, write_report
@@ -89,24 +66,10 @@ def evaluate_cli(
     if history is not None:
         check_writable(history)
     setup_gpu(gpu)
-    options = ReadOptions(
-        labels=labels,
-        text_column=text_column,
-        label_column=label_column,
-        kind=kind,
-        label_separator=label_separator,
-        delimiter=delimiter,
-        header=header,
-        scheme=scheme,
-        pair_separator=pair_separator,
-    )
     evaluation = evaluate(
         model,
         corpus,
-        format=format,
-        options=options,
-        off_tokens=off_tokens,
-        skip_bad=skip_bad,
+        **reading,
         train=train,
         with_uncertainty=output is not None and not is_one_file(output),
     )

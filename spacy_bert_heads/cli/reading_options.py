@@ -1,5 +1,10 @@
 """Options of every command that reads annotation files: what the files do not say themselves."""
 
+import inspect
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Callable, Dict, Optional
+
 import typer
 
 READING = "How to read the files"
@@ -53,3 +58,53 @@ FLATTEN = typer.Option(
     show_default="none may overlap",
     rich_help_panel=READING,
 )
+
+
+def _read_as(
+    format: Annotated[str, FORMAT] = "auto",
+    skip_bad: Annotated[bool, SKIP_BAD] = False,
+    off_tokens: Annotated[str, OFF_TOKENS] = "error",
+    labels: Annotated[Optional[Path], LABELS] = None,
+    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
+    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
+    kind: Annotated[str, KIND] = "auto",
+    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
+    delimiter: Annotated[Optional[str], DELIMITER] = None,
+    header: Annotated[Optional[bool], HEADER] = None,
+    scheme: Annotated[str, SCHEME] = "auto",
+    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
+) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): How files are to be read: arguments of evaluation.evaluate.evaluate."""
+    from ..corpus.readers.formats import ReadOptions
+
+    options = ReadOptions(
+        labels=labels,
+        text_column=text_column,
+        label_column=label_column,
+        kind=kind,
+        label_separator=label_separator,
+        delimiter=delimiter,
+        header=header,
+        scheme=scheme,
+        pair_separator=pair_separator,
+    )
+    return {"format": format, "options": options, "off_tokens": off_tokens, "skip_bad": skip_bad}
+
+
+def with_reading_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb that scores a pipeline the options of reading, behind its own.
+
+    verb (Callable[..., None]): Takes what they come to as `reading`, its last argument: arguments of
+        evaluation.evaluate.evaluate.
+    RETURNS (Callable[..., None]): The verb, with the options in its signature for typer.
+    """
+    added = inspect.signature(_read_as).parameters
+    own = [parameter for parameter in inspect.signature(verb).parameters.values() if parameter.name != "reading"]
+
+    @wraps(verb)
+    def wrapper(**given: Any) -> None:
+        reading = _read_as(**{name: given.pop(name) for name in list(given) if name in added})
+        verb(**given, reading=reading)
+
+    wrapper.__signature__ = inspect.Signature([*own, *added.values()])  # type: ignore[attr-defined]
+    return wrapper

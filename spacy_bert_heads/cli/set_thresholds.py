@@ -1,25 +1,12 @@
 """`bert-heads set-thresholds`: a trained pipeline in, one that abstains or drops where it is not sure out."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Dict, Optional
 
 import typer
 
 from .calibrate import DEV, GPU, MODEL, OUTPUT, REPORT
-from .reading_options import (
-    DELIMITER,
-    FORMAT,
-    HEADER,
-    KIND,
-    LABEL_COLUMN,
-    LABEL_SEPARATOR,
-    LABELS,
-    OFF_TOKENS,
-    PAIR_SEPARATOR,
-    SCHEME,
-    SKIP_BAD,
-    TEXT_COLUMN,
-)
+from .reading_options import with_reading_options
 
 METRIC = typer.Option(
     "--metric",
@@ -32,6 +19,7 @@ PLOT = typer.Option(
 )
 
 
+@with_reading_options
 def set_thresholds_cli(
     model: Annotated[str, MODEL],
     dev: Annotated[Path, DEV],
@@ -40,18 +28,8 @@ def set_thresholds_cli(
     report: Annotated[Optional[Path], REPORT] = None,
     plot: Annotated[Optional[Path], PLOT] = None,
     gpu: Annotated[int, GPU] = -1,
-    format: Annotated[str, FORMAT] = "auto",
-    skip_bad: Annotated[bool, SKIP_BAD] = False,
-    off_tokens: Annotated[str, OFF_TOKENS] = "error",
-    labels: Annotated[Optional[Path], LABELS] = None,
-    text_column: Annotated[Optional[str], TEXT_COLUMN] = None,
-    label_column: Annotated[Optional[str], LABEL_COLUMN] = None,
-    kind: Annotated[str, KIND] = "auto",
-    label_separator: Annotated[str, LABEL_SEPARATOR] = ",",
-    delimiter: Annotated[Optional[str], DELIMITER] = None,
-    header: Annotated[Optional[bool], HEADER] = None,
-    scheme: Annotated[str, SCHEME] = "auto",
-    pair_separator: Annotated[str, PAIR_SEPARATOR] = " ",
+    *,
+    reading: Dict[str, Any],
 ) -> None:
     """
     Make a copy of a pipeline with thresholds, chosen on annotated texts.
@@ -61,7 +39,6 @@ def set_thresholds_cli(
     """
     from spacy.cli._util import setup_gpu
 
-    from ..corpus.readers.formats import ReadOptions
     from ..evaluation.calibrate import write_json
     from ..evaluation.dev_data import read_dev
     from ..evaluation.thresholds import check_plot, draw_curves, parse_metric, set_thresholds, to_text
@@ -77,18 +54,7 @@ def set_thresholds_cli(
     setup_gpu(gpu)
     nlp = load_pipeline(model)
     check_output(nlp.path, output)
-    options = ReadOptions(
-        labels=labels,
-        text_column=text_column,
-        label_column=label_column,
-        kind=kind,
-        label_separator=label_separator,
-        delimiter=delimiter,
-        header=header,
-        scheme=scheme,
-        pair_separator=pair_separator,
-    )
-    examples = read_dev(nlp, dev, format=format, options=options, off_tokens=off_tokens, skip_bad=skip_bad)
+    examples = read_dev(nlp, dev, **reading)
     done = set_thresholds(nlp, examples, metric)
     typer.echo(to_text(done))
     write_pipeline(nlp, output)
