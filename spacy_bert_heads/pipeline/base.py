@@ -4,9 +4,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
+from spacy.errors import Errors
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from spacy.util import logger
+from spacy.vocab import Vocab
 from spacy_transformers.layers import TransformerListener
 from thinc.api import Model, Optimizer, set_dropout_rate
 
@@ -129,3 +131,50 @@ class Head(NotRehearsed, Fitted):
         docs = (eg.reference for eg in get_examples())
         initialize_encoders(self.model, docs, None if vocab is None else Path(vocab))
         learn_ngrams(self.model, (eg.predicted for eg in get_examples()))
+
+
+class TokenHead(Head):
+    """A head over token vectors, whose labels are in its `cfg` and stay as they are once the model is initialised."""
+
+    name: str
+    vocab: Vocab
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """RETURNS (Tuple[str, ...]): The labels."""
+        return tuple(self.cfg["labels"])
+
+    @property
+    def label_data(self) -> List[str]:
+        """RETURNS (List[str]): The labels in the form `spacy init labels` saves."""
+        return list(self.labels)
+
+    def add_label(self, label: str) -> int:
+        """Add a label; possible until the model is initialised.
+
+        RETURNS (int): 1 if the label is new, 0 if not.
+        """
+        if not isinstance(label, str):
+            raise ValueError(Errors.E187)
+        if label in self.labels:
+            return 0
+        if self.model.has_dim("nO"):
+            raise ValueError(Errors.E922.format(name=self.name, nO=self.model.get_dim("nO")))
+        self.cfg["labels"].append(label)
+        self.vocab.strings.add(label)
+        return 1
+
+    def take_labels(self, seen: Iterable[str], rejected: Iterable[str], labels: Optional[Iterable[str]]) -> None:
+        """Add the labels to be learned.
+
+        seen (Iterable[str]): Those of the training corpus.
+        rejected (Iterable[str]): Those of its rejected spans, "" for any.
+        labels (Optional[Iterable[str]]): Those that were given. None: those of the corpus, rejected ones last.
+        RAISES (BertHeadsError): H301 if the corpus has labels that are not among the given ones.
+        """
+        given = list(dict.fromkeys([*seen, *filter(None, rejected)])) if labels is None else list(labels)
+        unknown = set(seen) - set(given) - set(self.labels)
+        if unknown:
+            raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
+        for label in given:
+            self.add_label(label)

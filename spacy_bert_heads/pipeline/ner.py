@@ -4,7 +4,6 @@ from pathlib import Path as FilePath
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
-from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
@@ -22,7 +21,7 @@ from ..models.bilstm_crf import get_crf
 from ..tags import Span as EntitySpan
 from ..tags import TagScheme
 from ..types import TagIds
-from .base import Head
+from .base import TokenHead
 from .entity_annotations import (
     NO_PATH,
     REJECTED_IGNORED,
@@ -69,7 +68,7 @@ class RankedEntities(NamedTuple):
     log_probability: float
 
 
-class BertEntityRecognizer(Head, TrainablePipe):
+class BertEntityRecognizer(TokenHead, TrainablePipe):
     """Sets `doc.ents` from tag scores per token, decoded by the model's CRF or token by token.
 
     Entities that are on a Doc already stay, and nothing is predicted over them or over blocked tokens.
@@ -121,16 +120,6 @@ class BertEntityRecognizer(Head, TrainablePipe):
         self._cached_scheme: Optional[TagScheme] = None
 
     @property
-    def labels(self) -> Tuple[str, ...]:
-        """RETURNS (Tuple[str, ...]): The entity labels."""
-        return tuple(self.cfg["labels"])
-
-    @property
-    def label_data(self) -> List[str]:
-        """RETURNS (List[str]): The labels in the form `spacy init labels` saves."""
-        return list(self.labels)
-
-    @property
     def tags(self) -> List[str]:
         """RETURNS (List[str]): The tags the model scores, in the order of its output."""
         return self._scheme.tags
@@ -147,21 +136,6 @@ class BertEntityRecognizer(Head, TrainablePipe):
         one, or min_confidence where that is higher."""
         fitted = self.cfg.get(THRESHOLDS) or {}
         return {label: max(self.min_confidence, fitted.get(label, 0.0)) for label in self.labels}
-
-    def add_label(self, label: str) -> int:
-        """Add an entity label; possible until the model is initialised.
-
-        RETURNS (int): 1 if the label is new, 0 if not.
-        """
-        if not isinstance(label, str):
-            raise ValueError(Errors.E187)
-        if label in self.labels:
-            return 0
-        if self.model.has_dim("nO"):
-            raise ValueError(Errors.E922.format(name=self.name, nO=self.model.get_dim("nO")))
-        self.cfg["labels"].append(label)
-        self.vocab.strings.add(label)
-        return 1
 
     def initialize(
         self,
@@ -195,12 +169,7 @@ class BertEntityRecognizer(Head, TrainablePipe):
                 found[0] += 1
             if len(sample) < 10:
                 sample.append(eg.reference)
-        given = list(dict.fromkeys([*seen, *filter(None, rejected)])) if labels is None else list(labels)
-        unknown = set(seen) - set(given) - set(self.labels)
-        if unknown:
-            raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
-        for label in given:
-            self.add_label(label)
+        self.take_labels(seen, rejected, labels)
         if not self.labels:
             raise BertHeadsError("H302", component=self.name)
         for label in set(rejected) - set(self.labels):

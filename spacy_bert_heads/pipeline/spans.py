@@ -4,7 +4,6 @@ from pathlib import Path as FilePath
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 import numpy
-from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span, SpanGroup
@@ -18,12 +17,12 @@ from ..extensions import forget_confidence, set_confidence, set_group_confidence
 from ..factory_names import NER_FACTORIES
 from ..layers.global_pointer import FoundSpans, best_without_overlap, find_spans, span_loss
 from ..models.global_pointer import get_max_width, set_max_width
-from .base import Head
+from .base import TokenHead
 from .entity_annotations import Skipped, find_preset
 from .span_annotations import SpanKeys, find_blank, read_spans, to_targets
 
 
-class BertSpanCategorizer(Head, TrainablePipe):
+class BertSpanCategorizer(TokenHead, TrainablePipe):
     """Sets `doc.spans[spans_key]` to all spans whose probability reaches the threshold of their label, in place of
     what was there. They may overlap, and lie within each other, with the same label or another one. A span of several
     labels is there once for each.
@@ -89,16 +88,6 @@ class BertSpanCategorizer(Head, TrainablePipe):
         self.cfg: Dict[str, Any] = {"labels": []}
 
     @property
-    def labels(self) -> Tuple[str, ...]:
-        """RETURNS (Tuple[str, ...]): The span labels."""
-        return tuple(self.cfg["labels"])
-
-    @property
-    def label_data(self) -> List[str]:
-        """RETURNS (List[str]): The labels in the form `spacy init labels` saves."""
-        return list(self.labels)
-
-    @property
     def max_width(self) -> int:
         """RETURNS (int): Tokens of the longest span that can be found."""
         width = get_max_width(self.model)
@@ -114,21 +103,6 @@ class BertSpanCategorizer(Head, TrainablePipe):
     @property
     def _keys(self) -> SpanKeys:
         return SpanKeys(self.spans_key, self.incorrect_spans_key, self.unknown_spans_key)
-
-    def add_label(self, label: str) -> int:
-        """Add a span label; possible until the model is initialised.
-
-        RETURNS (int): 1 if the label is new, 0 if not.
-        """
-        if not isinstance(label, str):
-            raise ValueError(Errors.E187)
-        if label in self.labels:
-            return 0
-        if self.model.has_dim("nO"):
-            raise ValueError(Errors.E922.format(name=self.name, nO=self.model.get_dim("nO")))
-        self.cfg["labels"].append(label)
-        self.vocab.strings.add(label)
-        return 1
 
     def initialize(
         self,
@@ -165,12 +139,7 @@ class BertSpanCategorizer(Head, TrainablePipe):
             longest = max([longest, *(end - start for start, end, _ in annotation.spans)])
             if len(sample) < 10:
                 sample.append(eg.reference)
-        given = list(dict.fromkeys([*seen, *rejected])) if labels is None else list(labels)
-        unknown = set(seen) - set(given) - set(self.labels)
-        if unknown:
-            raise BertHeadsError("H301", found=", ".join(sorted(unknown)), component=self.name)
-        for label in given:
-            self.add_label(label)
+        self.take_labels(seen, rejected, labels)
         if not self.labels:
             raise BertHeadsError("H360", component=self.name, found=repr(self.spans_key))
         strange = set(self.label_thresholds) - set(self.labels)
