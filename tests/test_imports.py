@@ -11,7 +11,7 @@ PACKAGE = Path(spacy_bert_heads.__file__).parent
 FLOORS = [
     {"__init__", "errors", "types", "defaults"},
     {"tags", "character_tokenizer", "extensions", "factory_names", "files", "threads"},
-    {"pipeline_io"},
+    {"pipeline_io", "pictures"},
     {"layers"},
     {"models"},
     {"pipeline", "backends", "corpus", "encoders"},

@@ -1,11 +1,10 @@
 """A table and a picture of the rounds: scores against what was annotated for them."""
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-from ..errors import BertHeadsError, printable
-from ..files import write_files
+from ..errors import printable
+from ..pictures import new_figure, write_picture
 
 
 def render_rounds(rows: Sequence[Dict[str, Any]]) -> str:
@@ -36,11 +35,7 @@ def draw_rounds(rows: Sequence[Dict[str, Any]], path: Path) -> None:
     path (Path): Where to write it, as PNG.
     RAISES (BertHeadsError): H123 if it cannot be written, H410 if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BertHeadsError("H410", found="matplotlib", extra="plots") from error
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = new_figure(10, 4.5)
     for axes, kind in zip(figure.subplots(1, 2, sharey=True), ("texts", "tokens")):
         numbers = [row[kind] for row in rows]
         for name in _score_names(rows):
@@ -54,9 +49,7 @@ def draw_rounds(rows: Sequence[Dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("score, %")
     figure.axes[0].legend()
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_files({path: picture.getvalue()})
+    write_picture(figure, path)
 
 
 def _score_names(rows: Sequence[Dict[str, Any]]) -> List[str]:

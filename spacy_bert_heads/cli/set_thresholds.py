@@ -41,8 +41,9 @@ def set_thresholds_cli(
 
     from ..evaluation.calibrate import write_json
     from ..evaluation.dev_data import read_dev
-    from ..evaluation.thresholds import check_plot, draw_curves, parse_metric, set_thresholds, to_text
+    from ..evaluation.thresholds import draw_curves, parse_metric, set_thresholds, to_text
     from ..files import check_not_read
+    from ..pictures import new_figure
     from ..pipeline_io import check_output, load_pipeline, write_pipeline
 
     parse_metric(metric)
@@ -50,7 +51,7 @@ def set_thresholds_cli(
         if path is not None:
             check_not_read(path, [dev])
     if plot is not None:
-        check_plot()
+        new_figure(1, 1)  # says now if matplotlib is missing
     setup_gpu(gpu)
     nlp = load_pipeline(model)
     check_output(nlp.path, output)

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -11,7 +10,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from ..errors import BertHeadsError, printable
-from ..files import write_files
+from ..pictures import new_figure, write_picture
 from ..pipeline.fitted import THRESHOLDS
 from .calibrate import find_outcomes
 from .calibration import tied_counts
@@ -297,14 +296,6 @@ def to_text(done: Thresholds) -> str:
     return "\n".join(lines)
 
 
-def check_plot() -> None:
-    """RAISES (BertHeadsError): H410 if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise BertHeadsError("H410", found="matplotlib", extra="plots") from error
-
-
 def draw_curves(done: Thresholds, path: Path) -> None:
     """Draw precision, recall and F1 at every threshold, and where it was set.
 
@@ -312,14 +303,11 @@ def draw_curves(done: Thresholds, path: Path) -> None:
     path (Path): Where to write the picture, as PNG.
     RAISES (BertHeadsError): H123 if it cannot be written, H410 if matplotlib is not installed.
     """
-    check_plot()
-    from matplotlib.figure import Figure
-
     fits = [(fit, fit.curve) for fit in done.fits if fit.curve is not None]
     fits = sorted(fits, key=lambda pair: -pair[0].support)[:MAX_CURVES]
     columns = min(3, max(len(fits), 1))
     rows = -(-max(len(fits), 1) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
+    figure = new_figure(4.2 * columns, 3.2 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[len(fits) :]:
         axis.set_axis_off()
@@ -333,6 +321,4 @@ def draw_curves(done: Thresholds, path: Path) -> None:
         axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="lower left")
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    write_files({path: picture.getvalue()})
+    write_picture(figure, path, dpi=110)

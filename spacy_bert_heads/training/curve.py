@@ -1,11 +1,9 @@
 """A picture of a training: losses and scores over the steps."""
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, List
 
-from ..errors import BertHeadsError
-from ..files import write_files
+from ..pictures import new_figure, write_picture
 
 
 def draw_curve(rows: List[Dict[str, Any]], loss_names: List[str], score_names: List[str], path: Path) -> None:
@@ -17,12 +15,8 @@ def draw_curve(rows: List[Dict[str, Any]], loss_names: List[str], score_names: L
     path (Path): Where to write it, as PNG.
     RAISES (BertHeadsError): H123 if it cannot be written, H410 if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BertHeadsError("H410", found="matplotlib", extra="plots") from error
     steps = [row["step"] for row in rows]
-    figure = Figure(figsize=(8, 7), layout="constrained")
+    figure = new_figure(8, 7)
     losses, scores = figure.subplots(2, 1, sharex=True)
     for name in loss_names:
         losses.plot(steps, [row["losses"].get(name) for row in rows], label=name, marker=".")
@@ -39,6 +33,4 @@ def draw_curve(rows: List[Dict[str, Any]], loss_names: List[str], score_names: L
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
         axes.legend()
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_files({path: picture.getvalue()})
+    write_picture(figure, path)
