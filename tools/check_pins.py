@@ -32,6 +32,12 @@ LINUX = "x86_64-manylinux_2_28"
 # Where else torch has wheels, which need macOS 14 on Apple silicon: the lowest and the highest Python, as in ci.yml
 OTHERS = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
 MACOS = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+# What each is called in a marker; without these, packaging evaluates it for the machine that runs the check
+MARKERS = {
+    LINUX: {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
+    OTHERS[0]: {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
+    OTHERS[1]: {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
+}
 # As pip does: behind a company's wall an index may be signed by the company alone. The older and the newer name
 SYSTEM_CERTIFICATES = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
 ONLY_LINUX = {"cuda12x"}
@@ -121,18 +127,19 @@ def find_problem(
     if done.returncode:
         return done.stderr.strip() or f"uv ended with status {done.returncode} and said nothing"
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    return unused_pins(pins, {canonicalize_name(Requirement(line).name) for line in lines}, version)
+    return unused_pins(pins, {canonicalize_name(Requirement(line).name) for line in lines}, version, platform)
 
 
-def unused_pins(pins: List[Requirement], resolved: Set[NormalizedName], version: str) -> Optional[str]:
+def unused_pins(pins: List[Requirement], resolved: Set[NormalizedName], version: str, platform: str) -> Optional[str]:
     """A pin that constrains nothing is a misspelt name, or one that nothing needs any more.
 
     pins (List[Requirement]): The pins.
     resolved (Set[NormalizedName]): Normalized names of what would be installed.
     version (str): The Python version.
+    platform (str): The platform as uv calls it.
     RETURNS (Optional[str]): What is wrong, or None.
     """
-    environment = {"python_version": version, "python_full_version": f"{version}.0"}
+    environment = {"python_version": version, "python_full_version": f"{version}.0", **MARKERS[platform]}
     for pin in pins:
         applies = pin.marker is None or pin.marker.evaluate(environment)
         if applies and canonicalize_name(pin.name) not in resolved:
