@@ -179,7 +179,7 @@ def run_data_set(name: str, pipeline: Path, args: argparse.Namespace, combinatio
         for backend, precision in combinations:
             output = Path(folder) / f"{backend}-{precision}"
             try:
-                done = optimize(str(pipeline), output, backend=backend, precision=precision)
+                done = optimize(str(pipeline), output, backend=backend, precision=precision, force=True)
             except BertHeadsError as error:
                 if error.code != "H402":
                     raise

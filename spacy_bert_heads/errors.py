@@ -179,6 +179,10 @@ MESSAGES: Dict[str, str] = {
     "H250": "transformer_config has settings that the config of '{name}' does not have: {found}. Correct or remove them.",
     "H251": "bert_encoder does not support the architecture of its model. Use spacy_bert_heads.BertEncoder.v1 or .BertFromScratch.v1.",
     "H252": "the saved tokenizer has a file called {found}, which is not a plain file name. No file was written. The pipeline is damaged or was tampered with: get it again from a source that you trust.",
+    "H253": "{backend} in {precision} gives other answers than the original for {found} of {n_texts} texts: it keeps {share}, expected at least {expected}. Choose another backend or precision, let --backend auto choose, or pass --force to write it all the same.",
+    "H254": "nothing that is installed keeps {expected} of the answers and is faster than the original: {found}. Keep the original, install another backend (pip install 'spacy-bert-heads[openvino]'), or name one with --backend and --precision.",
+    "H255": "this pipeline was exported to {backend} in {precision} on a CPU with {found}; this one has {expected}. Its speed and its answers were not measured here: run `bert-heads optimize` on the original again on this machine.",
+    "H256": "expected texts to measure with, found none. Choose another file with --texts, or leave it out.",
     "H260": "a layer mix needs the outputs of all layers. Set hidden_states = true in the model of the encoder.",
     "H261": "{name} = {found} is too small. Use at least 1 (at least 0 for the depth of a DPCNN), and at least one "
     "kernel.",

@@ -360,9 +360,7 @@ def _check_labels(report: DataReport, head: Head) -> None:
     total = sum((split.labels(head) for split in report.splits.values()), Counter[str]())
     for label in sorted(total):
         if head.source is not None and label not in (head.labels or ()):
-            unknown = BertHeadsError(
-                "H319", found=total[label], label=label, component=head.name, source=head.source
-            )
+            unknown = BertHeadsError("H319", found=total[label], label=label, component=head.name, source=head.source)
             report.warnings.append(str(unknown))
         elif head.labels is not None and label not in head.labels:
             report.errors.append(BertHeadsError("H311", found=total[label], label=label, component=head.name))

@@ -38,7 +38,7 @@ class EncoderShim(TorchShim):
     An exported encoder can take the torch module's place: `runtime` then runs every prediction, there is nothing to
     train, and it is saved instead of the weights. It has
 
-        backend, precision (str): Saved with it; both and the bytes go to `runtimes.load_runtime`.
+        backend, precision, cpu (str): Saved with it; they and the bytes go to `runtimes.load_runtime`.
         to_bytes() -> bytes
         run(input_ids, attention_mask) -> Dict[str, numpy arrays or a list of them]: Int64 arrays, (n_windows,
             n_pieces), to what EncoderModule.forward returns.
@@ -188,6 +188,7 @@ class EncoderShim(TorchShim):
             msg["runtime"] = {
                 "backend": self.runtime.backend,
                 "precision": self.runtime.precision,
+                "cpu": self.runtime.cpu,
                 "data": self.runtime.to_bytes(),
             }
         else:

@@ -54,6 +54,15 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
+def cpu_kind() -> str:
+    """RETURNS (str): What this CPU computes with, as far as speed and rounding depend on it, such as "AVX2" or
+    "AVX512, VNNI, bf16".
+    """
+    named = {"VNNI": "_is_vnni_supported", "bf16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+    found = [name for name, flag in named.items() if getattr(torch.cpu, flag, bool)()]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *found])
+
+
 def linear_layers(module: torch.nn.Module) -> List[torch.nn.Linear]:
     """RETURNS (List[torch.nn.Linear]): Each of them once."""
     return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]

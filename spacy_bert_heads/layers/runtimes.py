@@ -1,7 +1,9 @@
 """Encoders outside torch's training: what each backend can do, and an exported encoder as the shim runs it."""
 
+import logging
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Callable, Dict, List, Tuple, cast
@@ -9,6 +11,9 @@ from typing import Any, Callable, Dict, List, Tuple, cast
 from numpy import ndarray
 
 from ..errors import BertHeadsError
+from .precision import cpu_kind
+
+logger = logging.getLogger("spacy")
 
 # Ids and mask in, the outputs of `Flat` out, as float32 arrays that nobody else writes to
 Infer = Callable[[ndarray, ndarray], List[ndarray]]
@@ -67,11 +72,13 @@ class Runtime:
     backend (str): Key of BACKENDS.
     precision (str): One of that backend's.
     data (bytes): What its `export` made.
+    cpu (str): The kind of CPU that it was exported on, as precision.cpu_kind names it. "" if that is not known.
     """
 
-    def __init__(self, backend: str, precision: str, data: bytes) -> None:
+    def __init__(self, backend: str, precision: str, data: bytes, cpu: str = "") -> None:
         self.backend = backend
         self.precision = precision
+        self.cpu = cpu
         self._data = data
         self._load()
 
@@ -103,25 +110,28 @@ class Runtime:
 
     def __getstate__(self) -> Dict[str, Any]:
         """Compiled models cannot be pickled; another process compiles its own."""
-        return {"backend": self.backend, "precision": self.precision, "data": self._data}
+        return {"backend": self.backend, "precision": self.precision, "data": self._data, "cpu": self.cpu}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
 
-def load_runtime(backend: str, precision: str, data: bytes) -> Runtime:
-    """An encoder that was exported.
+def load_runtime(backend: str, precision: str, data: bytes, cpu: str = "") -> Runtime:
+    """An encoder that was exported. On another kind of CPU than it was exported on, a warning says so once (H255).
 
     backend (str): Key of BACKENDS.
     precision (str): What it was exported for.
     data (bytes): What Runtime.to_bytes gave.
+    cpu (str): Where it was exported; see Runtime.
     RAISES (BertHeadsError): H240 for an unknown backend, H241 for a precision that it does not compute in, H402 if it
         is not installed, H242 if it cannot read the data.
     """
     _check_precision(backend, precision)
     _check_installed(backend, "load")
+    if cpu and cpu != cpu_kind():
+        _warn_of_cpu(backend, precision, cpu)
     try:
-        return Runtime(backend, precision, data)
+        return Runtime(backend, precision, data, cpu)
     except Exception as error:  # each backend fails in a way of its own
         raise BertHeadsError("H242", found=backend, reason=_first_line(error)) from error
 
@@ -140,7 +150,7 @@ def export_module(module: Any, backend: str, precision: str, *, hidden_states: b
         data = _module(backend).export(module, precision, hidden_states)
     except Exception as error:  # as above
         raise BertHeadsError("H243", found=backend, reason=_first_line(error)) from error
-    return load_runtime(backend, precision, data)
+    return load_runtime(backend, precision, data, cpu_kind())
 
 
 def check_backend(backend: str, precision: str) -> None:
@@ -156,6 +166,18 @@ def get_backend(backend: str) -> Backend:
     if backend not in BACKENDS:
         raise BertHeadsError("H240", found=backend, expected=", ".join(BACKENDS))
     return BACKENDS[backend]
+
+
+def is_installed(backend: str, precision: str) -> bool:
+    """RETURNS (bool): Whether what a backend needs to export in a precision is there."""
+    return all(find_spec(package) for package in get_backend(backend).packages.get(precision, ()))
+
+
+@lru_cache(maxsize=None)
+def _warn_of_cpu(backend: str, precision: str, cpu: str) -> None:
+    """Once a process, and not for each encoder."""
+    here = cpu_kind()
+    logger.warning(BertHeadsError("H255", backend=backend, precision=precision, found=cpu, expected=here).text)
 
 
 def _check_precision(backend: str, precision: str) -> None:

@@ -1,9 +1,11 @@
 """`optimize`: the exported pipeline beside the one it was made from."""
 
 import json
+import logging
 import pickle
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, List
 
@@ -12,10 +14,14 @@ import spacy
 from spacy.language import Language
 from typer.testing import CliRunner
 
+from spacy_bert_heads.backends import optimize as optimize_module
+from spacy_bert_heads.backends.measure import Bench, Measured, alike, answers, neutral_texts
 from spacy_bert_heads.backends.optimize import find_encoders, optimize
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.layers.runtimes import BACKENDS
+from spacy_bert_heads.layers import runtimes
+from spacy_bert_heads.layers.precision import cpu_kind
+from spacy_bert_heads.layers.runtimes import BACKENDS, export_module
 
 from ..making import assert_same_predictions, make_config, make_examples, make_nlp, make_texts, predictions
 from .making import need
@@ -189,6 +195,112 @@ def test_the_command_says_what_was_written(original: Path, tmp_path: Path) -> No
     result = CliRunner().invoke(app, ["optimize", str(output), str(tmp_path / "twice"), *options])
     assert result.exit_code == 1
     assert "H245" in result.output
+
+
+def test_auto_takes_the_fastest_that_keeps_the_answers_and_writes_down_what_it_measured(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {("torch", "fp32"): (1.0, 1.2), ("openvino", "fp32"): (0.99, 9.0), ("onnxruntime", "fp32"): (0.996, 1.5)}
+    monkeypatch.setattr(optimize_module, "candidates", lambda device: iter(rates))
+    monkeypatch.setattr(optimize_module, "export_module", lambda module, *way, hidden_states: Stub(*way))
+    monkeypatch.setattr(optimize_module, "mean_difference", lambda shim, runtime: 0.0)
+    monkeypatch.setattr(optimize_module, "version", lambda package: "1.0")
+
+    def measure(bench: Bench, runtimes: Any) -> Measured:
+        way = (runtimes[0].backend, runtimes[0].precision)
+        return Measured(*way, *rates[way], n_texts=len(bench.texts))
+
+    monkeypatch.setattr(Bench, "measure", measure)
+    told: List[Measured] = []
+    done = optimize(str(original), tmp_path / "exported", tell=told.append)
+    assert done.measured == Measured("onnxruntime", "fp32", 0.996, 1.5, len(neutral_texts("en")))
+    assert done.tried == told and len(told) == 3 and done.neutral
+    meta = json.loads((tmp_path / "exported" / "meta.json").read_text())
+    assert meta["optimized"] == {**asdict(done.measured), "neutral_texts": True, "cpu": cpu_kind()}
+    assert meta["requirements"] == ["onnxruntime>=1.0"]
+    # None that keeps the answers is faster than the original
+    rates[("onnxruntime", "fp32")] = (0.996, 0.9)
+    rates[("torch", "fp32")] = (1.0, 1.0)
+    with pytest.raises(BertHeadsError) as error:
+        optimize(str(original), tmp_path / "none")
+    assert error.value.code == "H254" and "openvino fp32 keeps 99.0%" in str(error.value)
+    # One that was named is written if it is slower, but not if it changes too much
+    optimize(str(original), tmp_path / "slower", backend="onnxruntime", precision="fp32")
+    rates[("torch", "fp32")] = (0.9, 5.0)
+    assert code_of(original, tmp_path / "none") == "H253"
+    assert not (tmp_path / "none").exists()
+    optimize(str(original), tmp_path / "forced", backend="torch", precision="fp32", force=True)
+    assert (tmp_path / "forced").is_dir()
+
+
+class Stub:
+    """A runtime that only has to be saved."""
+
+    def __init__(self, backend: str, precision: str) -> None:
+        self.backend, self.precision, self.cpu = backend, precision, cpu_kind()
+
+    def to_bytes(self) -> bytes:
+        return b""
+
+
+def test_agreement_counts_the_texts_with_the_same_categories_entities_and_spans(original: Path) -> None:
+    nlp = spacy.load(original)
+    [(_, shim)] = find_encoders(nlp)
+    runtime = export_module(shim.module, "torch", "fp32", hidden_states=False)
+    bench = Bench(nlp, [shim], TEXTS)
+    measured = bench.measure([runtime])
+    assert (measured.agreement, measured.n_texts) == (1, len(TEXTS))
+    assert measured.speed > 0 and shim.runtime is None
+    # An encoder that says the same about every wordpiece; counted by hand
+    run = runtime.run
+    runtime.run = lambda *arrays: {name: 0 * value for name, value in run(*arrays).items()}  # type: ignore[method-assign]
+    shim.runtime = runtime
+    changed = [answers(doc) for doc in nlp.pipe(TEXTS)]
+    shim.runtime = None
+    kept = [answers(nlp(text)) == found for text, found in zip(TEXTS, changed)]
+    same = [
+        all(answers(nlp(text))[name] == found[name] for name in ("chosen", "ents", "spans"))
+        for text, found in zip(TEXTS, changed)
+    ]
+    assert sum(same) < len(TEXTS) and sum(kept) <= sum(same)
+    assert bench.measure([runtime]).agreement == pytest.approx(sum(same) / len(TEXTS))
+
+
+def test_numbers_of_a_regression_may_differ_by_one_percent() -> None:
+    said = {"cats": {"stars": 4.0, "sure": 0.5}, "chosen": [], "ents": [], "spans": {}}
+    assert alike({**said, "cats": {"stars": 4.03, "sure": 0.6}}, said)
+    assert not alike({**said, "cats": {"stars": 4.2, "sure": 0.5}}, said)
+
+
+def test_every_language_has_texts_to_measure_with() -> None:
+    assert len(neutral_texts("zh")) > 8 and neutral_texts("zh") != neutral_texts("en")
+    assert neutral_texts("is") == neutral_texts("en")
+
+
+def test_on_another_kind_of_cpu_it_says_so_once(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("spacy")
+    monkeypatch.setattr(logger, "propagate", True)
+    runtimes._warn_of_cpu.cache_clear()
+    spacy.load(exported)
+    assert "H255" not in caplog.text
+    monkeypatch.setattr(runtimes, "cpu_kind", lambda: "AVX9000")
+    spacy.load(exported)
+    spacy.load(exported)
+    assert caplog.text.count("H255") == 1 and "AVX9000" in caplog.text
+
+
+def test_texts_are_read_from_a_file(original: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS[1:]) + "\n")
+    (tmp_path / "none.txt").write_text("\n")
+    options = ["--backend", "torch", "--precision", "fp32", "--texts"]
+    command = ["optimize", str(original), str(tmp_path / "exported"), *options]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "texts.txt")])
+    assert result.exit_code == 0, result.output
+    assert f"100.0% of {len(TEXTS) - 1} texts" in result.output.replace("\n", " ")
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "none.txt")])
+    assert result.exit_code == 1 and "H256" in result.output
 
 
 PROCESSES = """

@@ -86,9 +86,7 @@ def find_style(counts: Mapping[str, int]) -> Optional[TagStyle]:
     return None
 
 
-def find_tags(
-    read: Callable[[], Iterable[Sequence[str]]], scheme: Optional[str]
-) -> Tuple[str, TagStyle]:
+def find_tags(read: Callable[[], Iterable[Sequence[str]]], scheme: Optional[str]) -> Tuple[str, TagStyle]:
     """Recognise scheme and style by the tags of a whole file.
 
     read (Callable[[], Iterable[Sequence[str]]]): Gives the tags of each sentence, from the beginning of the file.
