@@ -352,6 +352,7 @@ MESSAGES: Dict[str, str] = {
     "H658": "{found} is not an option of the engine {engine}. Leave it out.",
     "H659": "a record was rejected, and nobody takes rejected ones: {found} Pass a function as `rejected`, or correct it.",
     "H660": "there are no texts in the input. Nothing was predicted.",
+    "H661": "the keys beside 'text' cannot be kept in a .spacy file: {found}. Use --format jsonl or parquet.",
     "H680": "the report is not one of this pipeline: it scores {found}. Evaluate this pipeline, and give that report.",
     "H682": "the package could not be built: {found}. What was said is above.",
 }

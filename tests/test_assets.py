@@ -41,6 +41,7 @@ def count_labels(records: list[dict[str, Any]]) -> Counter[str]:
     return Counter(intents + [span["label"] for record in records for span in record["spans"]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hash_seed", ["0", "1234"])
 def test_rebuild_gives_the_same_bytes(tmp_path, hash_seed):
     command = [sys.executable, str(ASSETS / "generate.py"), "--output", str(tmp_path)]

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span, SpanGroup
 
@@ -155,6 +156,10 @@ class Predictor:
                 if is_blank and self.options.format in TOOL_FORMATS:
                     error = result.where.error("H652", repr(result.doc.text[:20]), format=self.options.format)
                     rejected.append(Rejection(result.where, error))
+                    continue
+                reason = cannot_be_packed(result.record) if self.options.format == SPACY else None
+                if reason is not None:
+                    rejected.append(Rejection(result.where, result.where.error("H661", reason)))
                     continue
                 count += 1
                 yield result
@@ -346,6 +351,17 @@ def keep_input(record: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
         before = kept.get(KEPT_INPUT)
         kept[KEPT_INPUT] = {**taken, KEPT_INPUT: before} if before is not None else taken
     return kept
+
+
+def cannot_be_packed(record: Dict[str, Any]) -> Optional[str]:
+    """RETURNS (Optional[str]): Why MessagePack, in which `.spacy` files keep user data, cannot hold a record: whole
+    numbers of more than 64 bits, or lists in lists hundreds deep. None if it can.
+    """
+    try:
+        srsly.msgpack_dumps({"record": record})
+    except (ValueError, OverflowError, RecursionError) as error:
+        return str(error) or type(error).__name__
+    return None
 
 
 def encode_parquet(records: Sequence[Dict[str, Any]]) -> bytes:

@@ -269,6 +269,7 @@ def test_texts_stay_in_their_split_and_answers_reach_them_there(tmp_path: Path) 
     assert describe(tmp_path / "fixed").keys() == kept and report.texts["left out"] == len(texts) - len(kept) + 1
 
 
+@pytest.mark.slow
 def test_real_answers_merged_again_change_nothing(shared_data: Path, tmp_path: Path) -> None:
     """1,800 yes/no answers, of a tokenizer that cuts some words otherwise."""
     answers = [shared_data / "prodigy" / "ner_teach_binary__reddit_PRODUCT.jsonl"]

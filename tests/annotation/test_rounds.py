@@ -169,6 +169,7 @@ def test_the_rounds_are_drawn(learned: Path) -> None:
     assert (learned / "rounds.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_killed_while_it_learns_it_comes_to_the_same_pipeline(
     begun: Path, learned: Path, material: LoopSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +196,7 @@ def test_killed_while_it_learns_it_comes_to_the_same_pipeline(
         assert (folder / "round-01" / name).read_bytes() == (learned / "round-01" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_label_that_is_new_has_the_pipeline_trained_anew(
     learned: Path, material: LoopSettings, tmp_path: Path
 ) -> None:

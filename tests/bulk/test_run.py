@@ -263,6 +263,18 @@ def test_a_text_on_which_the_pipeline_fails_is_rejected_with_its_reason(trouble:
     assert [record["id"] for record in read_shards(tmp_path / "out")] == [f"n{n}" for n in range(6)] + [""]
 
 
+def test_keys_that_a_spacy_file_cannot_hold_are_rejected_with_their_reason(model: str, tmp_path: Path) -> None:
+    deep: Any = "bottom"
+    for _ in range(511):
+        deep = [deep]
+    records = [*make_records(2), {"text": "deep", "meta": deep}, {"text": "large", "meta": 2**64}, {"text": "last"}]
+    source = write_jsonl(tmp_path / "in.jsonl", *records)
+    go(model, source, tmp_path / "out", format="spacy")
+    assert [(bad["line"], bad["code"]) for bad in read_rejected(tmp_path / "out")] == [(3, "H661"), (4, "H661")]
+    found = DocBin().from_disk(tmp_path / "out" / "part-000000.spacy").get_docs(spacy.blank("en").vocab)
+    assert [doc.text for doc in found] == [records[0]["text"], records[1]["text"], "last"]
+
+
 def test_a_pipeline_that_fails_on_everything_is_an_error(trouble: str, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", *({"text": f"{FAIL} {n}"} for n in range(20)))
     assert "cannot read" in refused("H651", trouble, source, tmp_path / "out")

@@ -31,6 +31,7 @@ def feed(descriptor: int, content: bytes) -> None:
         stream.write(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("skip_bad", [False, True])
 def test_all_records_come_through_a_pipe(tmp_path: Path, is_packed: bool, skip_bad: bool):

@@ -111,6 +111,7 @@ def test_the_changes_fit_what_spacy_writes(tmp_path: Path, bert_folder: str, opt
     assert nlp.pipe_names == ["transformer", "bert_textcat", "bert_ner"]
 
 
+@pytest.mark.slow
 def test_moving_from_spacy_transformers(tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_corpus(tmp_path)

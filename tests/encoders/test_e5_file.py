@@ -236,6 +236,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_real_wheel(tmp_path: Path) -> None:
     """Weights as a loop over the file's bytes gives them; vectors that know what sentences mean."""
     try:

@@ -80,6 +80,7 @@ def context(first: int, last: int, window: Tuple[int, int], n_pieces: int) -> fl
     return min(left, right)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_every_token_is_read_where_it_has_most_context(data: st.DataObject) -> None:

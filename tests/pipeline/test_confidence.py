@@ -188,6 +188,7 @@ def test_the_encoders_arrays_do_not_hinder_saving(nlp: Language) -> None:
     assert again._.ents_confidence == doc._.ents_confidence == pickle.loads(pickle.dumps(doc))._.ents_confidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pickle", "docbin", "bytes"])
 def test_confidence_is_there_in_a_process_that_only_reads_docs(nlp: Language, tmp_path: Path, how: str) -> None:
     doc = with_confidence(nlp)

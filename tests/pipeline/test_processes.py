@@ -36,7 +36,8 @@ if __name__ == "__main__":
 
 
 # Each spawned process imports spaCy, torch and transformers anew
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_nlp_pipe_in_two_processes_ends_with_the_same_results(bert_folder: str, tmp_path: Path, method: str) -> None:
     if method == "fork" and sys.platform != "linux":
         pytest.skip("needs processes that are forked")
@@ -74,6 +75,7 @@ print(before, threads_of_a_child(), torch.get_num_threads())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
 def test_children_keep_their_threads_until_an_encoder_is_loaded(bert_folder: str) -> None:
     command = [sys.executable, "-c", FORKS, bert_folder]

@@ -84,6 +84,7 @@ def same_weights(one: Language, other: Language) -> bool:
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_weights_in_two_processes_and_another_seed_others(tmp_path: Path) -> None:
     config = make_training(tmp_path, make_scratch_config(dropout=0.1))
     config.to_disk(tmp_path / "config.cfg")

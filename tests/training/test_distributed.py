@@ -106,6 +106,7 @@ def make_two_heads(folder: Path, dropout: float, **training: Any) -> Path:
     return folder / "config.cfg"
 
 
+@pytest.mark.slow
 def test_a_training_in_two_processes_scores_as_in_one(tmp_path: Path) -> None:
     config = make_two_heads(tmp_path, dropout=0.0)
     train(config, tmp_path / "one")
@@ -118,6 +119,7 @@ def test_a_training_in_two_processes_scores_as_in_one(tmp_path: Path) -> None:
     assert spacy.load(tmp_path / "two" / "model-best")("cancel my order")
 
 
+@pytest.mark.slow
 def test_two_processes_resume_with_the_same_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_two_heads(tmp_path, dropout=0.2, accumulate_gradient=2)
     in_processes(2, lambda: train(config, tmp_path / "one"))

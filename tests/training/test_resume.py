@@ -193,6 +193,7 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(
     assert [row["step"] for row in logged] == [0, 3, 6, 9, 12, 15]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "training",
     [
@@ -251,6 +252,7 @@ def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (output / "model-last" / "meta.json").stat().st_mtime_ns > last
 
 
+@pytest.mark.slow
 def test_a_projects_training_goes_on_or_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is run because something changed must not be skipped, and must not be refused."""
     config, output = make_config_file(tmp_path, max_epochs=2), tmp_path / "out"
