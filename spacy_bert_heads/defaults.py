@@ -5,5 +5,8 @@ HEAD_LR_SCALE = 20.0
 
 # Tokens of the longest span that GlobalPointer scores, where neither the config nor the data asks for fewer
 MAX_SPAN_WIDTH = 64
+# Key of `doc.spans`, as of spaCy's spancat
+DEFAULT_SPANS_KEY = "sc"
+
 # In place of an encoder's name: multilingual-e5-small, which fetch-encoder gets out of a package
 MULTILINGUAL = "multilingual"

@@ -308,8 +308,10 @@ MESSAGES: Dict[str, str] = {
     "H562": "the view '{view}' needs a component of one of the kinds {expected}; the pipeline has: {found}. Choose another view or another pipeline.",
     "H563": "the pipeline does not know the labels {found}, only: {expected}. Train it on examples of new labels first.",
     # H580 to H589 secrets
-    "H581": "the corpus has spans that may overlap, in {found} Docs, and merge would drop them. It joins entities and categories only: keep these texts apart, or convert their annotations to entities with --flatten.",
+    "H581": "the corpus has groups of spans, in {found} Docs, and merge would drop them. Name the group that it is to merge with --spans-key.",
     "H580": "expected a password or a token, found {found}. Write it there, or give neither a file nor the variable.",
+    # H590 to H599 spans that may overlap
+    "H590": "{found} Docs of the corpus have entities beside the spans under '{key}', and merge would drop one of the two. Merge them apart: a corpus with spans only, and one with entities only.",
     # H6xx what was trained: reports, calibration, application, packages
     "H600": "'{component}' learns, so what was fitted to its old weights is gone: {found}. Run `bert-heads calibrate` and `set-thresholds` again after training.",
     "H601": "this is named as the test data: {found}. What is fitted to it makes every score on it useless. Use the dev split; if it is no test data, rename it.",

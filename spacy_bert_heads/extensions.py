@@ -1,5 +1,5 @@
-"""`span._.confidence`, `doc._.ents_confidence`, `doc._.ents_uncertainty`, `doc._.cats_chosen`, `doc._.cats_set` and
-`doc._.ents_set`, registered when this module is imported.
+"""`span._.confidence`, `doc._.ents_confidence`, `doc._.ents_uncertainty`, `doc._.spans_uncertainty`,
+`doc._.cats_chosen`, `doc._.cats_set` and `doc._.ents_set`, registered when this module is imported.
 
 Whatever makes a pipeline imports it, through our entry points; so does unpickling a Doc that holds a confidence.
 A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
@@ -10,7 +10,8 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from spacy.tokens import Doc, Span
 
-NAME, ENTS_NAME, UNCERTAINTY_NAME = "confidence", "ents_confidence", "ents_uncertainty"
+NAME, ENTS_NAME = "confidence", "ents_confidence"
+UNCERTAINTY_NAMES = ("ents_uncertainty", "spans_uncertainty")
 CHOSEN_NAME, CATS_SET_NAME, ENTS_SET_NAME = "cats_chosen", "cats_set", "ents_set"
 # Lists of a Doc that are None until a component sets them
 LIST_NAMES = (
@@ -153,9 +154,10 @@ if not Span.has_extension(NAME):
     Span.set_extension(NAME, getter=get_confidence, setter=set_confidence)
 if not Doc.has_extension(ENTS_NAME):
     Doc.set_extension(ENTS_NAME, getter=get_ents_confidence)
-if not Doc.has_extension(UNCERTAINTY_NAME):
-    # layers.crf.paths.Uncertainty, where bert_ner was asked for it (annotates_uncertainty)
-    Doc.set_extension(UNCERTAINTY_NAME, default=None)
+for _name in UNCERTAINTY_NAMES:
+    # layers.crf.paths.Uncertainty, where bert_ner or bert_spans was asked for it (annotates_uncertainty)
+    if not Doc.has_extension(_name):
+        Doc.set_extension(_name, default=None)
 for _name in LIST_NAMES:
     if not Doc.has_extension(_name):
         Doc.set_extension(_name, getter=partial(get_list, _name), setter=partial(set_list, _name))

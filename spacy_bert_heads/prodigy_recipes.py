@@ -12,7 +12,7 @@ from prodigy.components.stream import get_stream
 from prodigy.core import Arg, recipe
 
 from .annotation.streams import stream_tasks
-from .annotation.tasks import BINARY_VIEWS, BLOCKS, Task, TaskMaker, split_names
+from .annotation.tasks import BINARY_VIEWS, Task, TaskMaker, blocks, split_names
 from .annotation.updates import Learner
 from .pipeline_io import check_output, load_pipeline, write_pipeline
 
@@ -60,6 +60,36 @@ def ner_teach(
 ) -> Dict[str, Any]:
     """Accept or reject one entity at a time, the least certain first, while the model learns."""
     return _session("ner", dataset, model, source, label, component, exclude, output, None, True)
+
+
+@recipe("bert_heads.spans.correct", **CORRECT)
+def spans_correct(
+    dataset: str,
+    model: str,
+    source: str,
+    label: Optional[str] = None,
+    component: Optional[str] = None,
+    exclude: Optional[str] = None,
+    output: Optional[Path] = None,
+    strategy: Optional[str] = None,
+    update: bool = False,
+) -> Dict[str, Any]:
+    """Correct the spans of a text, which may overlap, the most useful texts first."""
+    return _session("spans_manual", dataset, model, source, label, component, exclude, output, strategy, update)
+
+
+@recipe("bert_heads.spans.teach", **ARGUMENTS)
+def spans_teach(
+    dataset: str,
+    model: str,
+    source: str,
+    label: Optional[str] = None,
+    component: Optional[str] = None,
+    exclude: Optional[str] = None,
+    output: Optional[Path] = None,
+) -> Dict[str, Any]:
+    """Accept or reject one span at a time, the least certain first, while the model learns."""
+    return _session("spans", dataset, model, source, label, component, exclude, output, None, True)
 
 
 @recipe("bert_heads.textcat.correct", **CORRECT)
@@ -153,10 +183,10 @@ def _session(
 
 def _interface(maker: TaskMaker) -> Dict[str, Any]:
     interface: Dict[str, Any] = {}
-    if maker.heads.ner:
-        interface["labels"] = maker.ner_labels
+    if maker.heads.finder:
+        interface["labels"] = maker.span_labels
     if maker.view in ("choice", "blocks") and maker.heads.textcat:
         interface["choice_style"] = maker.heads.textcat.choice_style
     if maker.view == "blocks":
-        interface["blocks"] = BLOCKS
+        interface["blocks"] = blocks(maker.heads)
     return interface

@@ -38,6 +38,8 @@ SPLIT_OF: Dict[Optional[int], str] = {TEST: "test", DEV: "dev", TRAIN: "train"}
 # Findings that say that answers about a text contradict each other.
 CONFLICTS = ("entity_conflict", "binary_conflict", "binary_against_manual", "binary_overlap", "category_conflict")
 UNANSWERED = "not answered"
+# What of a corpus would be lost, and the error that says so
+LOST = (("other_groups", "H581"), ("ents_beside_group", "H590"))
 # How many conflicts and new labels the text report names. The JSON report names all.
 MAX_SHOWN = 20
 EXCERPT = 32
@@ -148,6 +150,7 @@ def merge(
     skip_bad: bool = False,
     report_path: Optional[Path] = None,
     merged_before: Sequence[Path] = (),
+    spans_key: Optional[str] = None,
 ) -> MergeReport:
     """Join answers to a corpus: all that is known about a text becomes one Doc, by the rules of
     `corpus.annotations.merge`.
@@ -173,9 +176,12 @@ def merge(
     report_path (Optional[Path]): Where to write the report as JSON.
     merged_before (Sequence[Path]): Those of `answers` whose texts were counted as new before, such as in an earlier
         round, and are not again.
+    spans_key (Optional[str]): Key of `doc.spans` where entities are and are put, which may then overlap. None: they
+        are in `doc.ents`.
     RETURNS (MergeReport): What was read, decided and written.
     RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H520 for a file of answers whose last
-        line is cut off, H581 for a corpus with spans that may overlap. Nothing is written then.
+        line is cut off, H581 for a corpus with groups of spans that would be lost, H590 for one with entities beside
+        the group that is merged. Nothing is written then.
     """
     shares = parse_split(split)
     for folder in (output, *([report_path.parent] if report_path else [])):
@@ -192,14 +198,15 @@ def merge(
     nlp = load_tokenizer(lang)
     report = MergeReport({"lang": lang, "seed": seed, "split": shares}, Findings(skip_bad=skip_bad))
     with lock(output), closing(_MergeStore()) as store:
-        options = ReadOptions(lang=lang)
+        options = ReadOptions(lang=lang, spans_key=spans_key)
         for path, role in files.items():
             _read(path, store, nlp, role, options, off_tokens, report)
-            if role != LEAVE_OUT and report.findings.counts["other_groups"]:
-                raise BertHeadsError("H581", path=path, found=report.findings.counts["other_groups"])
+            for kind, code in LOST:
+                if role != LEAVE_OUT and report.findings.counts[kind]:
+                    raise BertHeadsError(code, path=path, found=report.findings.counts[kind], key=spans_key)
         known_labels = set(store.labels)
         other_labels = {label for kind, label in known_labels if kind == "entity"} | _labels_in_use(answer_files)
-        options = ReadOptions(lang=lang, only_answered=True, other_labels=frozenset(other_labels))
+        options = replace(options, only_answered=True, other_labels=frozenset(other_labels))
         for path in answer_files:
             with _cut_off_told(path):
                 _read(path, store, nlp, RECORDS, options, off_tokens, report)
@@ -214,18 +221,21 @@ def merge(
         report.splits = {name: report.splits[name] for name in names}
         with Staging() as staging:
             writers = {name: DocWriter(staging, output / f"{name}.spacy") for name in names}
+            groups = {spans_key, INCORRECT_SPANS_KEY}
             for stored in _stored_texts(store, nlp):
-                annotation, effect = _merge_text(stored, set(answer_files), old_files, exclusive, report)
+                annotation, effect = _merge_text(
+                    stored, set(answer_files), old_files, exclusive, report, options.overlaps
+                )
                 place = None if stored.elsewhere is None else files[stored.elsewhere.path]
-                doc = _build_doc(nlp, annotation, report.findings)
+                doc = _build_doc(nlp, annotation, report.findings, spans_key)
                 if place == LEAVE_OUT:
                     report.findings.note("left_out_of_main", annotation.where, f"same text as {stored.elsewhere}")
-                elif not (doc.cats or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans):
+                elif not (doc.cats or doc.has_annotation("ENT_IOB") or groups & {*doc.spans}):
                     report.findings.note("no_annotation", annotation.where, "none of its answers is left")
                 else:
                     report.texts[effect] += 1
                     name = SPLIT_OF.get(place) or assign_split(split_key(annotation.text), shares, seed)
-                    report.splits[name].add(doc)
+                    report.splits[name].add(doc, spans_key=spans_key)
                     writers[name].add(doc)
                     continue
                 report.texts["left out"] += effect != UNANSWERED
@@ -327,7 +337,12 @@ def _cut_off_told(path: Path) -> Iterator[None]:
 
 
 def _merge_text(
-    stored: StoredText, answer_files: Set[Path], old_files: Set[Path], exclusive: bool, report: MergeReport
+    stored: StoredText,
+    answer_files: Set[Path],
+    old_files: Set[Path],
+    exclusive: bool,
+    report: MergeReport,
+    overlaps: bool,
 ) -> Tuple[Annotation, str]:
     """Merge all records of a text, and find what the answers among them did: a key of MergeReport.texts."""
     answers = [record for record in stored.records if record.where.path in answer_files]
@@ -339,7 +354,7 @@ def _merge_text(
         known = [replace(record, exclusive=record.exclusive or _is_choice(record.cats)) for record in known]
     findings = Findings(skip_bad=True)
     records = _in_order(known, answers)
-    merged = merge_records(records, findings)
+    merged = merge_records(records, findings, overlaps=overlaps)
     report.findings.add(findings)
     for kind in CONFLICTS:
         for case in findings.cases.get(kind, []):
@@ -354,8 +369,9 @@ def _merge_text(
         return merged, UNANSWERED
     if not known and not old:
         return merged, "new"
-    before = merge_records(_in_order(known, old), Findings(skip_bad=True))
-    return merged, "unchanged" if _statement(before) == _statement(merged) else "changed"
+    before = merge_records(_in_order(known, old), Findings(skip_bad=True), overlaps=overlaps)
+    same = _statement(before, overlaps) == _statement(merged, overlaps)
+    return merged, "unchanged" if same else "changed"
 
 
 def _describe_conflict(kind: str, merged: Annotation, lost: Annotation) -> Tuple[str, str]:
@@ -421,19 +437,19 @@ def _in_order(known: List[Annotation], answers: List[Annotation]) -> List[Annota
     return sorted(records, key=lambda record: record.timestamp or 0.0)
 
 
-def _build_doc(nlp: Language, annotation: Annotation, findings: Findings) -> Doc:
+def _build_doc(nlp: Language, annotation: Annotation, findings: Findings, spans_key: Optional[str]) -> Doc:
     """By way of the words, as the next merge reads them: what else the tokenizer knows would be other bytes."""
     if annotation.tokens is None:
         tokens = [(token.idx, token.idx + len(token)) for token in nlp.make_doc(annotation.text)]
         annotation = replace(annotation, tokens=tokens)
-    return build_doc(nlp, annotation, findings)
+    return build_doc(nlp, annotation, findings, spans_key=spans_key)
 
 
 def _is_choice(cats: Dict[str, float]) -> bool:
     return len(cats) > 1 and sorted(cats.values())[-2:] == [0.0, 1.0]
 
 
-def _statement(annotation: Annotation) -> Any:
+def _statement(annotation: Annotation, overlaps: bool) -> Any:
     """What an annotation says, however its text is tokenized and wherever it is from."""
-    unknown = [(span.start, span.end) for span in annotation.unknown]
+    unknown = [(span.start, span.end, span.label if overlaps else "") for span in annotation.unknown]
     return annotation.ents, annotation.complete, unknown, annotation.rejected, annotation.cats

@@ -13,9 +13,11 @@ from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST
 from thinc.api import Config
 
+from ..defaults import DEFAULT_SPANS_KEY
 from ..errors import BertHeadsError, NothingToAskError, printable
 from ..evaluation.evaluate import evaluate
 from ..evaluation.report import write_report
+from ..factory_names import NER_FACTORIES, SPANS_FACTORIES
 from ..files import lock, write_files
 from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
@@ -24,6 +26,7 @@ from .curve import draw_rounds, render_rounds
 from .heads import find_heads
 from .merge import list_spacy_files, merge
 from .suggest import suggest
+from .tasks import SPANS_VIEWS
 
 CURVE, ROUNDS = "rounds.png", "rounds.json"
 TASKS, CONFIG, METRICS = "tasks.jsonl", "config.cfg", "metrics.json"
@@ -216,10 +219,11 @@ def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]
         off_tokens=settings.off_tokens,
         skip_bad=settings.skip_bad,
         report_path=now.report,
+        spans_key=_spans_key(config, settings.view),
     )
     say(report.to_text())
     counts = report.splits["train"]
-    if counts.rejected and not counts.ents_complete and not counts.spans:
+    if counts.rejected and not counts.ents_complete and not counts.with_spans and not counts.spans:
         now.report.unlink()
         raise BertHeadsError("H522", path=now.folder, found=sum(counts.rejected.values()))
 
@@ -272,11 +276,24 @@ def _factories(config: Config) -> Dict[str, str]:
     return {name: component.get("factory", "") for name, component in config["components"].items()}
 
 
+def _spans_key(config: Config, view: Optional[str]) -> Optional[str]:
+    """Where the answers belong if they are about spans: the view says so, or there is no head for entities. None: they
+    are not."""
+    factories = _factories(config)
+    if set(factories.values()) & set(NER_FACTORIES) and view not in SPANS_VIEWS:
+        return None
+    names = [name for name, factory in factories.items() if factory in SPANS_FACTORIES]
+    return config["components"][names[0]].get("spans_key", DEFAULT_SPANS_KEY) if names else None
+
+
 def _new_labels(nlp: Language, report: Dict[str, Any]) -> Set[str]:
     """Labels in the corpus that no head of the pipeline knows."""
     heads = find_heads(nlp)
     counts = report["splits"]["train"]
-    used: List[Tuple[Any, Sequence[str]]] = [(heads.ner, ("spans", "rejected")), (heads.textcat, ("cats", "cats_not"))]
+    used: List[Tuple[Any, Sequence[str]]] = [
+        (heads.finder, ("spans", "rejected")),
+        (heads.textcat, ("cats", "cats_not")),
+    ]
     return {
         label
         for head, kinds in used

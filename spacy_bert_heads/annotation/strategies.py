@@ -1,7 +1,9 @@
 """Which text to annotate next: scores of predicted Docs, higher ones first.
 
 Scoring takes no second look at a Doc. The encoder's outputs are gone when the last head has read them, so `bert_ner`
-says how sure it is while it predicts, on `doc._.ents_uncertainty`; text heads say it in `doc.cats`.
+says how sure it is while it predicts, on `doc._.ents_uncertainty`, and `bert_spans` on `doc._.spans_uncertainty`; text
+heads say it in `doc.cats`. To `bert_spans` each possible span is a question by itself; where the strategies for
+entities speak of a token, it is all spans that begin with the token.
 """
 
 from hashlib import blake2b
@@ -13,7 +15,7 @@ from spacy.tokens import Doc
 
 from ..errors import BertHeadsError
 from ..layers.crf.paths import Uncertainty
-from .heads import Head, Heads
+from .heads import Head, Heads, found_spans
 
 RANDOM = "random"
 
@@ -23,7 +25,7 @@ def score_mnlp(doc: Doc, heads: Heads) -> float:
 
     SOURCE: Shen et al. (2018), Deep Active Learning for Named Entity Recognition, maximum normalized log-probability.
     """
-    return -_uncertainty(doc).mean_log_probability
+    return -_uncertainty(doc, heads).mean_log_probability
 
 
 def score_token_marginal(doc: Doc, heads: Heads) -> float:
@@ -32,7 +34,7 @@ def score_token_marginal(doc: Doc, heads: Heads) -> float:
     SOURCE: Marcheggiani and Artières (2014), An Experimental Comparison of Active Learning Strategies for Partially
     Labeled Sequences, minimum token probability.
     """
-    best = _uncertainty(doc).best_marginals
+    best = _uncertainty(doc, heads).best_marginals
     return 1.0 - float(best.min()) if len(best) else 0.0
 
 
@@ -41,17 +43,17 @@ def score_token_entropy(doc: Doc, heads: Heads) -> float:
 
     SOURCE: Settles and Craven (2008), An Analysis of Active Learning Strategies for Sequence Labeling Tasks.
     """
-    entropies = _uncertainty(doc).entropies
+    entropies = _uncertainty(doc, heads).entropies
     return float(entropies.mean()) if len(entropies) else 0.0
 
 
 def score_span_confidence(doc: Doc, heads: Heads) -> float:
-    """How near the confidence of an entity is to 0.5, for yes or no questions about entities. 0 to 1; 0 for a Doc
-    without entities, of which there is nothing to ask.
+    """How near the confidence of an entity or span is to 0.5, for yes or no questions about it. 0 to 1; 0 for a Doc
+    without any, of which there is nothing to ask.
 
     SOURCE: Lewis and Gale (1994), A Sequential Algorithm for Training Text Classifiers, for each entity by itself.
     """
-    found = [value for value in doc._.ents_confidence if value is not None]
+    found = [value for _, value in found_spans(doc, heads.finder) if value is not None]
     return max((1.0 - abs(2.0 * value - 1.0) for value in found), default=0.0)
 
 
@@ -88,7 +90,7 @@ def score_joint(doc: Doc, heads: Heads) -> float:
     as known, the texts with unsure labels come first, and otherwise those with unsure entities, which cost most of
     the work.
     """
-    entities = _uncertainty(doc)
+    entities = _uncertainty(doc, heads)
     probabilities, exclusive = _probabilities(doc, heads)
     best = probabilities.max() if exclusive else numpy.maximum(probabilities, 1.0 - probabilities)
     label = float(numpy.log(best.clip(min=numpy.finfo("float32").tiny)).sum())
@@ -107,21 +109,22 @@ class Strategy(NamedTuple):
 
 
 STRATEGIES: Dict[str, Strategy] = {
-    "mnlp": Strategy(("ner",), score_mnlp),
-    "token-marginal": Strategy(("ner",), score_token_marginal),
-    "token-entropy": Strategy(("ner",), score_token_entropy),
-    "span-confidence": Strategy(("ner",), score_span_confidence),
+    "mnlp": Strategy(("finder",), score_mnlp),
+    "token-marginal": Strategy(("finder",), score_token_marginal),
+    "token-entropy": Strategy(("finder",), score_token_entropy),
+    "span-confidence": Strategy(("finder",), score_span_confidence),
     "breaking-ties": Strategy(("textcat",), score_breaking_ties),
     "entropy": Strategy(("textcat",), score_entropy),
-    "joint": Strategy(("ner", "textcat"), score_joint),
+    "joint": Strategy(("finder", "textcat"), score_joint),
 }
-NEEDS = {"ner": "a bert_ner", "textcat": "a text head with a label to choose"}
+NEEDS = {"finder": "a bert_ner or bert_spans", "textcat": "a text head with a label to choose"}
 
 
 class Scorer:
     """Predicts texts and says how much each is worth annotating.
 
-    From now on the pipeline's `bert_ner` also leaves `doc._.ents_uncertainty` on each Doc, if the strategy reads it.
+    From now on the pipeline's `bert_ner` or `bert_spans` also leaves its uncertainty on each Doc, if the strategy
+    reads it.
 
     nlp (Language): The pipeline.
     strategy (str): Key of STRATEGIES, or "random".
@@ -141,8 +144,8 @@ class Scorer:
         for need in needs:
             if not _can_be_unsure(heads, need):
                 raise BertHeadsError("H501", found=strategy, expected=NEEDS[need])
-        if "ner" in needs:
-            nlp.get_pipe(heads.ner.name).annotates_uncertainty = True  # type: ignore[attr-defined,union-attr]
+        if "finder" in needs:
+            nlp.get_pipe(heads.finder.name).annotates_uncertainty = True  # type: ignore[attr-defined,union-attr]
 
     def score(self, doc: Doc) -> float:
         """Score a Doc.
@@ -189,18 +192,18 @@ def default_strategy(heads: Heads) -> str:
     """The strategy for some heads; benchmarks/active_learning.py compares them.
 
     heads (Heads): Those that somebody is to be asked about.
-    RETURNS (str): Key of STRATEGIES: "joint" for both heads, "mnlp" for entities, "breaking-ties" for texts.
+    RETURNS (str): Key of STRATEGIES: "joint" for both heads, "mnlp" for entities or spans, "breaking-ties" for texts.
     RAISES (BertHeadsError): H502 if no head can be unsure.
     """
     if not can_be_unsure(heads):
         raise BertHeadsError("H502")
-    ner, textcat = (_can_be_unsure(heads, need) for need in ("ner", "textcat"))
-    return "joint" if ner and textcat else "mnlp" if ner else "breaking-ties"
+    finder, textcat = (_can_be_unsure(heads, need) for need in NEEDS)
+    return "joint" if finder and textcat else "mnlp" if finder else "breaking-ties"
 
 
 def can_be_unsure(heads: Heads) -> bool:
     """RETURNS (bool): Whether one of the heads says how sure it is, so that there is a default strategy."""
-    return any(_can_be_unsure(heads, need) for need in ("ner", "textcat"))
+    return any(_can_be_unsure(heads, need) for need in NEEDS)
 
 
 def random_number(text: str, seed: int) -> float:
@@ -216,14 +219,14 @@ def random_number(text: str, seed: int) -> float:
 
 
 def _can_be_unsure(heads: Heads, need: str) -> bool:
-    if need == "ner":
-        return heads.ner is not None and heads.ner.scored
+    if need == "finder":
+        return heads.finder is not None and heads.finder.scored
     # A single exclusive label is always right
     return heads.textcat is not None and len(heads.textcat.labels) > int(heads.textcat.exclusive)
 
 
-def _uncertainty(doc: Doc) -> Uncertainty:
-    return Uncertainty(*doc._.ents_uncertainty)
+def _uncertainty(doc: Doc, heads: Heads) -> Uncertainty:
+    return Uncertainty(*(doc._.spans_uncertainty if heads.ner is None else doc._.ents_uncertainty))
 
 
 def _entropy(probabilities: numpy.ndarray) -> float:

@@ -24,7 +24,7 @@ from .hashes import input_hash
 from .heads import Heads, find_heads
 from .selection import Selection
 from .strategies import RANDOM, Scorer, default_strategy, make_scorer
-from .tasks import BINARY_VIEWS, NER_VIEWS, TEXTCAT_VIEWS, TaskMaker, default_view
+from .tasks import BINARY_VIEWS, TaskMaker, asked_heads, default_view
 from .vectors import annotate_vectors, get_vector
 
 # What a text was when it came before
@@ -140,7 +140,8 @@ def suggest(
     if diverse:
         annotate_vectors(nlp)
     report = SuggestReport(scorer.strategy, Findings(skip_bad=skip_bad), view)
-    edited = _note_excluded(selection, exclude)
+    spans = find_heads(nlp, components).spans
+    edited = _note_excluded(selection, exclude, None if spans is None else spans.spans_key)
     with Staging() as staging:
         texts = _new_texts(source, nlp, selection, edited, report)
         _score_all(texts, scorer, maker, selection, report)
@@ -177,9 +178,12 @@ def make_view_scorer(
     RAISES (BertHeadsError): H500 to H502, or H560; see make_scorer and find_heads.
     """
     heads = find_heads(nlp, components)
+    asked = asked_heads(heads, view)
     if strategy is None:
-        ner = heads.ner if view in NER_VIEWS else None
-        strategy = default_strategy(Heads(ner, heads.textcat if view in TEXTCAT_VIEWS else None))
+        strategy = default_strategy(asked)
+    # What the view does not ask about can still say how useful a text is
+    finders = asked if asked.finder is not None else heads
+    heads = Heads(finders.ner, heads.textcat, finders.spans)
     return make_scorer(nlp, strategy, heads, seed=seed)
 
 
@@ -247,21 +251,22 @@ def _read(source: Path, nlp: Language, findings: Findings) -> Iterator[Tuple[str
                 yield text, record
 
 
-def _note_excluded(selection: Selection, paths: Sequence[Path]) -> Set[int]:
+def _note_excluded(selection: Selection, paths: Sequence[Path], spans_key: Optional[str]) -> Set[int]:
     """Remember texts that were annotated before.
 
+    spans_key (Optional[str]): Where spans that may overlap are in the Docs of a corpus.
     RETURNS (Set[int]): Input hashes of texts that an annotator has edited, by which the raw ones are known.
     """
     edited: Set[int] = set()
     for path in paths:
-        for text, stored in _annotated(path):
+        for text, stored in _annotated(path, spans_key):
             selection.note_text(text, EXCLUDED)
             if stored is not None and stored != input_hash(text):
                 edited.add(stored)
     return edited
 
 
-def _annotated(path: Path) -> Iterator[Tuple[str, Optional[int]]]:
+def _annotated(path: Path, spans_key: Optional[str]) -> Iterator[Tuple[str, Optional[int]]]:
     """The texts of a file, with the input hashes that it gives them."""
     converter = find_converter(path, AUTO)
     if isinstance(converter, ProdigyConverter):
@@ -272,5 +277,5 @@ def _annotated(path: Path) -> Iterator[Tuple[str, Optional[int]]]:
                 raise where.error("H107", repr(text))
             yield text, stored if isinstance(stored, int) else None
     else:
-        for annotation in converter.read(path, Findings(skip_bad=True), ReadOptions()):
+        for annotation in converter.read(path, Findings(skip_bad=True), ReadOptions(spans_key=spans_key)):
             yield annotation.text, annotation.input_hash

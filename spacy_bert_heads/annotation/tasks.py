@@ -6,22 +6,21 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..corpus.writers.exported import THRESHOLD
-from ..corpus.writers.prodigy import CHOICE_BLOCK, write_ents, write_options, write_tokens
+from ..corpus.writers.prodigy import CHOICE_BLOCK, write_options, write_spans, write_tokens
 from ..errors import BertHeadsError
-from ..factory_names import NER_FACTORIES
+from ..factory_names import NER_FACTORIES, SPANS_FACTORIES
 from ..pipeline_io import model_name
 from .hashes import set_hashes
-from .heads import TEXTCAT_FACTORIES, Head, Heads, find_heads
+from .heads import TEXTCAT_FACTORIES, Head, Heads, find_heads, found_spans
 
 Task = Dict[str, Any]
 
-NER_VIEWS = ("ner_manual", "ner", "blocks")
+NER_VIEWS = ("ner_manual", "ner")
+SPANS_VIEWS = ("spans_manual", "spans")
 TEXTCAT_VIEWS = ("choice", "classification", "blocks")
-VIEWS = ("ner_manual", "ner", "choice", "classification", "blocks")
+VIEWS = ("ner_manual", "ner", "spans_manual", "spans", "choice", "classification", "blocks")
 # They ask yes or no about one suggestion.
-BINARY_VIEWS = ("ner", "classification")
-# The interfaces of `blocks`; the text need not be shown twice.
-BLOCKS = [{"view_id": "ner_manual"}, CHOICE_BLOCK]
+BINARY_VIEWS = ("ner", "spans", "classification")
 # An entity of the best reading can be improbable where all other readings are even more so. Of suggestions below this,
 # annotators would have to remove nearly all, and would be asked what is known; one that they overlook is learned.
 MIN_CONFIDENCE = 0.05
@@ -35,10 +34,26 @@ ANSWER_KEYS = (
 
 
 def default_view(heads: Heads) -> str:
-    """RETURNS (str): The interface that asks about everything the heads predict, predictions filled in."""
-    if heads.ner is not None and heads.textcat is not None:
+    """RETURNS (str): The interface that asks about everything the heads predict, predictions filled in; of entities
+    and spans, about entities."""
+    if heads.finder is not None and heads.textcat is not None:
         return "blocks"
-    return "choice" if heads.ner is None else "ner_manual"
+    return "ner_manual" if heads.ner is not None else "spans_manual" if heads.spans is not None else "choice"
+
+
+def asked_heads(heads: Heads, view: str) -> Heads:
+    """RETURNS (Heads): Those that an interface asks about, as far as there are any. `blocks` asks about entities, or
+    where no head finds them about spans."""
+    return Heads(
+        ner=heads.ner if view in (*NER_VIEWS, "blocks") else None,
+        textcat=heads.textcat if view in TEXTCAT_VIEWS else None,
+        spans=heads.spans if view in SPANS_VIEWS or (view == "blocks" and heads.ner is None) else None,
+    )
+
+
+def blocks(heads: Heads) -> List[Dict[str, Any]]:
+    """RETURNS (List[Dict[str, Any]]): The interfaces of `blocks`; the text need not be shown twice."""
+    return [{"view_id": "ner_manual" if heads.spans is None else "spans_manual"}, CHOICE_BLOCK]
 
 
 class TaskMaker:
@@ -47,11 +62,12 @@ class TaskMaker:
     ner_manual: one task with all entities of a probability of at least MIN_CONFIDENCE. If only some labels are shown,
     `config` names them, so that our reader knows that the others were not asked about.
     ner: yes or no, one task for each entity of at least this probability, so perhaps none.
+    spans_manual, spans: the same of spans that may overlap.
     choice: one task with all labels as options, each with its probability; of exclusive ones the likeliest is chosen,
     of others all from 0.5 on.
     classification: yes or no, one task for each of the given labels; if none are given one for the likeliest label,
     or where labels are not exclusive for the one nearest to 0.5.
-    blocks: entities and choice in one task.
+    blocks: entities, or spans where no head finds entities, and choice in one task.
 
     Hashes are those that Prodigy's own recipes would set: of the text, and of the text and what is asked about it,
     options excepted, which `textcat.manual` adds after hashing.
@@ -65,8 +81,8 @@ class TaskMaker:
         a head that it needs, H563 for a label that no head of the view has.
 
     heads (Heads): Those that the view asks about.
-    ner_labels, textcat_labels (List[str]): What is asked about, in the order of the pipeline; empty if the view does
-        not ask about such labels.
+    span_labels, textcat_labels (List[str]): What is asked about, in the order of the pipeline; empty if the view does
+        not ask about such labels. The first are those of entities or of spans.
     """
 
     def __init__(
@@ -81,22 +97,28 @@ class TaskMaker:
             raise BertHeadsError("H561", found=repr(view), expected=", ".join(VIEWS))
         found = find_heads(nlp, components)
         self.view = view
-        self.heads = Heads(
-            ner=_needed(found.ner, NER_FACTORIES, nlp, view) if view in NER_VIEWS else None,
-            textcat=_needed(found.textcat, TEXTCAT_FACTORIES, nlp, view) if view in TEXTCAT_VIEWS else None,
-        )
-        self._ner, self._textcat = self.heads.ner or NO_HEAD, self.heads.textcat or NO_HEAD
-        known = [*self._ner.labels, *self._textcat.labels]
+        self.heads = asked_heads(found, view)
+        finders = SPANS_FACTORIES if view in SPANS_VIEWS else NER_FACTORIES
+        if view == "blocks":
+            finders = (*NER_FACTORIES, *SPANS_FACTORIES)
+        if view not in ("choice", "classification"):
+            _check_head(self.heads.finder, finders, nlp, view)
+        if view in TEXTCAT_VIEWS:
+            _check_head(self.heads.textcat, TEXTCAT_FACTORIES, nlp, view)
+        self._finder, self._textcat = self.heads.finder or NO_HEAD, self.heads.textcat or NO_HEAD
+        known = [*self._finder.labels, *self._textcat.labels]
         if labels is not None and not set(labels) <= set(known):
             unknown = ", ".join(sorted(set(labels) - set(known)))
             raise BertHeadsError("H563", found=unknown, expected=", ".join(known))
-        self.ner_labels = _asked(self._ner, labels)
+        self.span_labels = _asked(self._finder, labels)
         self.textcat_labels = _asked(self._textcat, labels)
         self._one_each = labels is not None
         self._model = model_name(nlp)
         self._ask: Callable[[Task, Doc], List[Task]] = {
             "ner_manual": self._ask_ents,
             "ner": self._ask_each_ent,
+            "spans_manual": self._ask_ents,
+            "spans": self._ask_each_ent,
             "choice": self._ask_choice,
             "classification": self._ask_label,
             "blocks": self._ask_both,
@@ -125,8 +147,8 @@ class TaskMaker:
 
     def _ask_ents(self, loaded: Task, doc: Doc) -> List[Task]:
         task = {**set_hashes({**loaded, "spans": self._spans(doc)}), "tokens": write_tokens(doc)}
-        if len(self.ner_labels) < len(self._ner.labels):
-            task["config"] = {"labels": self.ner_labels}
+        if len(self.span_labels) < len(self._finder.labels):
+            task["config"] = {"labels": self.span_labels}
         return [task]
 
     def _ask_each_ent(self, loaded: Task, doc: Doc) -> List[Task]:
@@ -148,15 +170,16 @@ class TaskMaker:
     def _ask_both(self, loaded: Task, doc: Doc) -> List[Task]:
         [task] = self._ask_ents(loaded, doc)
         choice = self._choice(doc)
-        config = {**task.get("config", {}), **choice["config"], "blocks": BLOCKS}
+        config = {**task.get("config", {}), **choice["config"], "blocks": blocks(self.heads)}
         return [{**task, **choice, "config": config}]
 
     def _spans(self, doc: Doc) -> List[Dict[str, Any]]:
-        return [
-            span
-            for span in write_ents(doc, self._model)
-            if span["label"] in self.ner_labels and span.get("score", 1.0) >= MIN_CONFIDENCE
+        found = [
+            (span, confidence)
+            for span, confidence in found_spans(doc, self.heads.finder)
+            if span.label_ in self.span_labels and (confidence is None or confidence >= MIN_CONFIDENCE)
         ]
+        return write_spans([span for span, _ in found], [confidence for _, confidence in found], self._model)
 
     def _choice(self, doc: Doc) -> Dict[str, Any]:
         if self._textcat.exclusive:
@@ -175,12 +198,11 @@ class TaskMaker:
         return min(self._textcat.labels, key=lambda label: abs(doc.cats[label] - 0.5))
 
 
-def _needed(head: Optional[Head], factories: Sequence[str], nlp: Language, view: str) -> Head:
+def _check_head(head: Optional[Head], factories: Sequence[str], nlp: Language, view: str) -> None:
     if head is None:
         raise BertHeadsError(
             "H562", found=", ".join(nlp.pipe_names) or "nothing", view=view, expected=", ".join(factories)
         )
-    return head
 
 
 def _asked(head: Head, labels: Optional[Sequence[str]]) -> List[str]:

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
 from spacy.training import Example
@@ -15,6 +15,7 @@ from ..corpus.readers.prodigy import limit_to_shown, read_record
 from ..errors import BertHeadsError
 from ..training.optimizer import CONSTANT, build_adamw_v1
 from .heads import find_heads
+from .tasks import SPANS_VIEWS
 
 logger = logging.getLogger("spacy")
 
@@ -45,7 +46,7 @@ class Learner:
         self.findings = Findings(skip_bad=True)
         found = find_heads(nlp, components)
         self._heads = [head.name for head in found if head]
-        self._ner_labels = frozenset(found.ner.labels if found.ner else ())
+        self._found = found
         self._encoders = [name for name in nlp.pipe_names if _listening(nlp, name) & {*self._heads}]
         self._excluded = [name for name in nlp.pipe_names if name not in self._heads + self._encoders]
         self._optimizer = build_adamw_v1(learn_rate, warmup=0, decay=CONSTANT)
@@ -68,22 +69,31 @@ class Learner:
         return sum(losses) / len(losses) if losses else 0.0
 
     def _read(self, answers: Iterable[Mapping[str, Any]]) -> List[Example]:
-        versions: Dict[str, List[Annotation]] = {}
+        versions: Dict[Tuple[str, Optional[str]], List[Annotation]] = {}
         for answer in answers:
             self._n_answers += 1
             where = Where(ANSWERS, self._n_answers)
+            asked = self._found.spans if answer.get("_view_id") in SPANS_VIEWS else self._found.finder
+            labels, key = (asked.labels, asked.spans_key) if asked else ((), None)
+            overlaps = key is not None
             try:
                 annotation = read_record(dict(answer), where, self.findings)
-                annotation = limit_to_shown(annotation, dict(answer), self._ner_labels, self.findings)
-                annotation = check_annotation(self.nlp, annotation, self.findings, off_tokens="drop")
+                annotation = limit_to_shown(
+                    annotation, dict(answer), frozenset(labels), self.findings, overlaps=overlaps
+                )
+                annotation = check_annotation(
+                    self.nlp, annotation, self.findings, off_tokens="drop", overlaps=overlaps
+                )
             except BertHeadsError as error:
                 logger.warning("%s", error)
                 self.findings.bad(error)
                 continue
             if not annotation.is_empty:
-                versions.setdefault(annotation.text, []).append(annotation)
-        merged = [merge(found, self.findings) for found in versions.values()]
-        docs = [build_doc(self.nlp, annotation, self.findings) for annotation in merged]
+                versions.setdefault((annotation.text, key), []).append(annotation)
+        docs = []
+        for (_, key), found in versions.items():
+            annotation = merge(found, self.findings, overlaps=key is not None)
+            docs.append(build_doc(self.nlp, annotation, self.findings, spans_key=key))
         return [Example(self.nlp.make_doc(doc.text), doc) for doc in docs]
 
 

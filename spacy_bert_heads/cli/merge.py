@@ -29,6 +29,11 @@ OFF_TOKENS = typer.Option(
     help="Spans not at token boundaries: error (a bad record), drop, expand to whole tokens, or split the tokens.",
 )
 SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
+SPANS_KEY = typer.Option(
+    "--spans-key",
+    help="Entities may overlap and are in this group of doc.spans, such as sc, in the corpus and in what is written.",
+    show_default=False,
+)
 REPORT = typer.Option("--report", "-r", help="Also write the report here, as JSON, with every conflict.")
 
 
@@ -43,6 +48,7 @@ def merge_cli(
     exclusive: Annotated[bool, EXCLUSIVE] = False,
     off_tokens: Annotated[str, OFF_TOKENS] = "error",
     skip_bad: Annotated[bool, SKIP_BAD] = False,
+    spans_key: Annotated[Optional[str], SPANS_KEY] = None,
     report: Annotated[Optional[Path], REPORT] = None,
 ) -> None:
     """
@@ -65,5 +71,6 @@ def merge_cli(
         off_tokens=off_tokens,
         skip_bad=skip_bad,
         report_path=report,
+        spans_key=spans_key,
     )
     typer.echo(done.to_text())

@@ -66,7 +66,9 @@ def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool 
 
     A complete annotation wins over yes/no answers. Versions that differ are never mixed: the newest wins, or
     the last in file order when not all of them carry a time. There is no vote: of three versions the last one wins
-    over two that agree. Every such decision becomes a finding.
+    over two that agree. Where spans may overlap, labels are questions by themselves: what the newest version says
+    nothing about, such as a label that was not shown, comes from the newest one that does. Every such decision becomes
+    a finding.
 
     versions (Sequence[Annotation]): At least one, in file order, all of the same text.
     findings (Findings): Takes the decisions.
@@ -83,6 +85,8 @@ def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool 
     rejected: List[CharSpan] = []
     if complete:
         winner = complete[-1]
+        if overlaps:
+            winner = _fill_gaps(complete)
         ents, unknown = sorted(set(winner.ents)), winner.unknown
         _report_losers(winner, ordered, findings)
     else:
@@ -154,11 +158,32 @@ def _oldest_first(versions: Sequence[Annotation]) -> List[Annotation]:
     return sorted(versions, key=lambda version: version.timestamp or 0.0)
 
 
+def _fill_gaps(complete: Sequence[Annotation]) -> Annotation:
+    """The newest of some complete annotations of spans that may overlap, and in its gaps what older ones say."""
+    *older, winner = complete
+    for version in reversed(older):
+        filled = [gap for gap in winner.unknown if gap.label and not _is_gap(version, gap)]
+        ents = [span for span in version.ents if any(_is_about(gap, span) for gap in filled)]
+        unknown = [gap for gap in winner.unknown if gap not in filled]
+        winner = replace(winner, ents=list(dict.fromkeys([*winner.ents, *ents])), unknown=unknown)
+    return winner
+
+
+def _is_about(gap: CharSpan, span: CharSpan) -> bool:
+    return gap.label in ("", span.label) and gap.start < span.end and span.start < gap.end
+
+
+def _is_gap(annotation: Annotation, span: CharSpan) -> bool:
+    """Whether a complete annotation of spans that may overlap says nothing about one."""
+    return span not in annotation.ents and any(_is_about(gap, span) for gap in annotation.unknown)
+
+
 def _report_losers(winner: Annotation, versions: Sequence[Annotation], findings: Findings) -> None:
     ents = set(winner.ents)
     for version in versions:
         if version.complete:
-            if set(version.ents) != ents:
+            differing = ents ^ set(version.ents)
+            if any(not _is_gap(version, span) and not _is_gap(winner, span) for span in differing):
                 findings.note("entity_conflict", version.where, f"differs from {winner.where}, which is kept")
             continue
         wrong = [span for span in version.ents if span not in ents]

@@ -53,6 +53,7 @@ KINDS: Dict[str, str] = {
     "moved_spans": "spans whose stored text is not at their offsets but once nearby, moved there",
     "stale_text": "spans whose stored text is not the text at their offsets, the offsets used as their tokens confirm",
     "other_layers": "Docs with tags that are neither entities nor categories, which are not used",
+    "ents_beside_group": "Docs with entities beside the group of spans, which are not used",
     "other_groups": "Docs with groups of spans, which are not used; --spans-key reads one of them",
     "flattened": "entities that overlap a chosen one, left out of doc.ents by --flatten",
     "discontinuous": "spans in several pieces, which no Doc can hold, their characters left unknown",

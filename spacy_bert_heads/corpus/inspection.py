@@ -326,8 +326,7 @@ def _draw(shown: Shown, colours: Dict[str, str]) -> Any:
 
     if shown.tokens:
         spans = [{"start_token": start, "end_token": end, "label": label} for start, end, label in shown.ents]
-        drawn = {"text": shown.text, "spans": spans, "tokens": shown.tokens}
-        return Markup(_draw_spans(drawn, colours))
+        return Markup(draw_spans({"text": shown.text, "spans": spans, "tokens": shown.tokens}, colours))
     # displaCy escapes the text but not the labels, and looks colours up in upper case.
     ents = [{"start": start, "end": end, "label": escape(label)} for start, end, label in shown.ents]
     options = {"colors": {escape(label).upper(): colour for label, colour in colours.items()}}
@@ -335,10 +334,14 @@ def _draw(shown: Shown, colours: Dict[str, str]) -> Any:
     return Markup(displacy.render(content, style="ent", manual=True, page=False, jupyter=False, options=options))
 
 
-def _draw_spans(drawn: Dict[str, Any], colours: Dict[str, str]) -> str:
-    """Tokens with a line below for each span. displaCy escapes the tokens but not the labels, and looks colours up
-    in upper case.
+def draw_spans(drawn: Dict[str, Any], colours: Dict[str, str]) -> str:
+    """Tokens with a line below for each span.
+
+    drawn (Dict[str, Any]): "text", "tokens", and "spans" with the "start_token", "end_token" and "label" of each.
+    colours (Dict[str, str]): Of the labels.
+    RETURNS (str): HTML of displaCy's span style, all that came with the text escaped.
     """
+    # displaCy escapes the tokens but not the labels, and looks colours up in upper case
     spans = [{**span, "label": escape(span["label"])} for span in drawn["spans"]]
     options = {"colors": {escape(label).upper(): colour for label, colour in colours.items()}}
     content = {**drawn, "spans": spans, "title": None}

@@ -15,7 +15,7 @@ from ..files import write_files
 from ..pipeline.fitted import COVERAGE, TEMPERATURE, THRESHOLDS
 from .bootstrap import Interval
 from .conformal import CoverageFit, fit_coverage
-from .outcomes import EntityOutcomes, Outcomes, observe
+from .outcomes import Outcomes, TextOutcomes, observe
 from .tables import limits
 from .temperature import TemperatureFit, fit_temperature
 
@@ -24,7 +24,9 @@ DROPPED = {
     THRESHOLDS: "thresholds, which were chosen for other probabilities",
     COVERAGE: "sets, which were made of other probabilities",
 }
-SCORED_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, *NER_FACTORIES)
+SCORED_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, *NER_FACTORIES, *SPANS_FACTORIES)
+# What a temperature is fitted to, by the kind of head; other kinds: texts
+FITTED_TO = {"entities": "predicted entities", "spans": "possible spans"}
 
 
 @dataclass
@@ -81,7 +83,7 @@ def calibrate(nlp: Language, examples: Sequence[Example], *, coverage: Optional[
             done.notes.append(f"'{fit.name}' is left alone. {fit.reason}")
         elif fit.reason:
             done.notes.append(f"'{fit.name}': {fit.reason}")
-        if not isinstance(outcomes, EntityOutcomes) and outcomes.n_unknown:
+        if isinstance(outcomes, TextOutcomes) and outcomes.n_unknown:
             done.notes.append(
                 f"'{outcomes.name}': left out {outcomes.n_unknown} of {len(examples)} texts, which have no gold "
                 "category that it has."
@@ -111,13 +113,11 @@ def find_outcomes(nlp: Language, examples: Sequence[Example], purpose: str, note
         factory = nlp.get_pipe_meta(name).factory
         if factory == SCORE_FACTORY:
             notes.append(f"'{name}' is left alone: it predicts numbers, not probabilities.")
-        elif factory in SPANS_FACTORIES:
-            notes.append(f"'{name}' is left alone: nothing is fitted to entities that may overlap.")
         elif factory in SCORED_FACTORIES and name not in names:
             notes.append(f"'{name}' is left alone: it is not one of the heads of this package.")
     if not outcomes:
         raise BertHeadsError("H603", purpose=purpose, found=", ".join(nlp.pipe_names) or "an empty pipeline")
-    if not any(len(found.gold if isinstance(found, EntityOutcomes) else found.texts) for found in outcomes):
+    if not any(len(found.texts if isinstance(found, TextOutcomes) else found.gold) for found in outcomes):
         raise BertHeadsError("H602", found=f"{len(examples)} texts without gold annotation for {', '.join(names)}")
     return outcomes
 
@@ -146,7 +146,7 @@ def to_text(done: Calibrated) -> str:
         aligns: Any = ("l", "l", "r", "r", "r", "r")
         lines += ["", str(table(rows, header=header, divider=True, aligns=aligns)).strip("\n")]
     for fit in done.temperatures:
-        what = "predicted entities" if fit.kind == "entities" else "texts"
+        what = FITTED_TO.get(fit.kind, "texts")
         if fit.temperature is not None:
             lines.append(printable(f"'{fit.name}': temperature {_temperature(fit)}, fitted to {fit.n:,} {what}"))
     for sets in done.coverages:

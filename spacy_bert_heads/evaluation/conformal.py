@@ -13,12 +13,12 @@ score.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy
 
 from ..pipeline.fitted import Coverage
-from .outcomes import EntityOutcomes, Outcomes
+from .outcomes import EntityOutcomes, Outcomes, SpanOutcomes, TextOutcomes
 
 # A set of entities less likely than this would be of no use, and would take long to find
 LOWEST_THRESHOLD = 0.001
@@ -64,7 +64,9 @@ def conformal_threshold(lowest: Sequence[float], share: float) -> Optional[float
     return float(numpy.sort(numpy.asarray(lowest, dtype="float64"))[n - rank])
 
 
-def least_likely(outcomes: Outcomes, chosen: Optional[numpy.ndarray] = None) -> Dict[int, float]:
+def least_likely(
+    outcomes: Union[TextOutcomes, EntityOutcomes], chosen: Optional[numpy.ndarray] = None
+) -> Dict[int, float]:
     """The probability of the least likely thing that is true of a text, as the head is now.
 
     outcomes (Outcomes): Of the head.
@@ -92,6 +94,8 @@ def fit_coverage(outcomes: Outcomes, share: float, chosen: numpy.ndarray) -> Cov
     chosen (numpy.ndarray): True for the texts to fit to. Bool, (n_texts_of_corpus,).
     RETURNS (CoverageFit): What was fitted.
     """
+    if isinstance(outcomes, SpanOutcomes):
+        return CoverageFit(outcomes.name, outcomes.kind, 0, reason="There are none of spans that may overlap.")
     lowest = least_likely(outcomes, chosen)
     fit = CoverageFit(outcomes.name, outcomes.kind, len(lowest))
     threshold = conformal_threshold(list(lowest.values()), share)
@@ -111,7 +115,7 @@ def fit_coverage(outcomes: Outcomes, share: float, chosen: numpy.ndarray) -> Cov
     return fit
 
 
-def _mean_size(outcomes: Outcomes, threshold: float, texts: Dict[int, float]) -> float:
+def _mean_size(outcomes: Union[TextOutcomes, EntityOutcomes], threshold: float, texts: Dict[int, float]) -> float:
     if isinstance(outcomes, EntityOutcomes):
         sets = outcomes.sets(threshold)
         return float(numpy.mean([len(sets[number]) for number in texts]))

@@ -6,14 +6,21 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Se
 import numpy
 import torch
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from ..layers.crf.paths import TagPaths
+from ..layers.global_pointer import FoundSpans, find_spans
 from ..pipeline.ner import LONGEST_CANDIDATE, BertEntityRecognizer
+from ..pipeline.span_annotations import find_blank
+from ..pipeline.spans import BertSpanCategorizer, log_odds, probabilities_of
 from ..pipeline.textcat import BertMultiLabelTextCategorizer, BertTextCategorizer
 from ..tags import Span as EntitySpan
 from .entity_scores import Entity, TextEntities, read_entities
+from .scorers import known_spans
+
+# Of less probable spans there are too many to look at
+CANDIDATE = 0.01
 
 
 @dataclass
@@ -194,7 +201,47 @@ class EntityOutcomes:
             yield batch
 
 
-Outcomes = Union[TextOutcomes, EntityOutcomes]
+@dataclass
+class SpanOutcomes:
+    """Candidates of a head for spans that may overlap, beside the gold spans: all spans that its scores make at least
+    CANDIDATE probable, of the texts that are annotated, but for those of which nobody knows whether they are there.
+
+    name (str): The component.
+    head (BertSpanCategorizer): It.
+    texts (numpy.ndarray): The text of each candidate. Int, (n,).
+    labels (numpy.ndarray): Number of its label. Int, (n,).
+    scores (numpy.ndarray): Its log-odds, before anything fitted is applied. Float, (n,).
+    correct (numpy.ndarray): Whether it is right: borders and label. Bool, (n,).
+    gold (Dict[int, List[str]]): Labels of the gold spans of each annotated text.
+    """
+
+    kind = "spans"
+    name: str
+    head: BertSpanCategorizer
+    texts: numpy.ndarray
+    labels: numpy.ndarray
+    scores: numpy.ndarray
+    correct: numpy.ndarray
+    gold: Dict[int, List[str]]
+
+    def rate(self, chosen: Optional[numpy.ndarray] = None) -> RatedEntities:
+        """Rate the candidates, at the temperature that the head has now.
+
+        chosen (Optional[numpy.ndarray]): True for the texts to look at; None: all. Bool, (n_texts_of_corpus,).
+        """
+        here = numpy.ones(len(self.texts), dtype=bool) if chosen is None else chosen[self.texts]
+        scores, labels, tempering = self.scores[here], self.labels[here], self.head.tempering
+        tempered = scores if tempering is None else tempering(scores, labels)
+        names = [self.head.labels[label] for label in labels.tolist()]
+        return RatedEntities(self.texts[here], names, probabilities_of(tempered).astype("float64"), self.correct[here])
+
+    def found(self, rated: RatedEntities) -> numpy.ndarray:
+        """RETURNS (numpy.ndarray): Which rated candidates reach the threshold of their label. Bool, (n,)."""
+        limits = dict(zip(self.head.labels, self.head.thresholds))
+        return rated.confidences >= numpy.array([limits[label] for label in rated.labels]) - 1e-7
+
+
+Outcomes = Union[TextOutcomes, EntityOutcomes, SpanOutcomes]
 
 
 def characters(doc: Doc, ent: EntitySpan) -> Tuple[int, int]:
@@ -207,16 +254,24 @@ def observe(nlp: Language, examples: Sequence[Example]) -> List[Outcomes]:
 
     nlp (Language): The pipeline, of which the heads of this package are looked at.
     examples (Sequence[Example]): Gold annotation and Docs without any; these get the predictions.
-    RETURNS (List[Outcomes]): One for each text head and entity recognizer, in the order of the pipeline.
+    RETURNS (List[Outcomes]): One for each text head, entity recognizer and head for spans, in the order of the
+        pipeline.
     """
-    kinds = (BertTextCategorizer, BertMultiLabelTextCategorizer, BertEntityRecognizer)
+    kinds = (BertTextCategorizer, BertMultiLabelTextCategorizer, BertEntityRecognizer, BertSpanCategorizer)
     heads: Dict[str, Any] = {name: pipe for name, pipe in nlp.pipeline if isinstance(pipe, kinds)}
     logits: Dict[str, List[numpy.ndarray]] = {name: [] for name in heads}
-    entities = {name: EntityOutcomes(name, head) for name, head in heads.items() if _finds_entities(head)}
+    entities = {
+        name: EntityOutcomes(name, head) for name, head in heads.items() if isinstance(head, BertEntityRecognizer)
+    }
+    candidates: Dict[str, List[FoundSpans]] = {
+        name: [] for name, head in heads.items() if isinstance(head, BertSpanCategorizer)
+    }
     try:
         for name, head in heads.items():
             if name in entities:
                 head.observer = _entity_observer(entities[name])
+            elif name in candidates:
+                head.observer = _span_observer(head, candidates[name])
             else:
                 head.observer = _text_observer(logits[name])
         for eg, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples])):
@@ -230,13 +285,11 @@ def observe(nlp: Language, examples: Sequence[Example]) -> List[Outcomes]:
         if name in entities:
             entities[name].gold = _gold_entities(examples)
             found.append(entities[name])
+        elif name in candidates:
+            found.append(_span_outcomes(name, head, examples, candidates[name]))
         else:
             found.append(_text_outcomes(name, head, examples, logits[name], claimed))
     return found
-
-
-def _finds_entities(head: Any) -> bool:
-    return isinstance(head, BertEntityRecognizer)
 
 
 def _text_observer(kept: List[numpy.ndarray]) -> Any:
@@ -257,6 +310,43 @@ def _entity_observer(outcomes: EntityOutcomes) -> Any:
         outcomes.batches.append(ScoredBatch(list(range(first, first + len(docs))), docs, scored, ents))
 
     return keep
+
+
+def _span_observer(head: BertSpanCategorizer, kept: List[FoundSpans]) -> Any:
+    limits = log_odds([CANDIDATE] * len(head.labels))
+
+    def keep(docs: List[Doc], parts: List[numpy.ndarray]) -> None:
+        kept.extend(find_spans(parts, [find_blank(doc) for doc in docs], head.max_width, limits))
+
+    return keep
+
+
+def _span_outcomes(
+    name: str, head: BertSpanCategorizer, examples: Sequence[Example], candidates: Sequence[FoundSpans]
+) -> SpanOutcomes:
+    key, numbers = head.spans_key, {label: number for number, label in enumerate(head.labels)}
+    gold: Dict[int, List[str]] = {}
+    rows: List[Tuple[int, int, float, bool]] = []
+    for number, (eg, found) in enumerate(zip(examples, candidates)):
+        if key not in eg.reference.spans:
+            continue
+        right = {(span.start_char, span.end_char, span.label_) for span in eg.reference.spans[key]}
+        gold[number] = [label for _, _, label in right]
+        spans = [Span(eg.predicted, first, last, head.labels[label]) for first, last, label in found.spans.tolist()]
+        scores = {(span.start, span.end, span.label_): score for span, score in zip(spans, found.scores.tolist())}
+        for span in known_spans(eg, key, head.unknown_spans_key, head.incorrect_spans_key, spans):
+            correct = (span.start_char, span.end_char, span.label_) in right
+            rows.append((number, numbers[span.label_], scores[span.start, span.end, span.label_], correct))
+    texts, labels, values, correct_ones = zip(*rows) if rows else ((), (), (), ())
+    return SpanOutcomes(
+        name,
+        head,
+        numpy.array(texts, dtype="int64"),
+        numpy.array(labels, dtype="int64"),
+        numpy.array(values, dtype="float32"),
+        numpy.array(correct_ones, dtype=bool),
+        gold,
+    )
 
 
 def _gold_entities(examples: Sequence[Example]) -> Dict[int, GoldText]:

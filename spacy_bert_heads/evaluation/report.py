@@ -2,18 +2,22 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy
 import srsly
+from spacy.tokens import Doc
+from spacy.training import Example
 
-from ..corpus.inspection import COLOURS
+from ..corpus.inspection import COLOURS, draw_spans
 from ..errors import BertHeadsError, printable
+from ..extensions import get_confidence_in
 from ..files import check_not_read, check_writable, write_files
 from .category_scores import ExclusiveScorer, MultilabelScorer
 from .entity_scores import NONE, read_entities
 from .evaluate import Evaluation, WrongText
 from .label_scores import Mistake
+from .span_scores import Place
 from .tables import calibrations, confusion_matrix, headlines, headlines_table, make_tables, markdown
 
 TEMPLATE = "report.html.jinja"
@@ -118,22 +122,16 @@ def to_html(evaluation: Evaluation) -> str:
     from markupsafe import Markup
 
     suspicious = find_suspicious(evaluation.wrong)
+    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(_labels(evaluation))}
     shown = choose_texts(evaluation.wrong, {number for number, _, _ in suspicious})
     examples, size = [], 0
     for text in shown:
-        made = _make_example(text, evaluation)
+        made = _make_example(text, evaluation, colours)
         size += len(_script_json(made))
         if size > MAX_JSON:
             break
         examples.append(made)
-    labels = list(
-        dict.fromkeys(
-            label
-            for scores in [*([evaluation.entities] if evaluation.entities else []), *evaluation.categories]
-            for label in scores["per_label"]
-        )
-    )
-    data = {"examples": examples, "labels": labels, "colours": COLOURS}
+    data = {"examples": examples, "labels": list(colours), "colours": COLOURS}
     return render_page(
         TEMPLATE,
         evaluation=evaluation,
@@ -196,7 +194,14 @@ def choose_texts(wrong: Sequence[WrongText], wanted: "set[int]") -> List[WrongTe
     return chosen
 
 
-def _make_example(wrong: WrongText, evaluation: Evaluation) -> Dict[str, Any]:
+def _labels(evaluation: Evaluation) -> List[str]:
+    """All labels, in the order in which they get their colours."""
+    entities = [evaluation.entities] if evaluation.entities else []
+    kinds = (*entities, *evaluation.spans, *evaluation.categories)
+    return list(dict.fromkeys(label for scores in kinds for label in scores["per_label"]))
+
+
+def _make_example(wrong: WrongText, evaluation: Evaluation, colours: Dict[str, str]) -> Dict[str, Any]:
     """What the page's script needs to know about a text."""
     eg = wrong.example
     text = eg.reference.text
@@ -204,7 +209,9 @@ def _make_example(wrong: WrongText, evaluation: Evaluation) -> Dict[str, Any]:
     gold = {(ent.start, ent.end, ent.label) for ent in found.gold} if found else set()
     ents = eg.predicted.ents if evaluation.entities else ()
     predicted = {(ent.start_char, ent.end_char, ent.label_): ent._.confidence for ent in ents}
-    first = min((start for start, _, _ in gold ^ predicted.keys()), default=0)
+    groups = {scores["spans_key"]: _spans_of(eg, scores["spans_key"]) for scores in evaluation.spans}
+    differing = [gold ^ predicted.keys(), *(one ^ other.keys() for one, other in groups.values())]
+    first = min((span[0] for spans in differing for span in spans), default=0)
     start = max(0, first - N_BEFORE) if len(text) > MAX_CHARACTERS else 0
     end = start + MAX_CHARACTERS
 
@@ -237,8 +244,52 @@ def _make_example(wrong: WrongText, evaluation: Evaluation) -> Dict[str, Any]:
                 for token, best in zip(eg.predicted, uncertainty.best_marginals.tolist())
                 if best < CERTAIN and inside(token.idx, token.idx + len(token))
             ]
+    if groups:
+        made["spans"] = [
+            [
+                _draw_side(eg.reference, dict.fromkeys(right), found.keys(), start, end, colours),
+                _draw_side(eg.predicted, found, right, start, end, colours),
+            ]
+            for right, found in groups.values()
+        ]
     made["cats"] = [_category_rows(eg.reference.cats, eg.predicted.cats, scores) for scores in evaluation.categories]
     return made
+
+
+def _spans_of(example: Example, key: str) -> Tuple[Set[Place], Dict[Place, Optional[float]]]:
+    """Gold spans of a group, and predicted ones with their confidence."""
+    gold = {(span.start_char, span.end_char, span.label_) for span in example.reference.spans.get(key, ())}
+    predicted = {
+        (span.start_char, span.end_char, span.label_): get_confidence_in(span, key)
+        for span in example.predicted.spans.get(key, ())
+    }
+    return gold, predicted
+
+
+def _draw_side(
+    doc: Doc,
+    spans: Mapping[Place, Optional[float]],
+    others: Collection[Place],
+    start: int,
+    end: int,
+    colours: Dict[str, str],
+) -> str:
+    """HTML of spans that may overlap, between two characters. Those that the other side does not have are marked."""
+    tokens = [token for token in doc if start <= token.idx and token.idx + len(token) <= end]
+    starts = {token.idx: i for i, token in enumerate(tokens)}
+    ends = {token.idx + len(token): i + 1 for i, token in enumerate(tokens)}
+    drawn, own_colours = [], {}
+    for place, value in sorted(spans.items(), key=lambda item: item[0]):
+        first, last, label = place
+        if first in starts and last in ends:
+            shown = " ".join(filter(None, (label, _percent(value), "" if place in others else "✗")))
+            own_colours[shown] = colours.get(label, COLOURS[0])
+            drawn.append({"start_token": starts[first], "end_token": ends[last], "label": shown})
+    return draw_spans({"text": doc.text, "tokens": [token.text for token in tokens], "spans": drawn}, own_colours)
+
+
+def _percent(value: Optional[float]) -> str:
+    return "" if value is None else f"{100 * value:.0f} %"
 
 
 def _category_rows(gold: Dict[str, float], predicted: Dict[str, float], scores: Dict[str, Any]) -> Dict[str, Any]:

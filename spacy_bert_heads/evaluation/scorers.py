@@ -1,7 +1,7 @@
 """Scorers for the heads: spaCy's own over what is annotated at all, and those of regression."""
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import numpy
 from spacy.scorer import Scorer, get_ner_prf
@@ -150,16 +150,24 @@ def score_spans(
     return {**scores, **get_ner_prf(examples)} if annotate_ents else scores
 
 
-def known_spans(example: Example, key: str, unknown_key: Optional[str], incorrect_key: Optional[str]) -> List[Span]:
+def known_spans(
+    example: Example,
+    key: str,
+    unknown_key: Optional[str],
+    incorrect_key: Optional[str],
+    spans: Optional[Sequence[Span]] = None,
+) -> List[Span]:
     """Predicted spans of which the gold Doc knows whether they are right.
 
     example (Example): Prediction and gold annotation.
     key (str): Key of `doc.spans`.
     unknown_key (Optional[str]): Key of the group that marks what nobody has annotated.
     incorrect_key (Optional[str]): Key of the group of rejected spans.
+    spans (Optional[Sequence[Span]]): Spans of the predicted Doc to look at. None: those under `key`.
     RETURNS (List[Span]): In the order of the group.
     """
-    spans, gold = list(example.predicted.spans.get(key, ())), example.reference.spans
+    spans = list(example.predicted.spans.get(key, ()) if spans is None else spans)
+    gold = example.reference.spans
     gaps = [(gap.start_char, gap.end_char, gap.label_) for gap in gold.get(unknown_key or "", ())]
     if not gaps:
         return spans

@@ -14,7 +14,7 @@ import torch
 from ..pipeline.fitted import AROUND, COVERAGE, TEMPERATURE, THRESHOLDS
 from ..pipeline.textcat import temper_around
 from .calibration import calibration_report, describe_categories, log_loss
-from .outcomes import EntityOutcomes, Outcomes, TextOutcomes
+from .outcomes import EntityOutcomes, Outcomes, SpanOutcomes, TextOutcomes
 
 LOWEST, HIGHEST = 0.1, 10.0
 # Natural logarithm of the temperature: how exactly it is looked for
@@ -31,8 +31,8 @@ class TemperatureFit:
     """What became of a head.
 
     name (str): The component.
-    kind (str): "exclusive", "multilabel" or "entities".
-    n (int): Texts, or predicted entities, that it was fitted to.
+    kind (str): "exclusive", "multilabel", "entities" or "spans".
+    n (int): Texts, predicted entities or possible spans that it was fitted to.
     temperature (Any): The temperature, or one for each label; None: the head is as it was.
     reason (str): Why something is as it was. "" if nothing is.
     before (Dict[str, Any]): See describe; of the same texts.
@@ -82,7 +82,9 @@ def fit_temperature(outcomes: Outcomes, chosen: Optional[numpy.ndarray] = None) 
 
     Exclusive labels: one temperature for the logits, by the likelihood of the gold labels. Other labels: one for each,
     measured from the head's threshold, likewise. Entities: one for emissions and transitions of the CRF together, by
-    the likelihood that each predicted entity is as right or wrong as it is. No prediction changes.
+    the likelihood that each predicted entity is as right or wrong as it is. Spans that may overlap: one, measured from
+    the threshold of each label, by the likelihood of all spans that the head takes for possible. No prediction
+    changes.
 
     outcomes (Outcomes): Of the head.
     chosen (Optional[numpy.ndarray]): True for the texts to fit to; None: all. Bool, (n_texts_of_corpus,).
@@ -91,6 +93,8 @@ def fit_temperature(outcomes: Outcomes, chosen: Optional[numpy.ndarray] = None) 
     outcomes.head.forget_fitted(TEMPERATURE, THRESHOLDS, COVERAGE)
     if isinstance(outcomes, EntityOutcomes):
         return _fit_entities(outcomes, chosen)
+    if isinstance(outcomes, SpanOutcomes):
+        return _fit_spans(outcomes, chosen)
     part = outcomes if chosen is None else outcomes.select(chosen)
     return _fit_exclusive(part) if outcomes.is_exclusive else _fit_multilabel(part)
 
@@ -101,12 +105,16 @@ def describe(outcomes: Outcomes, chosen: Optional[numpy.ndarray] = None) -> Dict
     outcomes (Outcomes): Of the head.
     chosen (Optional[numpy.ndarray]): True for the texts to look at; None: all. Bool, (n_texts_of_corpus,).
     RETURNS (Dict[str, Any]): See calibration_report; "nll", the mean negative log-likelihood in nats, None without
-        predictions; and of text heads "classwise_calibration_error" with its interval. For JSON.
+        predictions, of all possible spans where they may overlap; and of text heads "classwise_calibration_error" with
+        its interval. For JSON.
     """
-    if isinstance(outcomes, EntityOutcomes):
+    if not isinstance(outcomes, TextOutcomes):
         rated = outcomes.rate(chosen)
-        report = calibration_report(rated.confidences.tolist(), rated.correct.tolist(), texts=rated.texts.tolist())
-        return {**report, "nll": log_loss(rated.confidences, rated.correct)}
+        nll = log_loss(rated.confidences, rated.correct)
+        found = outcomes.found(rated) if isinstance(outcomes, SpanOutcomes) else slice(None)
+        columns = (column[found].tolist() for column in (rated.confidences, rated.correct, rated.texts))
+        confidences, correct, texts = columns
+        return {**calibration_report(confidences, correct, texts=texts), "nll": nll}
     part = outcomes if chosen is None else outcomes.select(chosen)
     return describe_categories(part.probabilities(), part.truths, part.known, part.is_exclusive)
 
@@ -178,6 +186,23 @@ def _fit_entities(outcomes: EntityOutcomes, chosen: Optional[numpy.ndarray]) -> 
 
         fit.temperature = minimise(loss)
         outcomes.head.cfg[TEMPERATURE] = fit.temperature
+    fit.after = describe(outcomes, chosen)
+    return fit
+
+
+def _fit_spans(outcomes: SpanOutcomes, chosen: Optional[numpy.ndarray]) -> TemperatureFit:
+    rated, head = outcomes.rate(chosen), outcomes.head
+    fit = TemperatureFit(outcomes.name, "spans", len(rated.correct), before=describe(outcomes, chosen))
+    fit.reason = _cannot_fit(outcomes.found(rated) == rated.correct, "possible spans")
+    if not fit.reason:
+        head.cfg[AROUND] = head.thresholds
+
+        def loss(temperature: float) -> float:
+            head.cfg[TEMPERATURE] = temperature
+            found = outcomes.rate(chosen)
+            return log_loss(found.confidences, found.correct) or 0.0
+
+        fit.temperature = head.cfg[TEMPERATURE] = minimise(loss)
     fit.after = describe(outcomes, chosen)
     return fit
 

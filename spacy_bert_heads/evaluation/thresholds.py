@@ -14,7 +14,7 @@ from ..pictures import new_figure, write_picture
 from ..pipeline.fitted import THRESHOLDS
 from .calibrate import find_outcomes
 from .calibration import tied_counts
-from .outcomes import EntityOutcomes, Outcomes, TextOutcomes
+from .outcomes import EntityOutcomes, Outcomes, SpanOutcomes, TextOutcomes
 from .tables import percent
 
 # Of fewer, no threshold can be told
@@ -165,7 +165,7 @@ def set_thresholds(nlp: Language, examples: Sequence[Example], metric: str) -> T
 
     Labels that do not exclude each other: one each. Exclusive ones: one for all, below which the head abstains;
     precision is then the share of its answers that is right, recall the share of all texts that it answers rightly.
-    Entities: a minimum confidence for each label.
+    Entities: a minimum confidence for each label. Spans that may overlap: a threshold for each label.
 
     nlp (Language): The pipeline.
     examples (Sequence[Example]): Annotated texts that it was not trained on, and Docs without annotation.
@@ -179,7 +179,7 @@ def set_thresholds(nlp: Language, examples: Sequence[Example], metric: str) -> T
         outcomes.head.forget_fitted(THRESHOLDS)
         fits = _fit(outcomes, wanted)
         chosen = {fit.label: fit.threshold for fit in fits if fit.curve is not None}
-        if not isinstance(outcomes, EntityOutcomes) and outcomes.is_exclusive:
+        if isinstance(outcomes, TextOutcomes) and outcomes.is_exclusive:
             chosen = dict.fromkeys(outcomes.labels, chosen[ANY_LABEL]) if chosen else {}
         if chosen:
             outcomes.head.set_thresholds(chosen)
@@ -198,6 +198,8 @@ def set_thresholds(nlp: Language, examples: Sequence[Example], metric: str) -> T
 def _fit(outcomes: Outcomes, metric: Metric) -> List[ThresholdFit]:
     if isinstance(outcomes, EntityOutcomes):
         return _fit_entities(outcomes, metric)
+    if isinstance(outcomes, SpanOutcomes):
+        return _fit_spans(outcomes, metric)
     return _fit_exclusive(outcomes, metric) if outcomes.is_exclusive else _fit_multilabel(outcomes, metric)
 
 
@@ -239,6 +241,24 @@ def _fit_entities(outcomes: EntityOutcomes, metric: Metric) -> List[ThresholdFit
         here = (labels == label) & (rated.confidences >= least)
         confidences, correct = rated.confidences[here], rated.correct[here]
         fits.append(_fit_label(outcomes.name, label, confidences, correct, gold.count(label), least, metric))
+    return fits
+
+
+def _fit_spans(outcomes: SpanOutcomes, metric: Metric) -> List[ThresholdFit]:
+    rated, limits = outcomes.rate(), dict(zip(outcomes.head.labels, outcomes.head.thresholds))
+    labels, gold = (
+        numpy.array(rated.labels, dtype=object),
+        [label for found in outcomes.gold.values() for label in found],
+    )
+    fits = []
+    for label, limit in limits.items():
+        here = labels == label
+        confidences, correct = rated.confidences[here], rated.correct[here]
+        fit = _fit_label(outcomes.name, label, confidences, correct, gold.count(label), limit, metric)
+        if fit.curve is not None:
+            # Nothing is known about what is less probable than any candidate
+            fit.threshold = float(numpy.clip(fit.threshold, confidences.min(), 1.0))
+        fits.append(fit)
     return fits
 
 

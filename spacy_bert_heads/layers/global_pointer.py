@@ -1,15 +1,18 @@
-"""Scores of spans, nested ones included: a shared query-key pair with rotary positions, and two numbers per label.
+"""Scores of spans, nested ones included: a shared query-key pair with rotary positions, and three numbers per label.
 
 The score of a span that begins with token i, ends with token j and has the label l is
 
-    score(i, j, l) = query(i) . key(j) / sqrt(width) + start(i, l) + end(j, l)
+    score(i, j, l) = query(i) . key(j) / sqrt(width) + start(i, l) + end(j, l) + inside(i, l) + ... + inside(j, l)
 
 where query and key are rotated by their positions, so that their product also depends on the distance j - i. Only
-spans of up to max_width tokens are scored. The layer's output keeps the parts apart, for there are far fewer numbers
-in them than spans with labels: of each token the max_width products with itself and the tokens behind it, then its
-start for each label, then its end for each label.
+spans of up to max_width tokens are scored. The sum over the tokens inside is a difference of running sums, so it is
+part of start and end. The layer's output keeps the parts apart, for there are far fewer numbers in them than spans
+with labels: of each token the max_width products with itself and the tokens behind it, then its start for each label,
+then its end for each label.
 
-SOURCE: Su et al. (2022), arXiv 2208.03054, the efficient form; Su et al. (2021), arXiv 2104.09864, for the positions.
+SOURCE: Su et al. (2022), arXiv 2208.03054, the efficient form, which has no score of the tokens inside; that is as in
+Sarawagi and Cohen (2004), Semi-Markov Conditional Random Fields. Su et al. (2021), arXiv 2104.09864, for the
+positions.
 """
 
 from functools import partial
@@ -25,6 +28,7 @@ from torch.nn.functional import pad, softplus
 
 from ..errors import BertHeadsError
 from ..types import Ints
+from .crf.paths import Uncertainty
 from .head_layers import check_lstm_width, check_sizes, forward_rows, head_layer, split
 from .head_modules import linear
 from .lstm import bilstm, run_bilstm
@@ -98,8 +102,8 @@ class GlobalPointer(torch.nn.Module):
         if lstm_width is not None:
             self.lstm = bilstm(nI, lstm_width, lstm_depth)
         self.pair = linear(nI if lstm_width is None else lstm_width, 2 * key_width)
-        self.borders = linear(2 * key_width, 2 * nO)
-        torch.nn.init.constant_(self.borders.bias[:nO], PRIOR)
+        self.labels = linear(nI if lstm_width is None else lstm_width, 3 * nO)
+        torch.nn.init.constant_(self.labels.bias[:nO], PRIOR)
         self.block = max(MIN_BLOCK, max_width)
         angles = rotary_angles(2 * self.block, key_width)
         self.register_buffer("cos", angles.cos().float(), persistent=False)
@@ -117,12 +121,13 @@ class GlobalPointer(torch.nn.Module):
         if self.lstm is not None:
             with torch.autocast(X.device.type, dtype=lstm_type, enabled=lstm_type is not None):
                 X = self.dropout(run_bilstm(self.lstm, X, lengths).float())
-        pair = self.pair(X)
-        query, key = pair.chunk(2, dim=1)
+        query, key = self.pair(X).chunk(2, dim=1)
         rest = tokens_to_the_end(lengths).to(X.device)
-        inside = torch.arange(self.max_width, device=X.device) < rest[:, None]
-        content = self._products(query, key).masked_fill(~inside, 0.0)
-        return torch.cat((content, self.borders(pair)), dim=1)
+        fits = torch.arange(self.max_width, device=X.device) < rest[:, None]
+        content = self._products(query, key).masked_fill(~fits, 0.0)
+        start, end, inside = self.labels(X).chunk(3, dim=1)
+        through = running_sums(inside, lengths)
+        return torch.cat((content, start - through + inside, end + through), dim=1)
 
     def _products(self, query: Tensor, key: Tensor) -> Tensor:
         """Of each token with itself and the tokens behind it, whatever Doc they are in. (n_tokens, max_width)."""
@@ -154,6 +159,19 @@ def rotary_angles(n_positions: int, width: int) -> Tensor:
     (n_positions, width / 2)."""
     speeds = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     return torch.arange(n_positions, dtype=torch.float64)[:, None] * speeds
+
+
+def running_sums(X: Tensor, lengths: Tensor) -> Tensor:
+    """Sums of each token's numbers and those of all tokens before it in its Doc.
+
+    X (Tensor): Float, (n_tokens, width).
+    lengths (Tensor): Tokens of each Doc, on the CPU. Int64, (n_docs,).
+    RETURNS (Tensor): Of the type of X. Float, (n_tokens, width).
+    """
+    # In double precision, for differences of sums over long texts matter
+    sums = pad(X.double().cumsum(0), (0, 0, 1, 0))
+    starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths).to(X.device)
+    return (sums[1:] - sums[starts]).to(X.dtype)
 
 
 def tokens_to_the_end(lengths: Tensor) -> Tensor:
@@ -340,10 +358,34 @@ class FoundSpans(NamedTuple):
 
     spans (Ints): First token, token after the last, number of the label. Int64, (n, 3).
     scores (numpy.ndarray): Log-odds. Float, (n,).
+    uncertainty (Optional[Uncertainty]): How sure the head is of the Doc, where it was asked to say so.
     """
 
     spans: Ints
     scores: numpy.ndarray
+    uncertainty: Optional[Uncertainty] = None
+
+
+class Tempering(NamedTuple):
+    """Divides log-odds by a temperature, but keeps those in the middle, and so every decision there.
+
+    temperature (float): Above 0.
+    middle (numpy.ndarray): Log-odds that stay, by label. Float, (n_labels,).
+
+    SOURCE: Guo et al. (2017), On Calibration of Modern Neural Networks.
+    """
+
+    temperature: float
+    middle: numpy.ndarray
+
+    def __call__(self, scores: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
+        """RETURNS (numpy.ndarray): Tempered log-odds of spans with these labels. Float, (n,)."""
+        middle = self.middle[labels]
+        return (middle + (scores - middle) / self.temperature).astype(scores.dtype)
+
+    def undo(self, scores: numpy.ndarray) -> numpy.ndarray:
+        """RETURNS (numpy.ndarray): What became these log-odds, of each label. Float, (n_labels,)."""
+        return (self.middle + (scores - self.middle) * self.temperature).astype(scores.dtype)
 
 
 def find_spans(
@@ -381,6 +423,43 @@ def find_spans(
     return [
         FoundSpans(spans[low:high] - numpy.array([offset, offset, 0]), values[low:high])
         for low, high, offset in zip(cuts, cuts[1:], starts)
+    ]
+
+
+def span_uncertainty(
+    parts: List[Floats2d], blank: Sequence[numpy.ndarray], max_width: int, tempering: Optional[Tempering] = None
+) -> List[Uncertainty]:
+    """How sure the head is of each Doc, where every span with a label is a question by itself. What it says of a token
+    is about all spans that begin with the token: the sum of their entropies, and the probability of the likelier
+    answer where that is least likely.
+
+    parts (List[Floats2d]): The layer's output of each Doc. Float, (n_tokens, max_width + 2 * n_labels).
+    blank (Sequence[numpy.ndarray]): True for white space. Bool, (n_tokens,) per Doc.
+    max_width (int): See GlobalPointer.
+    tempering (Optional[Tempering]): Applied to the scores. None: they stay.
+    RETURNS (List[Uncertainty]): Of each Doc; its path is the spans that are more probable than not, and no others.
+    """
+    lengths = [len(array) for array in parts]
+    entropies = numpy.zeros(sum(lengths))
+    log_best = numpy.zeros((2, sum(lengths)))
+    if any(lengths):
+        flat = _concatenate(parts)
+        counted = torch.from_numpy(can_be_spans(lengths, numpy.concatenate(blank), max_width)).to(flat.device)
+        for first, last in _chunks(len(flat), max_width, (flat.shape[1] - max_width) // 2):
+            scores = all_scores(SpanParts.from_flat(flat[first : last + max_width - 1], max_width), last - first)
+            if tempering is not None:
+                middle = torch.from_numpy(tempering.middle).to(scores)
+                scores = middle + (scores - middle) / tempering.temperature
+            scores = scores.masked_fill(~counted[first:last, :, None], torch.inf).abs()
+            # Of the likelier answer; 0 for what can be no span
+            best = -softplus(-scores)
+            entropy = -best + torch.where(scores.isinf(), 0.0, scores) * torch.sigmoid(-scores)
+            entropies[first:last] = entropy.sum((1, 2)).cpu().numpy()
+            log_best[:, first:last] = torch.stack((best.amin((1, 2)), best.sum((1, 2)))).cpu().numpy()
+    cuts = numpy.cumsum([0, *lengths])
+    return [
+        Uncertainty(entropies[a:b], numpy.exp(log_best[0, a:b]), float(log_best[1, a:b].sum()))
+        for a, b in zip(cuts, cuts[1:])
     ]
 
 

@@ -9,7 +9,7 @@ from spacy.language import Language
 from thinc.api import Config, Model
 
 from .. import extensions  # noqa: F401  (registers span._.confidence in any process that makes a pipeline)
-from ..defaults import HEAD_LR_SCALE
+from ..defaults import DEFAULT_SPANS_KEY, HEAD_LR_SCALE
 
 if TYPE_CHECKING:
     from .encoder import BertEncoder
@@ -274,7 +274,7 @@ def make_bert_ner(
     "bert_spans",
     assigns=["doc.spans", "span._.confidence"],
     default_config={
-        "spans_key": "sc",
+        "spans_key": DEFAULT_SPANS_KEY,
         "threshold": 0.5,
         "label_thresholds": {},
         "annotate_ents": False,

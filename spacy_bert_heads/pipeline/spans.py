@@ -1,7 +1,7 @@
 """`bert_spans`: spans that may overlap, by BERT and GlobalPointer."""
 
 from pathlib import Path as FilePath
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy
 from spacy.language import Language
@@ -15,10 +15,18 @@ from thinc.types import Floats2d
 from ..errors import BertHeadsError
 from ..extensions import forget_confidence, set_confidence, set_group_confidence
 from ..factory_names import NER_FACTORIES
-from ..layers.global_pointer import FoundSpans, best_without_overlap, find_spans, span_loss
+from ..layers.global_pointer import (
+    FoundSpans,
+    Tempering,
+    best_without_overlap,
+    find_spans,
+    span_loss,
+    span_uncertainty,
+)
 from ..models.global_pointer import get_max_width, set_max_width
 from .base import TokenHead
 from .entity_annotations import Skipped, find_preset
+from .fitted import AROUND, FITTED, THRESHOLDS
 from .span_annotations import SpanKeys, find_blank, read_spans, to_targets
 
 
@@ -29,7 +37,8 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
 
     `span._.confidence` of each is its probability, and `doc.spans[spans_key].attrs["scores"]` holds all of them in the
     order of the group, as spaCy's `spancat` has it. The probability of each span and label is by itself: those of
-    spans that overlap may add up to more than 1.
+    spans that overlap may add up to more than 1. It is as well calibrated as training leaves it, unless
+    `bert-heads calibrate` has given the head a temperature, which divides the log-odds, measured from the threshold.
 
     No span begins or ends with white space or is longer than the model's max_width.
 
@@ -38,7 +47,8 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
     name (str): The component's name.
     spans_key (str): Key of `doc.spans` where spans are learned from, and written.
     threshold (float): Probability from which on a span is found, above 0 and below 1.
-    label_thresholds (Dict[str, float]): The same for single labels.
+    label_thresholds (Dict[str, float]): The same for single labels. `bert-heads set-thresholds` puts others in their
+        place, which are in the component's `cfg`.
     annotate_ents (bool): Whether `doc.ents` is set as well, to the most probable choice of spans that do not overlap,
         each taken by itself. Entities and blocked tokens that are on a Doc already stay, and nothing is chosen over
         them. `spans_key` has all spans all the same.
@@ -49,6 +59,10 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
     scorer (Optional[Callable]): The scoring method.
     RAISES (BertHeadsError): H273 for a loss_weight below 0, a threshold that is none, or keys that are the same.
     """
+
+    # Whether each prediction also leaves `doc._.spans_uncertainty`. It is no setting, but for those who ask: it looks
+    # at every span and label
+    annotates_uncertainty = False
 
     def __init__(
         self,
@@ -85,7 +99,7 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
         self.loss_weight = loss_weight
         self.scorer = scorer
         self.skipped = Skipped(name)
-        self.cfg: Dict[str, Any] = {"labels": []}
+        self.cfg: Dict[str, Any] = {"labels": [], **dict.fromkeys(FITTED)}
 
     @property
     def max_width(self) -> int:
@@ -98,7 +112,14 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
     @property
     def thresholds(self) -> List[float]:
         """RETURNS (List[float]): Probability from which on a span is found, for each label."""
-        return [self.label_thresholds.get(label, self.threshold) for label in self.labels]
+        chosen = {**self.label_thresholds, **(self.cfg.get(THRESHOLDS) or {})}
+        return [chosen.get(label, self.threshold) for label in self.labels]
+
+    @property
+    def tempering(self) -> Optional[Tempering]:
+        """RETURNS (Optional[Tempering]): What scores go through before they become probabilities. None: nothing."""
+        temperature: Any = self.temperature
+        return None if temperature is None else Tempering(temperature, log_odds(self.cfg[AROUND]))
 
     @property
     def _keys(self) -> SpanKeys:
@@ -163,12 +184,17 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
         docs = list(docs)
         if not docs:
             return []
-        return find_spans(
-            self.run_model(docs),
-            [find_blank(doc) for doc in docs],
-            self.max_width,
-            numpy.array([log_odds(threshold) for threshold in self.thresholds], dtype="float32"),
-        )
+        parts, blank, tempering = self.run_model(docs), [find_blank(doc) for doc in docs], self.tempering
+        if self.observer is not None:
+            self.observer(docs, parts)
+        limits = log_odds(self.thresholds)
+        found = find_spans(parts, blank, self.max_width, limits if tempering is None else tempering.undo(limits))
+        if tempering is not None:
+            found = [FoundSpans(spans, tempering(scores, spans[:, 2])) for spans, scores, _ in found]
+        if self.annotates_uncertainty:
+            unsure = span_uncertainty(parts, blank, self.max_width, tempering)
+            found = [one._replace(uncertainty=uncertainty) for one, uncertainty in zip(found, unsure)]
+        return found
 
     def set_annotations(self, docs: Iterable[Doc], scores: List[FoundSpans]) -> None:
         """Write the spans and their confidence, and the entities if wanted.
@@ -183,6 +209,8 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
             attrs = {"scores": probabilities}
             doc.spans[self.spans_key] = SpanGroup(doc, name=self.spans_key, spans=spans, attrs=attrs)
             set_group_confidence(doc, self.spans_key, spans, probabilities.tolist())
+            if found.uncertainty is not None:
+                doc._.spans_uncertainty = found.uncertainty
             if self.annotate_ents:
                 self._set_ents(doc, spans, found, probabilities)
         self.release(docs)
@@ -193,7 +221,7 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
         for span in (*preset, *blocked):
             taken[span.start : span.end] = True
         free = [n for n, (start, end, _) in enumerate(found.spans.tolist()) if not taken[start:end].any()]
-        limits = numpy.array([log_odds(threshold) for threshold in self.thresholds])
+        limits = log_odds(self.thresholds)
         # By how much each is more probable than not, as far as its label's threshold says so; the most probable choice
         # where spans are independent and the threshold is 0.5
         weights = numpy.maximum(found.scores - limits[found.spans[:, 2]], 0.0)
@@ -252,9 +280,10 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
                 raise BertHeadsError("H365", component=self.name, found=name, place="doc.ents")
 
 
-def log_odds(probability: float) -> float:
-    """RETURNS (float): Of a probability above 0 and below 1."""
-    return float(numpy.log(probability) - numpy.log1p(-probability))
+def log_odds(probabilities: Sequence[float]) -> numpy.ndarray:
+    """RETURNS (numpy.ndarray): Of probabilities; those of 0 and 1 are finite. Float32, (n,)."""
+    clipped = numpy.clip(numpy.asarray(probabilities, dtype="float64"), 1e-16, 1 - 2.0**-53)
+    return (numpy.log(clipped) - numpy.log1p(-clipped)).astype("float32")
 
 
 def probabilities_of(scores: numpy.ndarray) -> numpy.ndarray:

@@ -12,7 +12,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_bert_heads.annotation.hashes import input_hash, set_hashes
 from spacy_bert_heads.annotation.heads import find_heads
-from spacy_bert_heads.annotation.tasks import MIN_CONFIDENCE, VIEWS, TaskMaker
+from spacy_bert_heads.annotation.tasks import MIN_CONFIDENCE, SPANS_VIEWS, VIEWS, TaskMaker
 from spacy_bert_heads.corpus.annotations import Annotation, CharSpan
 from spacy_bert_heads.corpus.findings import Findings, Where
 from spacy_bert_heads.corpus.readers.formats import AUTO, find_converter
@@ -28,6 +28,7 @@ TEXT = "Anna Smith lives in São Paulo 😀北京."
 PERSON, CITY, SECOND_CITY = CharSpan(0, 10, "PERSON"), CharSpan(20, 29, "CITY"), CharSpan(31, 33, "CITY")
 LABELS = ("PERSON", "CITY", "ORG")
 CATS = ("NEWS", "SPORT", "WEATHER")
+ENT_VIEWS = [view for view in VIEWS if view not in SPANS_VIEWS]
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +244,7 @@ def test_named_labels_are_the_only_ones_asked_about(pipelines: Dict[str, Languag
 def test_hashes_are_of_the_text_and_of_what_is_asked(pipelines: Dict[str, Language]) -> None:
     nlp = pipelines["exclusive"]
     doc = make_predicted(nlp)
-    made = {view: TaskMaker(nlp, view).make(doc, record={"text": TEXT, "meta": {"page": 3}}) for view in VIEWS}
+    made = {view: TaskMaker(nlp, view).make(doc, record={"text": TEXT, "meta": {"page": 3}}) for view in ENT_VIEWS}
     assert {task["_input_hash"] for tasks in made.values() for task in tasks} == {input_hash(TEXT)}
     loaded = {"text": TEXT, "meta": {"page": 3}}
     for view, question in {
@@ -266,7 +267,7 @@ def test_earlier_answers_do_not_come_back(pipelines: Dict[str, Language]) -> Non
     nlp = pipelines["exclusive"]
     record = {"text": "edited since", "id": 7, "meta": "no object", "_input_hash": 1, "_task_hash": 2}
     record.update(answer="reject", accept=["NEWS"], spans=[], label="NEWS", _is_binary=True, _timestamp=1, tokens=[])
-    for view in VIEWS:
+    for view in ENT_VIEWS:
         for task in TaskMaker(nlp, view).make(make_predicted(nlp), record=record, meta={"a": 1}):
             assert (task["text"], task["id"], task["meta"]["a"], task["_view_id"]) == (TEXT, 7, 1, view)
             assert task["_input_hash"] == input_hash(TEXT)
@@ -287,12 +288,12 @@ def test_a_text_without_entities(pipelines: Dict[str, Language], tmp_path: Path)
 
 def test_heads_are_found_by_factory(pipelines: Dict[str, Language]) -> None:
     for name, nlp in pipelines.items():
-        ner, textcat = find_heads(nlp)
+        ner, textcat, _ = find_heads(nlp)
         assert ner is not None and textcat is not None
         assert (ner.labels, textcat.labels) == (tuple(sorted(LABELS)) if name == "spacy" else LABELS, CATS)
         assert (ner.scored, textcat.exclusive) == (name != "spacy", name != "multilabel")
     nlp = spacy.blank("en")
-    assert find_heads(nlp) == (None, None)
+    assert find_heads(nlp) == (None, None, None)
     for other in ("intent", "topic"):
         nlp.add_pipe("textcat", name=other).add_label("A")  # type: ignore[attr-defined]
     assert find_heads(nlp).textcat.name == "intent"  # type: ignore[union-attr]

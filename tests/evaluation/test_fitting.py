@@ -19,7 +19,7 @@ from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.evaluation.calibrate import calibrate, to_text
 from spacy_bert_heads.evaluation.conformal import conformal_threshold, fit_coverage, least_likely
 from spacy_bert_heads.evaluation.evaluate import evaluate_examples
-from spacy_bert_heads.evaluation.outcomes import EntityOutcomes, TextOutcomes, observe
+from spacy_bert_heads.evaluation.outcomes import EntityOutcomes, SpanOutcomes, TextOutcomes, observe
 from spacy_bert_heads.evaluation.report import to_html
 from spacy_bert_heads.evaluation.temperature import fit_temperature, minimise
 from spacy_bert_heads.evaluation.thresholds import (
@@ -34,6 +34,8 @@ from spacy_bert_heads.evaluation.thresholds import to_text as thresholds_text
 
 from ..making import head_module, make_examples, make_nlp, make_texts
 from ..pipeline.test_confidence import make_unsure, triples
+from ..pipeline.test_spans import make_unsure as make_unsure_spans
+from ..pipeline.test_spans import triples as span_triples
 
 LABELS = ("CANCEL", "TRACK")
 
@@ -428,3 +430,98 @@ def test_entities_that_are_on_a_text_already_are_not_predicted(bert_folder: str,
     found = {(doc[start:end].text, label) for doc, ents in pairs for start, end, label in ents}
     assert found and ("anna", "PERSON") not in found
     function(nlp, fresh(nlp, examples))
+
+
+def draw_spans(nlp: Language, temperature: float, n: int = 300) -> List[Example]:
+    """Texts whose gold spans are drawn from the probabilities of all spans at a temperature."""
+    head: Any = nlp.get_pipe("bert_spans")
+    head.cfg.update(temperature=temperature, temperature_around=[0.5] * len(head.labels))
+    head.threshold = 1e-9
+    random_state = numpy.random.default_rng(1)
+    examples = []
+    for doc in nlp.pipe(make_texts(n, seed=5, longest=6)):
+        gold = nlp.make_doc(doc.text)
+        kept = [span for span in doc.spans["sc"] if random_state.random() < span._.confidence]
+        gold.spans["sc"] = [Span(gold, span.start, span.end, span.label_) for span in kept]
+        examples.append(Example(nlp.make_doc(doc.text), gold))
+    head.threshold = 0.5
+    head.forget_fitted()
+    return examples
+
+
+@pytest.fixture(scope="module")
+def unsure_spans(bert_folder: str) -> Tuple[Language, List[Example]]:
+    nlp = make_unsure_spans(bert_folder, model={"max_width": 3})
+    return nlp, draw_spans(nlp, 2.0)
+
+
+def test_the_temperature_of_spans_is_found_again(unsure_spans: Tuple[Language, List[Example]]) -> None:
+    nlp, examples = unsure_spans
+    before = [span_triples(doc) for doc in nlp.pipe([eg.reference.text for eg in examples])]
+    [outcomes] = observe(nlp, fresh(nlp, examples))
+    assert isinstance(outcomes, SpanOutcomes)
+    # Raw scores of a second way: what the observer kept, against scikit-learn and scipy
+    scores, correct = outcomes.scores.astype("float64"), outcomes.correct
+
+    def nll(t: float) -> float:
+        return log_loss(correct, 1 / (1 + numpy.exp(-scores / t)))
+
+    best = minimize_scalar(nll, bounds=(0.1, 10), method="bounded").x
+    [fit] = calibrate(nlp, fresh(nlp, examples)).temperatures
+    assert fit.kind == "spans" and fit.n == len(correct) > 500
+    assert fit.temperature == pytest.approx(best, rel=0.01) and fit.temperature == pytest.approx(2.0, rel=0.25)
+    assert fit.after["nll"] == pytest.approx(nll(fit.temperature), abs=1e-4) and fit.after["nll"] < fit.before["nll"]
+    assert fit.after["expected_calibration_error"] < 0.06 < fit.before["expected_calibration_error"]
+    assert [span_triples(doc) for doc in nlp.pipe([eg.reference.text for eg in examples])] == before
+    assert "possible spans" in to_text(calibrate(nlp, fresh(nlp, examples)))
+    nlp.get_pipe("bert_spans").forget_fitted()  # type: ignore[attr-defined]
+
+
+def test_thresholds_of_spans_are_those_of_scikit_learn(unsure_spans: Tuple[Language, List[Example]]) -> None:
+    nlp, examples = unsure_spans
+    calibrate(nlp, fresh(nlp, examples))
+    done = set_thresholds(nlp, fresh(nlp, examples), "f1")
+    head: Any = nlp.get_pipe("bert_spans")
+    [outcomes] = observe(nlp, fresh(nlp, examples))
+    assert isinstance(outcomes, SpanOutcomes)
+    rated = outcomes.rate()
+    for fit in done.fits:
+        here = numpy.array(rated.labels) == fit.label
+        support = sum(labels.count(fit.label) for labels in outcomes.gold.values())
+        precision, found, _ = precision_recall_curve(rated.correct[here], rated.confidences[here])
+        recall = found * rated.correct[here].sum() / support
+        best = (2 * precision * recall / numpy.maximum(precision + recall, 1e-12)).max()
+        assert fit.after["f1"] == pytest.approx(best, abs=1e-6) and fit.after["f1"] >= fit.before["f1"]
+    # What is found now is what the thresholds say, and the scores are those that were promised
+    n_right = {fit.label: [0, 0, 0] for fit in done.fits}
+    for eg, doc in zip(examples, nlp.pipe([eg.reference.text for eg in examples])):
+        gold, spans = set(span_triples(eg.reference)), set(span_triples(doc))
+        for label, counts in n_right.items():
+            for i, side in enumerate((gold & spans, gold, spans)):
+                counts[i] += sum(span[2] == label for span in side)
+    for fit in done.fits:
+        right, n_gold, n_found = n_right[fit.label]
+        assert 2 * right / (n_gold + n_found) == pytest.approx(fit.after["f1"], abs=1e-6)
+    assert dict(zip(head.labels, head.thresholds)) == pytest.approx({fit.label: fit.threshold for fit in done.fits})
+    head.forget_fitted()
+
+
+def test_gaps_are_no_part_of_what_is_fitted_to(unsure_spans: Tuple[Language, List[Example]]) -> None:
+    nlp, examples = unsure_spans
+    examples = fresh(nlp, examples[:20])
+    for number, eg in enumerate(examples):
+        eg.reference = eg.reference.copy()
+        if number % 2:
+            eg.reference.spans["unknown_spans"] = [Span(eg.reference, 0, 1, "CITY")]
+        elif number % 4:
+            del eg.reference.spans["sc"]
+    [outcomes] = observe(nlp, examples)
+    assert isinstance(outcomes, SpanOutcomes) and set(outcomes.gold) == {n for n in range(20) if n % 2 or not n % 4}
+    assert set(outcomes.texts.tolist()) <= set(outcomes.gold)
+    # Of texts of one token with a gap, only what is annotated is left of the label
+    for number, eg in enumerate(examples):
+        if len(eg.predicted) == 1 and "unknown_spans" in eg.reference.spans:
+            is_city = (outcomes.texts == number) & (outcomes.labels == outcomes.head.labels.index("CITY"))
+            assert outcomes.correct[is_city].all()
+    sets = fit_coverage(outcomes, 0.9, numpy.ones(20, dtype=bool))
+    assert sets.coverage is None and "overlap" in sets.reason

@@ -17,10 +17,12 @@ from spacy_bert_heads.layers.global_pointer import (
     GlobalPointer,
     SpanParts,
     SpanTargets,
+    Tempering,
     all_scores,
     best_without_overlap,
     find_spans,
     span_loss,
+    span_uncertainty,
 )
 
 LENGTHS = [(1,), (3,), (2, 0, 5), (40, 1, 70, 33), (0, 0, 4, 0)]
@@ -44,11 +46,11 @@ def rotate(vector: torch.Tensor, position: int) -> torch.Tensor:
 
 def score(pointer: GlobalPointer, X: torch.Tensor, start: int, end: int, label: int) -> torch.Tensor:
     """One span of one Doc, positions counted from its beginning."""
-    n_labels = len(pointer.borders.bias) // 2
-    first, last = pointer.pair(X[start]), pointer.pair(X[end - 1])
-    query, key = first.chunk(2)[0], last.chunk(2)[1]
+    n_labels = len(pointer.labels.bias) // 3
+    query, key = pointer.pair(X[start]).chunk(2)[0], pointer.pair(X[end - 1]).chunk(2)[1]
     product = rotate(query, start) @ rotate(key, end - 1) / math.sqrt(len(query))
-    return product + pointer.borders(first)[label] + pointer.borders(last)[n_labels + label]
+    first, last = pointer.labels(X[start])[label], pointer.labels(X[end - 1])[n_labels + label]
+    return product + first + last + sum(pointer.labels(X[i])[2 * n_labels + label] for i in range(start, end))
 
 
 @pytest.mark.parametrize("max_width", [1, 2, 4, 50])
@@ -161,7 +163,7 @@ def test_found_spans_are_all_that_reach_their_threshold(thresholds: List[float])
     parts: List[Any] = [generator.normal(size=(n, max_width + 4)).astype("float32") for n in lengths]
     blank = [generator.random(n) < 0.2 for n in lengths]
     found = find_spans(parts, blank, max_width, numpy.array(thresholds, dtype="float32"))
-    for flat, is_blank, (spans, scores) in zip(parts, blank, found):
+    for flat, is_blank, (spans, scores, _) in zip(parts, blank, found):
         expected = {}
         for i, j, k in itertools.product(range(len(flat)), range(len(flat) + 1), range(2)):
             if i < j <= i + max_width and not is_blank[i] and not is_blank[j - 1]:
@@ -171,6 +173,36 @@ def test_found_spans_are_all_that_reach_their_threshold(thresholds: List[float])
         assert [tuple(span) for span in spans.tolist()] == sorted(expected, key=lambda s: (s[0], -s[1], s[2]))
         for span, value in zip(spans.tolist(), scores):
             assert value == pytest.approx(expected[tuple(span)], abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [None, 2.5])
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 21])
+def test_uncertainty_is_that_of_a_loop_over_all_spans(
+    chunk: int, temperature: Optional[float], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_CELLS", chunk)
+    max_width, lengths = 3, [6, 0, 1, 9]
+    generator = numpy.random.default_rng(0)
+    parts: List[Any] = [generator.normal(size=(n, max_width + 4)).astype("float32") for n in lengths]
+    blank = [generator.random(n) < 0.2 for n in lengths]
+    middle = numpy.array([0.5, -1.0], dtype="float32")
+    tempering = None if temperature is None else Tempering(temperature, middle)
+    found = span_uncertainty(parts, blank, max_width, tempering)
+    for flat, is_blank, unsure in zip(parts, blank, found):
+        best: List[List[float]] = [[] for _ in flat]
+        entropies = numpy.zeros(len(flat))
+        for i, j, k in itertools.product(range(len(flat)), range(len(flat) + 1), range(2)):
+            if i < j <= i + max_width and not is_blank[i] and not is_blank[j - 1]:
+                logit = float(flat[i, j - i - 1] + flat[i, max_width + k] + flat[j - 1, max_width + 2 + k])
+                if temperature is not None:
+                    logit = float(middle[k]) + (logit - float(middle[k])) / temperature
+                p = 1 / (1 + math.exp(-logit))
+                best[i].append(max(p, 1 - p))
+                entropies[i] -= p * math.log(p) + (1 - p) * math.log(1 - p)
+        numpy.testing.assert_allclose(unsure.entropies, entropies, atol=1e-4)
+        numpy.testing.assert_allclose(unsure.best_marginals, [min(ps, default=1.0) for ps in best], atol=1e-5)
+        expected = sum(math.log(p) for ps in best for p in ps)
+        assert unsure.path_log_probability == pytest.approx(expected, abs=1e-4)
 
 
 WEIGHTED = st.lists(

@@ -245,6 +245,47 @@ def test_spans_are_all_that_reach_the_threshold_and_know_their_probability(bert_
     assert n_found > 30
 
 
+def test_a_temperature_moves_probabilities_and_not_what_is_found(bert_folder: str) -> None:
+    nlp = make_unsure(bert_folder, threshold=0.6, label_thresholds={"CITY": 0.3})
+    before = [{s: c._.confidence for s, c in zip(triples(doc), doc.spans["sc"])} for doc in nlp.pipe(TEXTS)]
+    head(nlp).cfg.update(temperature=2.0, temperature_around=head(nlp).thresholds)
+    n_found = 0
+    for doc, old in zip(nlp.pipe(TEXTS), before):
+        assert triples(doc) == list(old)
+        for span in doc.spans["sc"]:
+            middle = logit(0.3 if span.label_ == "CITY" else 0.6)
+            raw = logit(old[span.start, span.end, span.label_])
+            if raw < 8:
+                assert logit(span._.confidence) == pytest.approx(middle + (raw - middle) / 2.0, abs=1e-2)
+                n_found += 1
+    assert n_found > 30
+    # Fitted thresholds are about the tempered probabilities, and go with the weights
+    head(nlp).set_thresholds({"CITY": 0.5})
+    for doc, old in zip(nlp.pipe(TEXTS), before):
+        kept = [s for s, p in old.items() if s[2] != "CITY" or logit(p) >= -logit(0.3)]
+        assert triples(doc) == kept
+    nlp.update([annotated(nlp, TEXTS[0], [])], sgd=nlp.create_optimizer())
+    assert head(nlp).temperature is None and head(nlp).thresholds == [
+        0.3 if label == "CITY" else 0.6 for label in head(nlp).labels
+    ]
+
+
+def test_uncertainty_is_left_where_it_is_asked_for(bert_folder: str) -> None:
+    nlp = make_unsure(bert_folder)
+    assert nlp(TEXTS[0])._.spans_uncertainty is None
+    head(nlp).annotates_uncertainty = True
+    for doc in nlp.pipe(TEXTS):
+        unsure, every = doc._.spans_uncertainty, every_span(nlp, doc)
+        likelier = [max(p, 1 - p) for p in every.values()]
+        assert unsure.path_log_probability == pytest.approx(sum(map(math.log, likelier)), rel=1e-3, abs=1e-4)
+        assert unsure.best_marginals.min(initial=1.0) == pytest.approx(min(likelier, default=1.0), abs=1e-4)
+
+
+def logit(p: float) -> float:
+    """Of a probability that may be rounded to 1: then it says nothing exact."""
+    return math.log(p / (1 - p)) if p < 1 else math.inf
+
+
 def test_predicting_again_replaces_the_group_and_its_confidence(bert_folder: str) -> None:
     nlp = make_unsure(bert_folder)
     doc = nlp(TEXTS[0])
@@ -452,7 +493,7 @@ def test_thousands_of_spans_on_one_text_are_learned_and_found(bert_folder: str) 
     example = annotated(nlp, text, spans)
     initialize_nlp(nlp, examples=[example])
     learn(nlp, [example], 3)
-    head_module(nlp, "bert_spans").borders.bias.data.fill_(20.0)
+    head_module(nlp, "bert_spans").labels.bias.data.fill_(20.0)
     assert set(triples(nlp(text))) == set(spans)
 
 

@@ -27,7 +27,7 @@ from ...errors import BertHeadsError, NotWrittenError, printable
 from ...pipeline_io import load_pipeline
 from ..heads import Heads, find_heads
 from ..strategies import Scorer, can_be_unsure, make_scorer
-from ..tasks import TaskMaker
+from ..tasks import TaskMaker, default_view
 from .answers import AnswersFile
 from .tasks import Suggested, pipeline_config, pipeline_version
 
@@ -57,8 +57,7 @@ class Predictor:
         self.model_version = model_version
         self.config = pipeline_config(nlp)
         heads = find_heads(nlp)
-        view = "choice" if heads.ner is None else "ner_manual" if heads.textcat is None else "blocks"
-        self._maker = TaskMaker(nlp, view)
+        self._maker = TaskMaker(nlp, default_view(heads))
         self._scorer = _make_scorer(nlp, heads)
         self._nlp = nlp
         self._lock = Lock()

@@ -138,14 +138,15 @@ def pipeline_config(nlp: Language) -> LabellingConfig:
     """Make the labelling interface for the heads of a pipeline.
 
     nlp (Language): The pipeline.
-    RETURNS (LabellingConfig): What it asks for: entities, categories or both.
+    RETURNS (LabellingConfig): What it asks for: entities, or spans where no head finds entities, and categories.
     RAISES (BertHeadsError): H557 if there is no head.
     """
-    ner, textcat = find_heads(nlp)
-    if ner is None and textcat is None:
+    heads = find_heads(nlp)
+    finder, textcat = heads.finder, heads.textcat
+    if finder is None and textcat is None:
         raise BertHeadsError("H557", found=", ".join(nlp.pipe_names) or "an empty one")
     return LabellingConfig.from_labels(
-        () if ner is None else ner.labels,
+        () if finder is None else finder.labels,
         () if textcat is None else textcat.labels,
         exclusive=textcat is not None and textcat.exclusive,
     )

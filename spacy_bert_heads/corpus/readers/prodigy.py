@@ -20,8 +20,8 @@ ANSWERS = ("accept", "reject", "ignore")
 UNNAMED_SESSION = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 # Interfaces that ask about the whole text; spans in their records were only shown.
 TEXT_VIEWS = ("classification", "choice")
-# The interface that asks yes or no about the spans it shows, in files older than `_is_binary`.
-BINARY_SPANS_VIEW = "ner"
+# The interfaces that ask yes or no about the spans they show, in files older than `_is_binary`.
+BINARY_SPANS_VIEWS = ("ner", "spans")
 # Besides a text, a record has at least one of these.
 MARKS = ("spans", "options", "accept", "answer", "tokens", "_input_hash", "_task_hash")
 # What else Prodigy can show, and then hashes with the text.
@@ -254,7 +254,7 @@ def _select_spans(
             return None, False
     is_binary = record.get("_is_binary")
     if not isinstance(is_binary, bool):
-        is_binary = view == BINARY_SPANS_VIEW or any("answer" in span for span in labelled)
+        is_binary = view in BINARY_SPANS_VIEWS or any("answer" in span for span in labelled)
     return labelled, is_binary
 
 

@@ -249,6 +249,8 @@ def _read_doc(doc: Doc, where: Where, findings: Findings, spans_key: Optional[st
     # What a token says: 0 nothing, 2 that it is outside.
     marks = [token.ent_iob for token in doc]
     complete = 2 in marks or (bool(marks) and 0 not in marks)
+    if spans_key in doc.spans and any(marks):
+        findings.note("ents_beside_group", where)
     second_start, timestamp = doc.user_data.get(SECOND_START), doc.user_data.get(TIMESTAMP)
     annotation = Annotation(
         doc.text,

@@ -5,7 +5,6 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional
 import srsly
 from spacy.tokens import Doc, Span
 
-from ...extensions import get_ents_confidence
 from ..findings import Findings
 from .exported import Exported
 
@@ -106,25 +105,15 @@ def write_span(span: Span) -> Dict[str, Any]:
     return {**borders, "label": span.label_}
 
 
-def write_ents(doc: Doc, model: Optional[str]) -> List[Dict[str, Any]]:
-    """Write the entities of a Doc.
-
-    doc (Doc): The Doc.
-    model (Optional[str]): Name of the pipeline that predicted them, if one did.
-    RETURNS (List[Dict[str, Any]]): `spans`, with `score` where the pipeline says how sure it is, and `source`.
-    """
-    return write_spans(doc.ents, get_ents_confidence(doc), model)
-
-
 def write_spans(
     spans: Iterable[Span], confidences: Iterable[Optional[float]], model: Optional[str]
 ) -> List[Dict[str, Any]]:
-    """Write spans, which may overlap; otherwise as write_ents.
+    """Write entities, or spans that may overlap.
 
     spans (Iterable[Span]): The spans.
     confidences (Iterable[Optional[float]]): Their probabilities, as far as these are known.
     model (Optional[str]): Name of the pipeline that predicted them, if one did.
-    RETURNS (List[Dict[str, Any]]): `spans`.
+    RETURNS (List[Dict[str, Any]]): `spans`, with `score` where the pipeline says how sure it is, and `source`.
     """
     written = []
     for one, confidence in zip(spans, confidences):
