@@ -5,7 +5,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 from spacy.language import Language
 
 from ..errors import BertHeadsError
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, finds_entities
 
 TEXTCAT_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES)
 # Of these, nobody can say how sure they are of an entity.
@@ -51,7 +51,7 @@ def find_heads(nlp: Language, components: Sequence[str] = ()) -> Heads:
     RETURNS (Heads): The heads, as far as there are any.
     RAISES (BertHeadsError): H560 if a name is not one of a head.
     """
-    ner = [name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory in NER_FACTORIES]
+    ner = [name for name in nlp.pipe_names if finds_entities(nlp.get_pipe_meta(name).factory, nlp.get_pipe(name))]
     textcat = [name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory in TEXTCAT_FACTORIES]
     for name in components:
         if name not in ner + textcat:

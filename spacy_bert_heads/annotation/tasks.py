@@ -8,7 +8,7 @@ from spacy.tokens import Doc
 from ..corpus.writers.exported import THRESHOLD
 from ..corpus.writers.prodigy import CHOICE_BLOCK, write_ents, write_options, write_tokens
 from ..errors import BertHeadsError
-from ..factory_names import NER_FACTORIES
+from ..factory_names import GENERATION_FACTORY, NER_FACTORIES
 from ..pipeline_io import model_name
 from .hashes import set_hashes
 from .heads import TEXTCAT_FACTORIES, Head, Heads, find_heads
@@ -82,7 +82,7 @@ class TaskMaker:
         found = find_heads(nlp, components)
         self.view = view
         self.heads = Heads(
-            ner=_needed(found.ner, NER_FACTORIES, nlp, view) if view in NER_VIEWS else None,
+            ner=_needed(found.ner, (*NER_FACTORIES, GENERATION_FACTORY), nlp, view) if view in NER_VIEWS else None,
             textcat=_needed(found.textcat, TEXTCAT_FACTORIES, nlp, view) if view in TEXTCAT_VIEWS else None,
         )
         self._ner, self._textcat = self.heads.ner or NO_HEAD, self.heads.textcat or NO_HEAD
