@@ -357,6 +357,7 @@ MESSAGES: Dict[str, str] = {
     "H713": "{component}: {found} texts have entities with a label that the component does not know, and are left out; the first is {first}. Initialise it with these labels, or remove the entities.",
     "H714": "{component}: {found} texts have entities that cannot be generated: they cross each other, are on characters that the tokenizer drops, or are very many. These texts are left out; the first is {first}.",
     "H715": "'{found}' is no encoder-decoder ({model_type}). TextToText needs one, such as T5, mT5 or BART; for {model_type}, use PointerGenerator.",
+    "H717": "the heads ner and seq2seq would both write doc.ents. Choose one of them.",
     "H716": "the tokenizer of '{found}' does not say where its pieces are in the text. Use a model with a fast tokenizer (tokenizer.json).",
 }
 

@@ -155,9 +155,7 @@ def score_spans(
     return {**scores, **get_ner_prf(examples)} if annotate_ents else scores
 
 
-def score_generated(
-    examples: Iterable[Example], *, spans_key: Optional[str] = None, **kwargs: Any
-) -> Dict[str, Any]:
+def score_generated(examples: Iterable[Example], *, spans_key: Optional[str] = None, **kwargs: Any) -> Dict[str, Any]:
     """How well entities are generated.
 
     examples (Iterable[Example]): Predicted and gold Docs.

@@ -64,7 +64,7 @@ def cut(n_tokens: int, size: int, overlap: int) -> List[TokenWindow]:
 
 
 def join_borders(borders: Sequence[Tuple[int, int]]) -> List[TokenWindow]:
-    """RETURNS (List[TokenWindow]): Windows with these first and last tokens, the middle of each overlap between two."""
+    """RETURNS (List[TokenWindow]): Windows with these borders, each of which owns half of an overlap."""
     middles = [(stop + start) // 2 for (_, stop), (start, _) in zip(borders, borders[1:])]
     return [
         TokenWindow(start, stop, first, last)

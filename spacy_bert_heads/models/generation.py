@@ -1,5 +1,6 @@
 """What `seq2seq_ner` asks of an architecture that generates: losses, probabilities and readings of Docs."""
 
+import re
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy
@@ -9,6 +10,8 @@ from thinc.api import Model
 from ..layers.readings import Generated, NumberedSpan
 
 GENERATOR = "generator"
+# Words in the name of a label, such as "creative work" in CREATIVE_WORK, creative-work or CreativeWork
+WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[^\W\dA-Z_]+|[A-Z]|\d+")
 
 
 class Text(NamedTuple):
@@ -68,6 +71,11 @@ class Generator:
     def readings(self, model: Model, texts: Sequence[Text], outputs: Any, n: int, nested: bool) -> List[Generated]:
         """RETURNS (List[Generated]): The best readings of each Doc that a beam of width n finds."""
         raise NotImplementedError
+
+
+def name_words(label: str) -> List[str]:
+    """RETURNS (List[str]): The words in the name of a label, in small letters: it as it is if there is none."""
+    return [word.lower() for word in WORD.findall(label)] or [label]
 
 
 def get_generator(model: Model) -> Generator:

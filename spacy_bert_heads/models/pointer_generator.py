@@ -38,7 +38,7 @@ def build_pointer_generator_v1(
     features: Optional[Model[List[Doc], List[Floats2d]]] = None,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], List[Floats2d]]:
-    """A transformer decoder over token vectors that points at them. Registered as spacy_bert_heads.PointerGenerator.v1.
+    """A transformer decoder that points at tokens. Registered as spacy_bert_heads.PointerGenerator.v1.
 
     tok2vec (Model): spacy_bert_heads.TokenListener.v1, any other tok2vec of spaCy's, or an encoder of the head's own:
         an encoder architecture, or spacy_bert_heads.TokenVectors.v1 around one.

@@ -1,6 +1,5 @@
 """`seq2seq_ner`: entities generated one after the other, flat or nested."""
 
-import re
 from pathlib import Path as FilePath
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -19,7 +18,7 @@ from ..errors import BertHeadsError
 from ..extensions import forget_confidence, set_confidence, set_group_confidence
 from ..factory_names import finds_entities
 from ..layers.readings import Generated, NumberedSpan, in_order
-from ..models.generation import Generator, Text, get_generator
+from ..models.generation import Generator, Text, get_generator, name_words
 from ..tags import Span as EntitySpan
 from .base import TokenHead
 from .entity_annotations import ENT_UNALIGNED, EXCERPT, UNREADABLE, Skipped, find_preset, read_annotation
@@ -31,7 +30,6 @@ SCORED_AT_ONCE = 128
 TEXT_UNALIGNED = "H712"
 TEXT_LABEL_UNKNOWN = "H713"
 TEXT_UNSAYABLE = "H714"
-WORD = re.compile(r"[^\W\d_a-z]{2,}(?![a-z])|[^\W\d_a-z]?[^\W\d_A-Z]+|[^\W\d_]|\d+")
 
 
 class RankedSpans(NamedTuple):
@@ -320,14 +318,12 @@ class GenerativeEntityRecognizer(TokenHead, TrainablePipe):
 
     def _vectors_of(self, label: str) -> Any:
         """Token vectors of a label's name, (n_tokens, width). None where no encoder reads it."""
-        tok2vec = self.model.get_ref("tok2vec")
-        listens = any(isinstance(node, TransformerListener) for node in tok2vec.walk())
+        listens = any(isinstance(node, TransformerListener) for node in self.model.walk())
         if listens and self.encoder is None:
             return None
-        doc = Doc(self.vocab, words=[word.lower() for word in WORD.findall(label)] or [label])
+        doc = Doc(self.vocab, words=name_words(label))
         with self.encoded([doc]):
-            vectors = tok2vec if len(self.model.layers) == 1 else self.model.layers[0]
-            return vectors.predict([doc])[0]
+            return self.model.layers[0].predict([doc])[0]
 
     def _check_others(self, nlp: Language) -> None:
         for name, other in nlp.pipeline:
@@ -338,7 +334,9 @@ class GenerativeEntityRecognizer(TokenHead, TrainablePipe):
             if self.spans_key is not None and self.spans_key in keys:
                 place = f"doc.spans[{self.spans_key!r}]"
                 raise BertHeadsError("H365", component=self.name, found=name, place=place)
-            writes_ents = getattr(other, "annotate_ents", False) or finds_entities(nlp.get_pipe_meta(name).factory, other)
+            writes_ents = getattr(other, "annotate_ents", False) or finds_entities(
+                nlp.get_pipe_meta(name).factory, other
+            )
             if self.spans_key is None and writes_ents:
                 raise BertHeadsError("H365", component=self.name, found=name, place="doc.ents")
 

@@ -37,7 +37,9 @@ class Rules(NamedTuple):
     nested: bool
 
     @classmethod
-    def of(cls, free: Sequence[numpy.ndarray], closed: Sequence[numpy.ndarray], n_labels: int, nested: bool) -> "Rules":
+    def of(
+        cls, free: Sequence[numpy.ndarray], closed: Sequence[numpy.ndarray], n_labels: int, nested: bool
+    ) -> "Rules":
         """Rules of texts.
 
         free (Sequence[numpy.ndarray]): True for tokens where a span may begin and end. Bool, (n_tokens,) each.
@@ -56,9 +58,7 @@ class Rules(NamedTuple):
 
     def to(self, device: torch.device) -> "Rules":
         """RETURNS (Rules): On a device."""
-        return self._replace(
-            border=self.border.to(device), limit=self.limit.to(device), most=self.most.to(device)
-        )
+        return self._replace(border=self.border.to(device), limit=self.limit.to(device), most=self.most.to(device))
 
     def take(self, rows: Tensor) -> "Rules":
         """RETURNS (Rules): Of some of the texts."""
@@ -121,7 +121,7 @@ class Steps(NamedTuple):
 
 
 def legal(steps: Steps, rules: Rules) -> Tensor:
-    """RETURNS (Tensor): True for the symbols that may follow: always one at least. Bool, (n_texts, n_steps, n_symbols)."""
+    """RETURNS (Tensor): True for the symbols that may follow: one at least. Bool, (n_texts, n_steps, n_symbols)."""
     kind, start, end, last_start, last_end, last_label = (value[..., None] for value in steps[:6])
     tokens = torch.arange(rules.border.shape[1], device=kind.device)
     more_labels = last_label < rules.n_labels - 1

@@ -128,9 +128,11 @@ def pointer_log_probabilities(
     spans: Sequence[Sequence[NumberedSpan]],
     settings: PointerSettings,
 ) -> List[float]:
-    """RETURNS (List[float]): Log-probability of exactly these spans in each Doc, in nats; minus infinity if they are not
-    legal. Of a Doc of several windows the sum over these, each with the spans that lie within it. Other arguments: see
-    pointer_loss.
+    """Of exactly these spans.
+
+    Arguments: See pointer_loss.
+    RETURNS (List[float]): Nats; minus infinity where they are not legal. Of a Doc of several windows the sum over
+        these, each with the spans that lie within it.
     """
     module = _for_prediction(model)
     found = [0.0] * len(memory)
@@ -164,9 +166,7 @@ def pointer_readings(
                     if value > -numpy.inf
                 ]
                 found[i].append((window, readings))
-    return [
-        combine(sorted(windows, key=lambda pair: pair[0].start), n, settings.nested) for windows in found
-    ]
+    return [combine(sorted(windows, key=lambda pair: pair[0].start), n, settings.nested) for windows in found]
 
 
 def too_many(n_tokens: int, spans: Sequence[NumberedSpan]) -> bool:

@@ -105,8 +105,8 @@ class PointerDecoder(torch.nn.Module):
             `past` None all steps are of one sequence, which begins with them: then the symbol before each but the
             first, (n_texts, n_steps - 1).
         steps (Steps): Where the sequences are: (n_texts, n_steps).
-        past (Optional[List[KeysValues]]): For one step of each of several sequences: what each layer keeps of the steps
-            before, a row for each sequence. An empty list at the beginning.
+        past (Optional[List[KeysValues]]): For one step of each of several sequences: what each layer keeps of the
+            steps before, a row for each sequence. An empty list at the beginning.
         RETURNS (Tuple[Tensor, List[KeysValues]]): Float, (n_texts, n_steps, n_symbols), minus infinity where a symbol
             is not legal; and the new past.
         """
@@ -198,7 +198,7 @@ class Attention(torch.nn.Module):
         return self._split(keys), self._split(values)
 
     def bias(self, buckets: Tensor) -> Tensor:
-        """buckets (Tensor): Int64, (n_rows, n_queries, n_keys). RETURNS (Tensor): (n_rows, heads, n_queries, n_keys)."""
+        """RETURNS (Tensor): (n_rows, heads, n_queries, n_keys), of buckets without heads."""
         return self.distance(buckets).permute(0, 3, 1, 2)
 
     def forward(self, X: Tensor, seen: KeysValues, bias: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ class Attention(torch.nn.Module):
 
 
 def bucket(distances: Tensor) -> Tensor:
-    """RETURNS (Tensor): Number of a distance, forwards or backwards; far ones share theirs. Int64, of the same shape."""
+    """RETURNS (Tensor): Number of a distance, forwards or backwards; far ones share theirs. Int64, of its shape."""
     far = distances.abs()
     rest = (far.clamp(min=EXACT_DISTANCES) / EXACT_DISTANCES).log2()
     group = (rest * (N_FAR - 1) / math.log2(LONGEST_DISTANCE / EXACT_DISTANCES)).long().clamp(max=N_FAR - 1)
@@ -265,7 +265,9 @@ def search(decoder: PointerDecoder, memory: Memory, n: int) -> Tuple[Tensor, Ten
         rank = source * n_symbols + symbols
         totals = (totals[..., None] + scores).flatten(1).gather(1, rank)
         steps = Steps(*(value.gather(1, source) for value in steps)).advance(symbols, n_tokens)
-        chosen = torch.cat((chosen.gather(1, source[..., None].expand(-1, -1, chosen.shape[2])), symbols[..., None]), 2)
+        chosen = torch.cat(
+            (chosen.gather(1, source[..., None].expand(-1, -1, chosen.shape[2])), symbols[..., None]), 2
+        )
         done = done.gather(1, source) | ((symbols == finish) & (steps.kind == START)) | totals.isneginf()
         finished = done.all(1)
         n_done = int(finished.sum())
