@@ -136,7 +136,7 @@ class Place(NamedTuple):
 
     copied (int): Pieces.
     opened (Tuple[int, ...]): Pieces before each bracket that is open, the outermost first.
-    last (Tuple[int, int, int]): Of the bracket that was closed last: pieces before it, pieces up to its end, its label.
+    last (Tuple[int, int, int]): Of the bracket that was closed last: pieces before it, up to its end, its label.
     ended (bool): Whether the end is written.
     """
 
@@ -254,8 +254,8 @@ class Markup:
         """Write spans.
 
         spans (Sequence[NumberedSpan]): By the window's tokens.
-        RETURNS (Optional[List[int]]): Symbols, the end included. None if they cannot be written: they cross each other,
-            or are where no bracket can be.
+        RETURNS (Optional[List[int]]): Symbols, the end included. None if they cannot be written: they cross each
+            other, or are where no bracket can be.
         """
         first = {token: number for number, token in self.begins.items()}
         after = {token: number for number, token in self.ends.items()}

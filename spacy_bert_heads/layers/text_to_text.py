@@ -220,8 +220,7 @@ def generate(module: Any, states: Sequence[Tensor], markups: Sequence[Markup], n
         num_beams=n,
         num_return_sequences=n,
         do_sample=False,
-        length_penalty=0.0,
-        early_stopping=True,
+        **({"length_penalty": 0.0, "early_stopping": True} if n > 1 else {}),
         renormalize_logits=True,
         use_cache=True,
         decoder_start_token_id=module.config.decoder_start_token_id,
@@ -263,12 +262,6 @@ def _end_of(markup: Markup, symbols: Sequence[int], end: int) -> int:
             return number + 1
         n_pieces += not 0 <= symbol - markup.alphabet.opening <= markup.alphabet.n_labels
     return len(symbols)
-
-
-def _ordered(markup: Markup, symbols: Sequence[int]) -> List[Tuple[int, int, int]]:
-    return sorted(
-        cast(List[Tuple[int, int, int]], markup.read(symbols)), key=lambda span: (span[0], -span[1], span[2])
-    )
 
 
 class _Places:

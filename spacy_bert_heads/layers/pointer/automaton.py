@@ -76,7 +76,7 @@ class Steps(NamedTuple):
     kind (Tensor): START, END or LABEL: what comes next.
     start, end (Tensor): First and last token of the span that is being spelled, as far as they are known.
     last_start, last_end, last_label (Tensor): The span before it; -1 if there is none.
-    count (Tensor): Spans before it.
+    n_spans (Tensor): Spans before it.
     """
 
     kind: Tensor
@@ -85,7 +85,7 @@ class Steps(NamedTuple):
     last_start: Tensor
     last_end: Tensor
     last_label: Tensor
-    count: Tensor
+    n_spans: Tensor
 
     @classmethod
     def begin(cls, n_texts: int, n_sequences: int, device: torch.device) -> "Steps":
@@ -116,7 +116,7 @@ class Steps(NamedTuple):
             last_start=torch.where(labels, self.start, self.last_start),
             last_end=torch.where(labels, self.end, self.last_end),
             last_label=torch.where(labels, symbols - n_tokens, self.last_label),
-            count=self.count + labels,
+            n_spans=self.n_spans + labels,
         )
 
 
@@ -129,7 +129,7 @@ def legal(steps: Steps, rules: Rules) -> Tensor:
     lowest = last_start if rules.nested else last_end + 1
     # Where a span began, another one may begin if a shorter one or a later label is left
     is_start = border & (tokens >= lowest) & ((tokens > last_start) | (last_end > tokens) | more_labels)
-    is_start = is_start & (steps.count < rules.most[:, None])[..., None]
+    is_start = is_start & (steps.n_spans < rules.most[:, None])[..., None]
     limit = rules.limit.gather(1, steps.start)[..., None]
     is_end = border & (tokens >= start) & (tokens < limit)
     again = (start == last_start) & (last_end >= 0)

@@ -15,7 +15,7 @@ EXACT_DISTANCES = 16
 # Further than this, all are alike
 LONGEST_DISTANCE = 512
 N_FAR = 8
-N_BUCKETS = 2 * (EXACT_DISTANCES + N_FAR) + 1
+N_BUCKETS = 2 * (EXACT_DISTANCES + N_FAR) - 1
 N_KINDS = 3
 
 # Keys and values of one attention: (n_rows, n_heads, n_keys, head_width) each
@@ -216,7 +216,7 @@ def bucket(distances: Tensor) -> Tensor:
     rest = (far.clamp(min=EXACT_DISTANCES) / EXACT_DISTANCES).log2()
     group = (rest * (N_FAR - 1) / math.log2(LONGEST_DISTANCE / EXACT_DISTANCES)).long().clamp(max=N_FAR - 1)
     number = torch.where(far < EXACT_DISTANCES, far, EXACT_DISTANCES + group)
-    return torch.where(distances < 0, -number, number) + EXACT_DISTANCES + N_FAR
+    return torch.where(distances < 0, -number, number) + EXACT_DISTANCES + N_FAR - 1
 
 
 def log_probabilities(decoder: PointerDecoder, memory: Memory, symbols: Tensor, steps: Steps, known: Tensor) -> Tensor:
