@@ -63,7 +63,8 @@ def split_doc(tokenizer: Any, doc: Doc, longest: int) -> Pieces:
             parts = _split_part(tokenizer, part)
             ids += parts
             owners += [number] * len(parts)
-    begins, ends, kept = [-1] * len(doc), [-1] * len(doc), []
+    begins, ends = [-1] * len(doc), [-1] * len(doc)
+    kept: List[int] = []
     for piece, number in zip(ids, owners):
         if number >= 0:
             if begins[number] < 0:
