@@ -1,14 +1,15 @@
 """seq2seq_ner against bert_ner on SNIPS slots: the same encoder and texts, each with the config of this repository.
 
-    python benchmarks/seq2seq.py --data FOLDER [--train 1000] [--epochs 6] [--seeds 0]
+    python benchmarks/seq2seq.py HEAD --data FOLDER [--train 1000] [--epochs 10] [--seed 0]
 
-F1 on test by spaCy's scorer, seconds of training, and texts per second of the processor's time: of bert_ner, and of
-seq2seq_ner with beams of several widths. The expected calibration error of the confidences is that of 15 bins of equal
-width. FOLDER/snips is as for benchmarks/snips.py.
+Each head, bert_ner and seq2seq_ner, and each seed adds its figures to the JSON file: F1 on test by spaCy's scorer,
+seconds of training, and texts per second of the processor's time, of seq2seq_ner with beams of several widths. The
+expected calibration error of the confidences is that of bins of equal width. FOLDER/snips is as for
+benchmarks/snips.py.
 """
 
 import argparse
-import statistics
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +26,6 @@ from spacy_bert_heads.evaluation.calibration import calibration_report
 
 CONFIGS = {"bert_ner": "ner.cfg", "seq2seq_ner": "seq2seq.cfg"}
 BEAMS = (1, 2, 4, 8)
-N_DEV, N_TEST = 200, 700
 
 
 def measure(nlp: Any, corpus: Path) -> Dict[str, Any]:
@@ -55,52 +55,48 @@ def calibration(examples: List[Example]) -> float:
     return float(calibration_report(confidences, correct)["expected_calibration_error"])
 
 
-def run(args: argparse.Namespace, data: Path, folder: Path, seed: int) -> Dict[str, Any]:
-    counts = write_snips(data, folder, args.train, N_DEV, N_TEST, seed)
-    result: Dict[str, Any] = {"seed": seed, "texts": counts}
-    for component, config in CONFIGS.items():
-        output = folder / component
-        training = train_pipeline(
-            config,
-            folder / "train.spacy",
-            folder / "dev.spacy",
-            counts["train"],
-            output,
-            epochs=args.epochs,
-            precision="fp32",
-            seed=seed,
-        )
-        nlp = spacy.load(output / "model-best")
-        if component == "bert_ner":
-            result[component] = {**training, **measure(nlp, folder / "test.spacy")}
-        else:
-            beams = {}
-            for width in BEAMS:
-                nlp.get_pipe(component).beam_width = width  # type: ignore[attr-defined]
-                beams[str(width)] = measure(nlp, folder / "test.spacy")
-            result[component] = {**training, "beam_width": beams}
-        print(component, result[component], flush=True)
+def run(args: argparse.Namespace, data: Path, folder: Path) -> Dict[str, Any]:
+    """Train one head and measure it."""
+    counts = write_snips(data, folder, args.train, args.dev, args.test, args.seed)
+    output = folder / args.head
+    training = train_pipeline(
+        CONFIGS[args.head],
+        folder / "train.spacy",
+        folder / "dev.spacy",
+        counts["train"],
+        output,
+        epochs=args.epochs,
+        precision="fp32",
+        seed=args.seed,
+    )
+    nlp = spacy.load(output / "model-best")
+    result: Dict[str, Any] = {"texts": counts, "epochs": args.epochs, **training}
+    if args.head == "bert_ner":
+        return {**result, **measure(nlp, folder / "test.spacy")}
+    for width in BEAMS:
+        nlp.get_pipe(args.head).beam_width = width  # type: ignore[attr-defined]
+        result[f"beam_width {width}"] = measure(nlp, folder / "test.spacy")
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("head", choices=list(CONFIGS))
     add_common_arguments(parser, "seq2seq.json")
     parser.add_argument("--train", type=int, default=1000, help="Texts of the train split")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--dev", type=int, default=100, help="Texts that choose the checkpoint")
+    parser.add_argument("--test", type=int, default=700, help="Texts of the test split")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     snips = data_folder(args, "snips")
-    runs = []
-    for seed in args.seeds:
-        with tempfile.TemporaryDirectory() as name:
-            runs.append(run(args, snips, Path(name), seed))
-    pairs = [(one["bert_ner"]["f1"], one["seq2seq_ner"]["beam_width"]["4"]["f1"]) for one in runs]
-    means = {"bert_ner": statistics.mean(a for a, _ in pairs), "seq2seq_ner": statistics.mean(b for _, b in pairs)}
-    write_result(
-        args.output,
-        {"train": args.train, "epochs": args.epochs, "encoder": "MiniLM-L6", "mean_f1": means, "runs": runs},
-    )
+    with tempfile.TemporaryDirectory() as name:
+        found = run(args, snips, Path(name))
+    result = json.loads(args.output.read_text(encoding="utf8")) if args.output.is_file() else {}
+    result.pop("environment", None)
+    result.setdefault(f"seed {args.seed}", {})[args.head] = found
+    print(found)
+    write_result(args.output, result)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The thinc shim of an encoder-decoder language model, and its losses and readings of windows of text."""
 
 import inspect
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, cast
 
 import srsly
 import torch
@@ -178,7 +178,7 @@ def score(
     starts = targets.new_full((len(written), 1), module.config.decoder_start_token_id)
     padded, mask = _stack(states)
     logits = module(
-        encoder_outputs=BaseModelOutput(last_hidden_state=padded),
+        encoder_outputs=BaseModelOutput(last_hidden_state=cast(Any, padded)),
         attention_mask=mask,
         decoder_input_ids=torch.cat((starts, targets[:, :-1]), dim=1),
         use_cache=False,
@@ -229,7 +229,7 @@ def generate(module: Any, states: Sequence[Tensor], markups: Sequence[Markup], n
         pad_token_id=module.config.pad_token_id or 0,
     )
     sequences = module.generate(
-        encoder_outputs=BaseModelOutput(last_hidden_state=padded),
+        encoder_outputs=BaseModelOutput(last_hidden_state=cast(Any, padded)),
         attention_mask=mask,
         generation_config=settings,
         prefix_allowed_tokens_fn=lambda row, prefix: places[row].allowed(prefix.tolist()[1:]),

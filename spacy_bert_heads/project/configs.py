@@ -94,8 +94,11 @@ def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
     from scratch for the multilingual one, which may be missing; what suits it is set by fit-config.
     """
     if encoder in (SCRATCH, MULTILINGUAL):
-        return SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
-    return DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
+        settings = SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
+    else:
+        settings = DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
+    # A decoder begins from nothing, whatever the encoder knows
+    return {**settings, "epochs": 2 * settings["epochs"]} if "seq2seq" in heads else settings
 
 
 def suitable_epochs(encoder: str, heads: Sequence[str], docs: int) -> int:
