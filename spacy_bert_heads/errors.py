@@ -357,6 +357,15 @@ MESSAGES: Dict[str, str] = {
     "H661": "the keys beside 'text' cannot be kept in a .spacy file: {found}. Use --format jsonl or parquet.",
     "H680": "the report is not one of this pipeline: it scores {found}. Evaluate this pipeline, and give that report.",
     "H682": "the package could not be built: {found}. What was said is above.",
+    # H71x entities that are generated; {found} of H712 to H714 is the number of texts that are left out
+    "H710": "'{component}' learns from complete annotation alone, for what it generates cannot have gaps; found a text that is annotated in part, with missing tokens, unknown spans or yes/no answers: {found}. Complete or remove such texts, or use bert_ner or bert_spans, which learn from them.",
+    "H711": "'{component}' has no labels: no training text has anything in {found}. Add some, or give labels under [initialize.components].",
+    "H712": "{component}: {found} texts have entities that are not made of whole tokens, or without a label, and are left out; the first is {first}. Change the tokenizer or the annotation.",
+    "H713": "{component}: {found} texts have entities with a label that the component does not know, and are left out; the first is {first}. Initialise it with these labels, or remove the entities.",
+    "H714": "{component}: {found} texts have entities that cannot be generated: they cross each other, are on characters that the tokenizer drops, or are very many. These texts are left out; the first is {first}.",
+    "H715": "'{found}' is no encoder-decoder ({model_type}). TextToText needs one, such as T5, mT5 or BART; for {model_type}, use PointerGenerator.",
+    "H717": "the heads ner and seq2seq would both write doc.ents. Choose one of them.",
+    "H716": "the tokenizer of '{found}' does not say where its pieces are in the text. Use a model with a fast tokenizer (tokenizer.json).",
 }
 
 

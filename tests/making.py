@@ -122,6 +122,7 @@ HEADS: Dict[str, Dict[str, Any]] = {
     "bert_regression": {},
     "bert_ner": {"model": {"lstm_width": 8}},
     "bert_spans": {"model": {"key_width": 8}},
+    "seq2seq_ner": {"model": {"width": 16, "heads": 2}},
     "tagger": {
         "model": {
             "@architectures": "spacy.Tagger.v2",

@@ -98,9 +98,14 @@ def test_entry_points_hold_the_names_of_the_contract() -> None:
     found: Dict[str, Set[str]] = {}
     for point in OURS:
         found.setdefault(point.group, set()).add(point.name)
-    assert {"bert_encoder", "bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"} <= found[
-        "spacy_factories"
-    ]
+    assert {
+        "bert_encoder",
+        "bert_textcat",
+        "bert_textcat_multilabel",
+        "bert_ner",
+        "bert_spans",
+        "seq2seq_ner",
+    } <= found["spacy_factories"]
     names = {"BertEncoder", "BertFromScratch", "TokenListener", "PooledListener", "PooledClassifier", "BiLSTMCRF"}
     assert {f"spacy_bert_heads.{name}.v1" for name in names} <= found["spacy_architectures"]
     assert found["spacy_cli"] == {"bert-heads"}

@@ -30,7 +30,15 @@ def repository_files(root: Path) -> Dict[str, str]:
     header = [line.format(template="config.cfg.jinja") for line in REPOSITORY_HEADER]
     files: Dict[str, str] = {}
     for lang in ("en", "zh"):
-        for heads in (["textcat", "ner"], ["ner"], ["textcat"], ["textcat_multilabel"], ["regression"], ["spans"]):
+        for heads in (
+            ["textcat", "ner"],
+            ["ner"],
+            ["textcat"],
+            ["textcat_multilabel"],
+            ["regression"],
+            ["spans"],
+            ["seq2seq"],
+        ):
             path = f"configs/{config_name(heads, lang)}"
             files[path] = render_config(lang, heads, default_encoder(lang), path=path, header=header)
     files["project.yml"] = render_project(

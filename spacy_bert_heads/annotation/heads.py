@@ -7,7 +7,7 @@ from spacy.tokens import Doc, Span
 
 from ..errors import BertHeadsError
 from ..extensions import get_confidence_in
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SPANS_FACTORIES
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, SPANS_FACTORIES, finds_entities
 
 TEXTCAT_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES)
 # Of these, nobody can say how sure they are of a text.
@@ -62,10 +62,10 @@ def find_heads(nlp: Language, components: Sequence[str] = ()) -> Heads:
     RETURNS (Heads): The heads, as far as there are any.
     RAISES (BertHeadsError): H560 if a name is not one of a head.
     """
-    ner, textcat, spans = (
-        [name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory in factories]
-        for factories in (NER_FACTORIES, TEXTCAT_FACTORIES, SPANS_FACTORIES)
-    )
+    factories = {name: nlp.get_pipe_meta(name).factory for name in nlp.pipe_names}
+    ner = [name for name, factory in factories.items() if finds_entities(factory, nlp.get_pipe(name))]
+    textcat = [name for name, factory in factories.items() if factory in TEXTCAT_FACTORIES]
+    spans = [name for name, factory in factories.items() if factory in SPANS_FACTORIES]
     known = [*ner, *textcat, *spans]
     for name in components:
         if name not in known:

@@ -8,7 +8,7 @@ from spacy.tokens import Doc
 from ..corpus.writers.exported import THRESHOLD
 from ..corpus.writers.prodigy import CHOICE_BLOCK, write_options, write_spans, write_tokens
 from ..errors import BertHeadsError
-from ..factory_names import NER_FACTORIES, SPANS_FACTORIES
+from ..factory_names import GENERATION_FACTORY, NER_FACTORIES, SPANS_FACTORIES
 from ..pipeline_io import model_name
 from .hashes import set_hashes
 from .heads import TEXTCAT_FACTORIES, Head, Heads, find_heads, found_spans
@@ -98,9 +98,9 @@ class TaskMaker:
         found = find_heads(nlp, components)
         self.view = view
         self.heads = asked_heads(found, view)
-        finders = SPANS_FACTORIES if view in SPANS_VIEWS else NER_FACTORIES
+        finders = SPANS_FACTORIES if view in SPANS_VIEWS else (*NER_FACTORIES, GENERATION_FACTORY)
         if view == "blocks":
-            finders = (*NER_FACTORIES, *SPANS_FACTORIES)
+            finders = (*NER_FACTORIES, *SPANS_FACTORIES, GENERATION_FACTORY)
         if view not in ("choice", "classification"):
             _check_head(self.heads.finder, finders, nlp, view)
         if view in TEXTCAT_VIEWS:

@@ -17,7 +17,7 @@ from ..corpus.writers.export import make_writer, note_layers
 from ..corpus.writers.exported import Contents, Exported
 from ..errors import BertHeadsError
 from ..extensions import CATS_SET_NAME, CHOSEN_NAME, ENTS_SET_NAME, get_confidence, get_confidence_in, get_list
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, SCORE_FACTORY, finds_entities, finds_spans
 from ..pipeline_io import load_pipeline
 from ..tags import SCHEMES
 
@@ -33,12 +33,9 @@ FORMATS: Dict[str, str] = {
     "conll": ".conll",
 }
 ENTS, CATS, SPANS = "ents", "cats", "spans"
-# What a pipeline predicts, and the factories of components that do nothing else
-LAYERS: Dict[str, Tuple[str, ...]] = {
-    ENTS: NER_FACTORIES,
-    CATS: (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, SCORE_FACTORY),
-    SPANS: SPANS_FACTORIES,
-}
+# What a pipeline predicts
+LAYERS = (ENTS, CATS, SPANS)
+CATS_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, SCORE_FACTORY)
 # Keys of a record of ours, and of those of annotation tools, which mean something else in the input
 OWN_KEYS = (ENTS, CATS, SPANS)
 LIST_KEYS = (CHOSEN_NAME, CATS_SET_NAME, ENTS_SET_NAME)
@@ -427,14 +424,21 @@ def _with_confidence(key: str, group: Any) -> List[Tuple[Span, Optional[float]]]
 
 def _leave_out(nlp: Language, select: Sequence[str]) -> None:
     """Disable components that predict nothing of what is wanted, and that no other needs."""
-    factories = {factory for layer, names in LAYERS.items() if layer not in select for factory in names}
     for name in list(nlp.pipe_names):
         meta = nlp.get_pipe_meta(name)
         needed: Set[str] = {
             need for other in nlp.pipe_names if other != name for need in nlp.get_pipe_meta(other).requires
         }
-        if meta.factory in factories and not needed & set(meta.assigns):
+        layer = _layer_of(meta.factory, nlp.get_pipe(name))
+        if layer is not None and layer not in select and not needed & set(meta.assigns):
             nlp.disable_pipe(name)
+
+
+def _layer_of(factory: str, pipe: Any) -> Optional[str]:
+    """What a component predicts, and nothing else. None: nothing of LAYERS, or nobody knows."""
+    if factory in CATS_FACTORIES:
+        return CATS
+    return ENTS if finds_entities(factory, pipe) else SPANS if finds_spans(factory, pipe) else None
 
 
 def _contents(nlp: Language, options: Options) -> Contents:
@@ -448,7 +452,8 @@ def _contents(nlp: Language, options: Options) -> Contents:
     contents = Contents.of_pipeline(nlp)
     if ENTS not in options.select:
         contents = replace(contents, has_ents=False)
-    keys = [_spans_key(nlp.get_pipe(n)) for n in nlp.pipe_names if nlp.get_pipe_meta(n).factory in LAYERS[SPANS]]
+    pipes = [(nlp.get_pipe_meta(name).factory, nlp.get_pipe(name)) for name in nlp.pipe_names]
+    keys = [_spans_key(pipe) for factory, pipe in pipes if finds_spans(factory, pipe)]
     if options.format in TOOL_FORMATS and SPANS in options.select and keys and not contents.has_ents:
         if options.format == "conll":
             others = ", ".join(name for name in FORMATS if name != options.format)

@@ -19,7 +19,7 @@ LANG = typer.Option("--lang", "-l", help="spaCy's language code.", show_default=
 HEADS = typer.Option(
     "--heads",
     help="One text head (textcat, textcat_multilabel or regression), ner (entities), spans (entities that overlap), "
-    "or several separated by commas: textcat,ner.",
+    "seq2seq (entities that are generated), or several separated by commas: textcat,ner.",
     show_default="what the data teaches, or textcat,ner",
 )
 ENCODER = typer.Option(

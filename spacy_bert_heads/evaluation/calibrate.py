@@ -10,7 +10,14 @@ from spacy.language import Language
 from spacy.training import Example
 
 from ..errors import BertHeadsError, printable
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
+from ..factory_names import (
+    EXCLUSIVE_FACTORIES,
+    GENERATION_FACTORY,
+    MULTILABEL_FACTORIES,
+    NER_FACTORIES,
+    SCORE_FACTORY,
+    SPANS_FACTORIES,
+)
 from ..files import write_files
 from ..pipeline.fitted import COVERAGE, TEMPERATURE, THRESHOLDS
 from .bootstrap import Interval
@@ -113,6 +120,8 @@ def find_outcomes(nlp: Language, examples: Sequence[Example], purpose: str, note
         factory = nlp.get_pipe_meta(name).factory
         if factory == SCORE_FACTORY:
             notes.append(f"'{name}' is left alone: it predicts numbers, not probabilities.")
+        elif factory == GENERATION_FACTORY:
+            notes.append(f"'{name}' is left alone: it sums the probabilities of readings, and has no temperature.")
         elif factory in SCORED_FACTORIES and name not in names:
             notes.append(f"'{name}' is left alone: it is not one of the heads of this package.")
     if not outcomes:

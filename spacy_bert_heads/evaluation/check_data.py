@@ -267,6 +267,11 @@ def _check_pieces(report: DataReport, config: Config, train: Path) -> None:
         )
 
 
+def _data_kind(kind: str, spans_key: Optional[str]) -> str:
+    """What a head learns from: generated entities are entities, or spans that may overlap."""
+    return ("ner" if spans_key is None else "spans") if kind == "seq2seq" else kind
+
+
 def _read_heads(config: Config) -> List[Head]:
     """Heads that will be trained.
 
@@ -289,8 +294,10 @@ def _read_heads(config: Config) -> List[Head]:
         if kind is None or name in filled["training"].get("frozen_components", ()):
             continue
         if sourced is not None:
+            kind = _data_kind(kind, sourced.spans_key)
             heads.append(Head(name, kind, set(sourced.labels), str(component["source"]), sourced.spans_key))
             continue
+        kind = _data_kind(kind, component.get("spans_key"))
         labels = settings.get(name, {}).get("labels")
         if isinstance(labels, dict) and labels:
             labels = registry.resolve({"labels": labels})["labels"]

@@ -18,7 +18,7 @@ from ..corpus.readers.formats import AUTO, ReadOptions
 from ..corpus.splits import DEFAULT_SPLIT, parse_split, split_key
 from ..corpus.training_corpus import AnnotationCorpus
 from ..errors import BertHeadsError
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
+from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, SCORE_FACTORY, finds_entities, finds_spans
 from ..pipeline.fitted import label_thresholds
 from ..pipeline_io import load_pipeline, model_name
 from .bootstrap import mean_interval
@@ -28,7 +28,7 @@ from .label_scores import Mistake
 from .records import add_to_record, begin_record, describe_run
 from .span_scores import SpanScorer
 
-ENTITY_FACTORIES = (*NER_FACTORIES, "entity_ruler")
+RULER_FACTORY = "entity_ruler"
 SPACY_TEXT_FACTORIES = ("textcat", "textcat_multilabel")
 # Texts whose numbers are furthest off, for each target
 N_FAR_OFF = 200
@@ -319,8 +319,13 @@ def _count_gold(examples: Sequence[Example]) -> _Gold:
 
 
 def _find_entity_scorer(nlp: Language) -> Optional[EntityScorer]:
-    names = [name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory in ENTITY_FACTORIES]
-    pipes: List[Any] = [nlp.get_pipe(name) for name in names]
+    pipes: List[Any] = []
+    names = []
+    for name in nlp.pipe_names:
+        pipe, factory = nlp.get_pipe(name), nlp.get_pipe_meta(name).factory
+        if factory == RULER_FACTORY or finds_entities(factory, pipe):
+            names.append(name)
+            pipes.append(pipe)
     labels = dict.fromkeys(label for pipe in pipes for label in pipe.labels)
     return EntityScorer(", ".join(names), list(labels)) if names else None
 
@@ -329,7 +334,7 @@ def _find_span_scorers(nlp: Language) -> List[SpanScorer]:
     found = []
     for name in nlp.pipe_names:
         pipe: Any = nlp.get_pipe(name)
-        if nlp.get_pipe_meta(name).factory in SPANS_FACTORIES:
+        if finds_spans(nlp.get_pipe_meta(name).factory, pipe):
             unknown, incorrect = (getattr(pipe, f"{kind}_spans_key", None) for kind in ("unknown", "incorrect"))
             found.append(SpanScorer(name, pipe.labels, _spans_key(pipe), unknown, incorrect))
     return found

@@ -32,6 +32,11 @@ def make_spans_scorer() -> Callable[..., Dict[str, Any]]:
     return score_spans
 
 
+def make_generation_scorer() -> Callable[..., Dict[str, Any]]:
+    """Registered as spacy_bert_heads.generation_scorer.v1."""
+    return score_generated
+
+
 def score_textcat(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
     """Scores of exclusive classes.
 
@@ -148,6 +153,17 @@ def score_spans(
         examples, attr, getter=get_spans, has_annotation=lambda doc: spans_key in doc.spans, allow_overlap=True
     )
     return {**scores, **get_ner_prf(examples)} if annotate_ents else scores
+
+
+def score_generated(examples: Iterable[Example], *, spans_key: Optional[str] = None, **kwargs: Any) -> Dict[str, Any]:
+    """How well entities are generated.
+
+    examples (Iterable[Example]): Predicted and gold Docs.
+    spans_key (Optional[str]): Key of the group in `doc.spans`. None: they are in `doc.ents`.
+    **kwargs (Any): For score_spans.
+    RETURNS (Dict[str, Any]): The scores of spaCy's own scorer of entities, or those of score_spans.
+    """
+    return get_ner_prf(examples) if spans_key is None else score_spans(examples, spans_key=spans_key, **kwargs)
 
 
 def known_spans(

@@ -124,7 +124,7 @@ def load_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_con
         package that is not installed.
     """
     source = resolve_source(name)
-    with _named_failures(name, source):
+    with named_failures(name, source):
         config, tokenizer = _load_config_and_tokenizer(name, source, tokenizer_config, transformer_config)
         with _quiet_transformers():
             transformer, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True)
@@ -139,7 +139,7 @@ def check_pretrained(name: str, tokenizer_config: Dict[str, Any], transformer_co
     name, tokenizer_config, transformer_config: see load_pretrained, which raises the same errors.
     """
     source = resolve_source(name)
-    with _named_failures(name, source):
+    with named_failures(name, source):
         _load_config_and_tokenizer(name, source, tokenizer_config, transformer_config)
 
 
@@ -155,7 +155,7 @@ def _load_config_and_tokenizer(
 
 
 @contextmanager
-def _named_failures(name: str, source: Union[str, Path]) -> Iterator[None]:
+def named_failures(name: str, source: Union[str, Path]) -> Iterator[None]:
     try:
         yield
     except BertHeadsError:

@@ -16,18 +16,23 @@ from ..corpus.doc_bins import read_doc_bins
 from ..errors import BertHeadsError, printable
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.tables import MISTAKES, headlines_table, make_tables, markdown
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, NER_FACTORIES, SCORE_FACTORY, SPANS_FACTORIES
+from ..factory_names import (
+    EXCLUSIVE_FACTORIES,
+    MULTILABEL_FACTORIES,
+    SCORE_FACTORY,
+    finds_entities,
+    finds_spans,
+)
 from ..layers.encoder_module import PACKAGE_PREFIX
 from ..layers.encoder_shim import EncoderShim
 from ..pipeline.fitted import THRESHOLDS
 from ..project.configs import render
 
 CATS_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES, SCORE_FACTORY)
+ENTITIES, SPANS = "entities, `doc.ents`", "entities that may overlap, `doc.spans`"
 KINDS = {
     **dict.fromkeys(EXCLUSIVE_FACTORIES, "one category for each text, `doc.cats`"),
     **dict.fromkeys(MULTILABEL_FACTORIES, "any number of categories for each text, `doc.cats`"),
-    **dict.fromkeys(NER_FACTORIES, "entities, `doc.ents`"),
-    **dict.fromkeys(SPANS_FACTORIES, "entities that may overlap, `doc.spans`"),
     SCORE_FACTORY: "numbers for each text, `doc.cats`",
 }
 VERSIONS = ("spacy-bert-heads", "spacy", "torch", "transformers")
@@ -47,12 +52,12 @@ def make_model_card(nlp: Language, evaluation: Optional[Evaluation], *, name: st
     RETURNS (str): The card, in Markdown.
     """
     usage = []
-    factories = [nlp.get_pipe_meta(pipe).factory for pipe in nlp.pipe_names]
-    if any(factory in NER_FACTORIES for factory in factories):
+    pipes = [(nlp.get_pipe_meta(name).factory, nlp.get_pipe(name)) for name in nlp.pipe_names]
+    if any(finds_entities(factory, pipe) for factory, pipe in pipes):
         usage.append("[(ent.text, ent.label_, ent._.confidence) for ent in doc.ents]")
-    if any(factory in SPANS_FACTORIES for factory in factories):
+    if any(finds_spans(factory, pipe) for factory, pipe in pipes):
         usage.append("{key: [(span.text, span.label_) for span in group] for key, group in doc.spans.items()}")
-    if any(factory in CATS_FACTORIES for factory in factories):
+    if any(factory in CATS_FACTORIES for factory, _ in pipes):
         usage.append("doc.cats")
     return render(
         "model_card.md.jinja",
@@ -102,11 +107,13 @@ def _describe_labels(nlp: Language) -> str:
     header = ("component", "what it gives", "labels")
     rows = []
     for name in nlp.pipe_names:
-        labels = list(getattr(nlp.get_pipe(name), "labels", ()))
+        pipe, factory = nlp.get_pipe(name), nlp.get_pipe_meta(name).factory
+        labels = list(getattr(pipe, "labels", ()))
         if labels:
             shown = ", ".join(f"`{_code(label)}`" for label in labels[:MAX_LABELS])
             more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
-            rows.append((f"`{name}`", KINDS.get(nlp.get_pipe_meta(name).factory, ""), shown + more))
+            spans = ENTITIES if finds_entities(factory, pipe) else SPANS if finds_spans(factory, pipe) else ""
+            rows.append((f"`{name}`", KINDS.get(factory, spans), shown + more))
     lines = [f"| {' | '.join(row)} |" for row in (header, ("---",) * 3, *rows)]
     return "\n".join(lines) if rows else "Its components have no labels."
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .encoder import BertEncoder
     from .ner import BertEntityRecognizer
     from .regression import BertRegressor
+    from .seq2seq import GenerativeEntityRecognizer
     from .spans import BertSpanCategorizer
     from .textcat import BertMultiLabelTextCategorizer, BertTextCategorizer
 
@@ -85,6 +86,23 @@ lstm_width = null
 lstm_depth = 1
 lr_scale = {HEAD_LR_SCALE}
 precision = "auto"
+nO = null
+
+[model.tok2vec]
+@architectures = "spacy_bert_heads.TokenListener.v1"
+pooling = "first"
+{LISTENER}
+"""
+
+POINTER_GENERATOR = f"""
+[model]
+@architectures = "spacy_bert_heads.PointerGenerator.v1"
+width = 256
+depth = 2
+heads = 4
+window = 192
+overlap = 64
+lr_scale = {HEAD_LR_SCALE}
 nO = null
 
 [model.tok2vec]
@@ -310,6 +328,47 @@ def make_bert_spans(
         threshold=threshold,
         label_thresholds=label_thresholds,
         annotate_ents=annotate_ents,
+        incorrect_spans_key=incorrect_spans_key,
+        unknown_spans_key=unknown_spans_key,
+        loss_weight=loss_weight,
+        scorer=scorer,
+    )
+
+
+@Language.factory(
+    "seq2seq_ner",
+    assigns=["doc.ents", "token.ent_iob", "token.ent_type", "span._.confidence", "doc._.ents_confidence"],
+    default_config={
+        "spans_key": None,
+        "beam_width": 4,
+        "incorrect_spans_key": "incorrect_spans",
+        "unknown_spans_key": "unknown_spans",
+        "loss_weight": 1.0,
+        "scorer": {"@scorers": "spacy_bert_heads.generation_scorer.v1"},
+        "model": _model(POINTER_GENERATOR),
+    },
+    default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
+)
+def make_seq2seq_ner(
+    nlp: Language,
+    name: str,
+    model: Model,
+    spans_key: Optional[str],
+    beam_width: int,
+    incorrect_spans_key: Optional[str],
+    unknown_spans_key: Optional[str],
+    loss_weight: float,
+    scorer: Optional[Callable],
+) -> "GenerativeEntityRecognizer":
+    """Entities generated one after the other; see pipeline.seq2seq.GenerativeEntityRecognizer."""
+    from .seq2seq import GenerativeEntityRecognizer
+
+    return GenerativeEntityRecognizer(
+        nlp.vocab,
+        model,
+        name,
+        spans_key=spans_key,
+        beam_width=beam_width,
         incorrect_spans_key=incorrect_spans_key,
         unknown_spans_key=unknown_spans_key,
         loss_weight=loss_weight,

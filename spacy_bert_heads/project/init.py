@@ -13,6 +13,7 @@ from ..corpus.readers.options import AUTO, ReadOptions
 from ..errors import BertHeadsError, NotWrittenError
 from ..files import Staging
 from .configs import (
+    TOKEN_HEADS,
     config_name,
     default_encoder,
     parse_heads,
@@ -113,7 +114,7 @@ def write_project(
             f"--{name.replace('_', '-')} {shlex.quote(value)}"
             for name, value in {**reading, **_spans_options(chosen)}.items()
         ),
-        has_loop=bool(set(chosen) - {"regression", "spans"}),
+        has_loop=bool(set(chosen) - {"regression", "spans", "seq2seq"}),
     )
     contents = {
         "project.yml": render_project(
@@ -151,7 +152,7 @@ def _spans_options(heads: Sequence[str]) -> Dict[str, str]:
     """Options of `convert` for spans that may overlap; with an entity head beside it, that has the outer ones."""
     if "spans" not in heads:
         return {}
-    return {"spans_key": "sc", **({"flatten": "outer"} if "ner" in heads else {})}
+    return {"spans_key": "sc", **({"flatten": "outer"} if {"ner", "seq2seq"} & set(heads) else {})}
 
 
 def package_name(directory: Path) -> str:
@@ -168,8 +169,9 @@ def _list_notes(found: Optional[Survey], heads: Sequence[str], sample: Optional[
             f"into {ASSETS}/, in any format that convert reads: all of them are read, and the sample is left out.",
         )
     # What teaches one of them teaches the other
-    taught = {*found.heads, *(["ner", "spans"] if {"ner", "spans"} & set(found.heads) else [])}
-    unused = [name for name in found.heads if name not in heads and not (name == "ner" and "spans" in heads)]
+    taught = {*found.heads, *(TOKEN_HEADS if set(TOKEN_HEADS) & set(found.heads) else [])}
+    used = {*heads, *(["ner"] if {"spans", "seq2seq"} & set(heads) else [])}
+    unused = [name for name in found.heads if name not in used]
     missing = [name for name in heads if name not in taught]
     notes = list(found.lines)
     if unused:

