@@ -3,6 +3,7 @@
 import configparser
 import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
@@ -13,7 +14,7 @@ from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 from ..making import make_examples
-from .pages import DOCS, blocks
+from .pages import DOCS, ROOT, blocks
 
 # What the guides call the encoder; the test puts a folder with a tiny one in its place
 ENCODERS = ("bert-base-cased", "roberta-base")
@@ -166,6 +167,37 @@ def test_readings_of_a_shipped_pipeline_as_the_page_about_the_loop_says(
     (code,) = (block.content for block in blocks(DOCS / "annotation-loop.md") if block.language == "python")
     exec(compile(code, "page", "exec"), {})
     assert "RankedEntities" in capsys.readouterr().out
+
+
+def test_the_guide_in_chinese(tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = DOCS / "guides" / "zh-quickstart.md"
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "configs", "configs")
+    titles, sentence = (block.content for block in blocks(page) if block.title)
+    numbered = [line.rpartition("\t") for line in titles.splitlines()]
+    lines = [f"{title}{number}\t{label}" for number in range(24) for title, _, label in numbered]
+    Path("titles.txt").write_text("\n".join(lines), encoding="utf8")
+    names = ["财经", "房产", "股票", "教育", "科技", "社会", "时政", "体育", "游戏", "娱乐"]
+    Path("class.txt").write_text("\n".join(names), encoding="utf8")
+    sentences = [f"{sentence}{number} O\n" for number in range(40)]
+    Path("resumes.bmes").write_text("\n".join(sentences), encoding="utf8")
+    # The encoder comes with an extra, and the trainings are short
+    shutil.copytree(bert_folder, "encoders/zh")
+    done: List[str] = []
+    for block in blocks(page):
+        for command in block.commands() if block.language == "console" else []:
+            verb = command.split()[4] if command.startswith("python -m spacy bert-heads") else ""
+            if verb in ("convert", "fit-config", "check-data", "train", "evaluate"):
+                short = command.replace("--epochs 0", "--epochs 1")
+                run_command(short)
+                done.append(verb)
+        if block.language == "python":
+            exec(compile(block.content, "guide", "exec"), {})
+            done.append("python")
+    steps = ["convert", "fit-config", "train", "evaluate", "python"]
+    assert done == [*steps[:2], "check-data", *steps[2:], *steps]
+    assert sorted(spacy.load("training/model-best").get_pipe("bert_textcat").labels) == sorted(names)
+    assert Path("report/report.html").is_file()
 
 
 def test_a_table_with_columns_of_ones_own_is_read_as_the_page_about_projects_says(
