@@ -121,7 +121,7 @@ HEADS: Dict[str, Dict[str, Any]] = {
     "bert_textcat_multilabel": {},
     "bert_regression": {},
     "bert_ner": {"model": {"lstm_width": 8}},
-    "bert_spans": {"model": {"key_width": 8}},
+    "bert_spans": {"model": {"key_width": 8, "lstm_width": None}},
     "tagger": {
         "model": {
             "@architectures": "spacy.Tagger.v2",

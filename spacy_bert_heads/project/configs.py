@@ -4,7 +4,7 @@ import json
 from importlib import resources
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..defaults import HEAD_LR_SCALE, MULTILINGUAL
+from ..defaults import HEAD_LR_SCALE, MULTILINGUAL, SPANS_LR_SCALE
 from ..errors import BertHeadsError
 
 HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans")
@@ -20,13 +20,13 @@ COMMON_SETTINGS: Dict[str, Any] = {
     "pooling": "pooler",
     "layer_mix": False,
     "lstm_width": 256,
-    "spans_lstm_width": None,
     "scheme": "bio",
 }
 PRETRAINED_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-5",
     "lr_scale": HEAD_LR_SCALE,
+    "spans_lr_scale": SPANS_LR_SCALE,
     "epochs": 10,
 }
 # The demo encoder is small, so it bears larger steps; its vectors of texts were trained as means, its pooler never was
@@ -34,8 +34,8 @@ DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4", "p
 SCRATCH_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-4",
-    "spans_lstm_width": 256,
     "lr_scale": 2.0,
+    "spans_lr_scale": 4.0,
     "epochs": 30,
     "width": 192,
     "depth": 3,
