@@ -121,7 +121,7 @@ HEADS: Dict[str, Dict[str, Any]] = {
     "bert_textcat_multilabel": {},
     "bert_regression": {},
     "bert_ner": {"model": {"lstm_width": 8}},
-    "bert_spans": {"model": {"key_width": 8}},
+    "bert_spans": {"model": {"key_width": 8, "lstm_width": None}},
     "seq2seq_ner": {"model": {"width": 16, "heads": 2}},
     "tagger": {
         "model": {

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
+import torch
 from spacy.language import Language
 from spacy.training import Example
 
@@ -23,11 +24,20 @@ from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.pipeline_io import load_pipeline
 
 from .corpus.helpers import write_jsonl
-from .making import encoder_module, make_nlp, make_texts, weights
+from .making import encoder_module, head_module, make_nlp, make_texts, weights
 
 TEXTS = ["Where is my order, Anna?", *make_texts(20)]
-RECIPES = ["ner.correct", "ner.teach", "textcat.correct", "textcat.teach", "joint.correct"]
-VIEWS = dict(zip(RECIPES, ["ner_manual", "ner", "choice", "classification", "blocks"]))
+VIEWS = {
+    "ner.correct": "ner_manual",
+    "ner.teach": "ner",
+    "spans.correct": "spans_manual",
+    "spans.teach": "spans",
+    "textcat.correct": "choice",
+    "textcat.teach": "classification",
+    "joint.correct": "blocks",
+}
+RECIPES = list(VIEWS)
+LABELS = {"textcat": [], "spans": ["CITY", "PERSON", "PLACE", "THING"]}
 # docs/reference/formats.md
 COMPONENTS = {"dataset", "view_id", "stream", "update", "exclude", "config", "on_load", "on_exit", "before_db"}
 COMPONENTS |= {"validate_answer", "progress", "db"}
@@ -88,7 +98,10 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def model(bert_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    nlp = make_nlp(bert_folder)
+    nlp = make_nlp(bert_folder, ("bert_textcat", "bert_ner", "bert_spans"))
+    nlp.get_pipe("bert_spans").threshold = 0.001  # type: ignore[attr-defined]
+    for parameter in head_module(nlp, "bert_spans").parameters():
+        torch.nn.init.normal_(parameter, std=0.6, generator=torch.Generator().manual_seed(0))
     folder = tmp_path_factory.mktemp("pipeline") / "model"
     nlp.to_disk(folder)
     return folder
@@ -125,7 +138,7 @@ def test_a_session(recipes: ModuleType, model: Path, source: str, tmp_path: Path
     assert (session["dataset"], session["view_id"], session["exclude"]) == ("answers", view, None)
     config = session["config"]
     assert config["exclude_by"] == ("task" if name.endswith("teach") else "input")
-    assert sorted(config.get("labels", [])) == ([] if name.startswith("textcat") else ["CITY", "PERSON"])
+    assert sorted(config.get("labels", [])) == LABELS.get(name.partition(".")[0], ["CITY", "PERSON"])
     assert config.get("choice_style") == ("single" if view in ("choice", "blocks") else None)
     assert [block["view_id"] for block in config.get("blocks", [])] == (
         ["ner_manual", "choice"] if view == "blocks" else []
@@ -134,7 +147,7 @@ def test_a_session(recipes: ModuleType, model: Path, source: str, tmp_path: Path
     assert json.loads(json.dumps(tasks)) == tasks
     texts = [task["text"] for task in tasks]
     assert set(texts) <= set(TEXTS)
-    if view != "ner":
+    if view not in ("ner", "spans"):
         assert sorted(texts) == sorted(set(TEXTS))  # each once
     assert all(set_hashes({"text": task["text"]})["_input_hash"] == task["_input_hash"] for task in tasks)
     assert all(TEXTS[task["meta"]["page"]] == task["text"] and "score" in task["meta"] for task in tasks)

@@ -15,10 +15,11 @@ from ..corpus.findings import Where
 from ..corpus.readers.formats import AUTO, ReadOptions
 from ..corpus.readers.labelling_config import LabellingConfig
 from ..corpus.writers.exported import Contents, Exported
-from ..corpus.writers.prodigy import UNKNOWN_LABEL, write_ents, write_options, write_span, write_tokens
+from ..corpus.writers.prodigy import UNKNOWN_LABEL, write_options, write_span, write_spans, write_tokens
 from ..errors import BertHeadsError, printable
 from ..evaluation.evaluate import read_examples
 from ..evaluation.tables import Table
+from ..extensions import get_ents_confidence
 from ..files import check_not_read, check_writable, write_files
 from ..training.fit_config import read_config
 from .confident_learning import find_suspicions
@@ -423,7 +424,7 @@ def _make_tasks(errors: LabelErrors, text: int, head: str, found: Sequence[Suspi
             }
             for one in spans
         ]
-    spans = write_ents(doc, None)
+    spans = write_spans(doc.ents, get_ents_confidence(doc), None)
     for start, end, *_ in exported.unknown:
         spans.append({**write_span(doc[start:end]), "label": UNKNOWN_LABEL, "answer": "ignore"})
     return [{**set_hashes({**base, "spans": spans}), "tokens": write_tokens(doc), "_view_id": "ner_manual"}]

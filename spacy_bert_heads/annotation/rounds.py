@@ -223,7 +223,7 @@ def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]
     )
     say(report.to_text())
     counts = report.splits["train"]
-    if counts.rejected and not counts.ents_complete and not counts.with_spans and not counts.spans:
+    if counts.rejected and not counts.ents_complete and not counts.spans:
         now.report.unlink()
         raise BertHeadsError("H522", path=now.folder, found=sum(counts.rejected.values()))
 

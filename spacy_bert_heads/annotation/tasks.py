@@ -98,11 +98,10 @@ class TaskMaker:
         found = find_heads(nlp, components)
         self.view = view
         self.heads = asked_heads(found, view)
-        finders = SPANS_FACTORIES if view in SPANS_VIEWS else (*NER_FACTORIES, GENERATION_FACTORY)
-        if view == "blocks":
-            finders = (*NER_FACTORIES, *SPANS_FACTORIES, GENERATION_FACTORY)
+        ner = (*NER_FACTORIES, GENERATION_FACTORY)
+        finders = {"blocks": (*ner, *SPANS_FACTORIES), **dict.fromkeys(NER_VIEWS, ner)}
         if view not in ("choice", "classification"):
-            _check_head(self.heads.finder, finders, nlp, view)
+            _check_head(self.heads.finder, finders.get(view, SPANS_FACTORIES), nlp, view)
         if view in TEXTCAT_VIEWS:
             _check_head(self.heads.textcat, TEXTCAT_FACTORIES, nlp, view)
         self._finder, self._textcat = self.heads.finder or NO_HEAD, self.heads.textcat or NO_HEAD

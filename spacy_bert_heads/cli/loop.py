@@ -33,7 +33,8 @@ MODEL = typer.Option(
 VIEW = typer.Option(
     "--view",
     "-v",
-    help="How annotators are asked: ner_manual, choice, blocks (both), ner or classification (yes or no).",
+    help="How annotators are asked: ner_manual, spans_manual, choice, blocks (both), ner, spans or classification "
+    "(yes or no).",
     rich_help_panel=TASKS,
     show_default="everything the heads predict, filled in",
 )

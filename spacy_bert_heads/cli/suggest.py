@@ -17,14 +17,14 @@ OUTPUT = typer.Argument(help="Task file to write, in Prodigy's format.", metavar
 VIEW = typer.Option(
     "--view",
     "-v",
-    help="How annotators are asked: ner_manual or choice (correct what is filled in), blocks (both at once), ner or "
-    "classification (yes or no).",
+    help="How annotators are asked: ner_manual, spans_manual or choice (correct what is filled in), blocks (both at "
+    "once), ner, spans or classification (yes or no).",
     show_default="everything the heads predict, filled in",
 )
 STRATEGY = typer.Option(
     "--strategy",
     "-s",
-    help="Which texts come first. Entities: mnlp, token-marginal, token-entropy, span-confidence; texts: "
+    help="Which texts come first. Entities and spans: mnlp, token-marginal, token-entropy, span-confidence; texts: "
     "breaking-ties, entropy; both: joint; or random. By default the first that fits the view.",
     show_default=False,
 )

@@ -315,7 +315,7 @@ def _entity_observer(outcomes: EntityOutcomes) -> Any:
 def _span_observer(head: BertSpanCategorizer, kept: List[FoundSpans]) -> Any:
     limits = log_odds([CANDIDATE] * len(head.labels))
 
-    def keep(docs: List[Doc], parts: List[numpy.ndarray]) -> None:
+    def keep(docs: List[Doc], parts: Any) -> None:
         kept.extend(find_spans(parts, [find_blank(doc) for doc in docs], head.max_width, limits))
 
     return keep

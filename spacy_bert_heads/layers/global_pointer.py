@@ -42,7 +42,7 @@ CHUNK_CELLS = 1 << 21
 # A span with a label: first token, token after the last, number of the label
 NumberedSpan = Tuple[int, int, int]
 # Log-odds of a span before anything is learned: most spans are none
-PRIOR = -4.0
+PRIOR = -8.0
 
 
 class SpanParts(NamedTuple):

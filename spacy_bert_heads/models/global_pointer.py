@@ -1,4 +1,4 @@
-"""Spans that may overlap: token vectors, a BiLSTM if wanted, and a score for each span and label."""
+"""Spans that may overlap: token vectors, a BiLSTM, and a score for each span and label."""
 
 from typing import Any, List, Optional, cast
 
@@ -6,7 +6,7 @@ from spacy.tokens import Doc
 from thinc.api import Model, concatenate
 from thinc.types import Floats2d
 
-from ..defaults import HEAD_LR_SCALE, MAX_SPAN_WIDTH
+from ..defaults import MAX_SPAN_WIDTH, SPANS_LR_SCALE
 from ..layers.global_pointer import global_pointer
 from . import head_on_vectors
 from .encoder import is_encoder
@@ -18,14 +18,15 @@ def build_global_pointer_v1(
     tok2vec: Model[List[Doc], List[Floats2d]],
     max_width: Optional[int] = None,
     key_width: int = 64,
-    lstm_width: Optional[int] = None,
+    lstm_width: Optional[int] = 256,
     lstm_depth: int = 1,
-    lr_scale: float = HEAD_LR_SCALE,
+    lr_scale: float = SPANS_LR_SCALE,
     precision: str = "auto",
     features: Optional[Model[List[Doc], List[Floats2d]]] = None,
     nO: Optional[int] = None,
 ) -> Model[List[Doc], List[Floats2d]]:
-    """Efficient GlobalPointer over token vectors. Registered as spacy_bert_heads.GlobalPointer.v1.
+    """Efficient GlobalPointer over token vectors, with scores of the tokens inside. Registered as
+    spacy_bert_heads.GlobalPointer.v1.
 
     tok2vec (Model): spacy_bert_heads.TokenListener.v1, any other tok2vec of spaCy's, or an encoder of the head's own:
         an encoder architecture, or spacy_bert_heads.TokenVectors.v1 around one.

@@ -9,7 +9,7 @@ from spacy.language import Language
 from thinc.api import Config, Model
 
 from .. import extensions  # noqa: F401  (registers span._.confidence in any process that makes a pipeline)
-from ..defaults import DEFAULT_SPANS_KEY, HEAD_LR_SCALE
+from ..defaults import DEFAULT_SPANS_KEY, HEAD_LR_SCALE, SPANS_LR_SCALE
 
 if TYPE_CHECKING:
     from .encoder import BertEncoder
@@ -82,9 +82,9 @@ GLOBAL_POINTER = f"""
 @architectures = "spacy_bert_heads.GlobalPointer.v1"
 max_width = null
 key_width = 64
-lstm_width = null
+lstm_width = 256
 lstm_depth = 1
-lr_scale = {HEAD_LR_SCALE}
+lr_scale = {SPANS_LR_SCALE}
 precision = "auto"
 nO = null
 

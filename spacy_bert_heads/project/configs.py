@@ -4,7 +4,7 @@ import json
 from importlib import resources
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..defaults import HEAD_LR_SCALE, MULTILINGUAL
+from ..defaults import HEAD_LR_SCALE, MULTILINGUAL, SPANS_LR_SCALE
 from ..errors import BertHeadsError
 
 HEADS = ("textcat", "textcat_multilabel", "regression", "ner", "spans", "seq2seq")
@@ -20,7 +20,6 @@ COMMON_SETTINGS: Dict[str, Any] = {
     "pooling": "pooler",
     "layer_mix": False,
     "lstm_width": 256,
-    "spans_lstm_width": None,
     "seq2seq_lr_scale": 5.0,
     "scheme": "bio",
 }
@@ -28,6 +27,7 @@ PRETRAINED_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-5",
     "lr_scale": HEAD_LR_SCALE,
+    "spans_lr_scale": SPANS_LR_SCALE,
     "epochs": 10,
 }
 # The demo encoder is small, so it bears larger steps; its vectors of texts were trained as means, its pooler never was
@@ -35,9 +35,9 @@ DEMO_SETTINGS: Dict[str, Any] = {**PRETRAINED_SETTINGS, "learn_rate": "1e-4", "p
 SCRATCH_SETTINGS: Dict[str, Any] = {
     **COMMON_SETTINGS,
     "learn_rate": "5e-4",
-    "spans_lstm_width": 256,
     "seq2seq_lr_scale": 1.0,
     "lr_scale": 2.0,
+    "spans_lr_scale": 4.0,
     "epochs": 30,
     "width": 192,
     "depth": 3,

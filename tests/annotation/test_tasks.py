@@ -306,7 +306,8 @@ def test_heads_are_found_by_factory(pipelines: Dict[str, Language]) -> None:
     "arguments, code",
     [
         ({"view": "ner_manual", "components": ["tagger"]}, "H560"),
-        ({"view": "spans"}, "H561"),
+        ({"view": "spans_correct"}, "H561"),
+        ({"view": "spans"}, "H562"),
         ({"view": "blocks"}, "H562"),
         ({"view": "choice"}, "H562"),
         ({"view": "ner", "labels": ["PERSON", "PLANET"]}, "H563"),

@@ -109,9 +109,7 @@ def test_multilabel_scores_are_those_of_scikit_learn_and_spacy() -> None:
             assert found["average_precision"] is None
     theirs = score_textcat_multilabel(examples, labels=labels, threshold=0.6)
     assert ours["micro"]["f1"] == pytest.approx(theirs["cats_micro_f"])
-    exact = [
-        all((gold[i, j] > 0) == (scores[i, j] >= 0.6) for j in range(6) if known[i, j]) for i in range(5, 400)
-    ]
+    exact = [all((gold[i, j] > 0) == (scores[i, j] >= 0.6) for j in range(6) if known[i, j]) for i in range(5, 400)]
     assert ours["accuracy"] == pytest.approx(numpy.mean(exact))
 
 

@@ -100,9 +100,7 @@ def test_emotions_are_counted_as_by_scikit_learn(shared_data: Path, name: str) -
     for doc, row in zip(docs, scores.tolist()):
         scorer.add(make_example(["a"], gold_cats=doc.cats, cats=dict(zip(labels, row))))
     ours = scorer.to_dict()
-    theirs = classification_report(
-        gold, scores >= 0.5, target_names=labels, output_dict=True, zero_division=0
-    )
+    theirs = classification_report(gold, scores >= 0.5, target_names=labels, output_dict=True, zero_division=0)
     assert len(labels) == 28 and len(docs) == LIMIT and 0.3 < ours["micro"]["f1"] < 0.95
     for label in labels:
         assert_equal(ours["per_label"][label], theirs[label])

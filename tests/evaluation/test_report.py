@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -12,6 +13,7 @@ from typing import Any, Dict, List, Tuple
 import numpy
 import pytest
 import spacy
+from spacy.tokens import Span
 from spacy.training import Example
 
 from spacy_bert_heads.evaluation import evaluate as evaluation_module
@@ -20,6 +22,8 @@ from spacy_bert_heads.evaluation.category_scores import ExclusiveScorer, Multila
 from spacy_bert_heads.evaluation.entity_scores import EntityScorer
 from spacy_bert_heads.evaluation.evaluate import Evaluation, evaluate_examples
 from spacy_bert_heads.evaluation.report import choose_texts, to_html, to_markdown, to_text
+from spacy_bert_heads.evaluation.span_scores import SpanScorer
+from spacy_bert_heads.extensions import set_confidence
 from spacy_bert_heads.layers.crf.paths import Uncertainty
 
 from .perturb import make_example, make_examples, perturb_cats
@@ -94,6 +98,31 @@ def test_nothing_of_a_corpus_becomes_markup(monkeypatch: pytest.MonkeyPatch) -> 
     assert any(HOSTILE in example["text"] for example in examples)
     markdown, text = to_markdown(evaluation), to_text(evaluation)
     assert "\x1b" not in text and "\x1b" not in markdown and "<" not in markdown
+
+
+def test_spans_that_overlap_are_drawn_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = make_example(["Anna", HOSTILE, "York"])
+    for doc, spans in (
+        (example.reference, [(0, 3, "PER"), (1, 3, HOSTILE)]),
+        (example.predicted, [(0, 3, "PER"), (0, 2, "PER"), (1, 2, "NEW")]),
+    ):
+        doc.spans["sc"] = [Span(doc, *span) for span in spans]
+    set_confidence(example.predicted.spans["sc"][0], 0.83, "sc")
+    monkeypatch.setattr(
+        evaluation_module, "_find_span_scorers", lambda nlp: [SpanScorer("bert_spans", ["PER", HOSTILE], "sc")]
+    )
+    page = to_html(evaluate_examples(spacy.blank("en"), [example]))
+    [made] = read_data(page)["examples"]
+    [[gold, predicted]] = made["spans"]
+    assert "gold" not in made  # no head for entities
+    tags = Tags()
+    for html, labels in ((gold, {"PER", f"{HOSTILE} ✗"}), (predicted, {"PER 83 %", "PER ✗", "NEW ✗"})):
+        tags.feed(html)
+        text = unescape(re.sub(r"<[^>]*>", "\n", html))
+        shown = {line.strip() for line in text.split("\n") if line.strip()}
+        assert labels - {f"{HOSTILE} ✗"} <= shown and ("\u2028" in text) and "Anna" in shown
+    assert {name for name, _ in tags.found} <= {"div", "span"}
+    assert not [name for _, attrs in tags.found for name in attrs if name.startswith("on")]
 
 
 def test_examples_say_what_is_wrong_the_worst_first(monkeypatch: pytest.MonkeyPatch) -> None:
