@@ -8,6 +8,7 @@ symbol, and so is `| LABEL ]` for each label: symbols of their own, which no tex
 SOURCE: Paolini et al. (2021), arXiv 2101.05779.
 """
 
+from collections import Counter
 from functools import lru_cache
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -153,7 +154,7 @@ class Markup:
     pieces (Sequence[int]): The pieces of the window.
     begins (Dict[int, int]): Token that begins with a piece, where a span may begin: by number of the piece.
     ends (Dict[int, int]): Token that ends before a piece, where a span may end: by number of that piece.
-    limits (Sequence[int]): For each piece, the last place where a span that begins with it may end; 0: none begins.
+    later (Sequence[int]): For each piece, and for the end, the places behind it where a span that has it may end.
     alphabet (Alphabet): The other symbols.
     """
 
@@ -162,13 +163,13 @@ class Markup:
         pieces: Sequence[int],
         begins: Dict[int, int],
         ends: Dict[int, int],
-        limits: Sequence[int],
+        later: Sequence[int],
         alphabet: Alphabet,
     ) -> None:
         self.pieces = pieces
         self.begins = begins
         self.ends = ends
-        self.limits = limits
+        self.later = later
         self.alphabet = alphabet
 
     @classmethod
@@ -201,15 +202,10 @@ class Markup:
             elif free[token]:
                 begins[start] = token - window[0]
                 ends[end] = token - window[0]
-        limits, last = [0] * len(ids), 0
+        later = [0] * (len(ids) + 1)
         for number in reversed(range(len(ids))):
-            if shut[number]:
-                last = 0
-                continue
-            if not last and number + 1 in ends:
-                last = number + 1
-            limits[number] = last
-        return cls(ids, begins, ends, limits, alphabet)
+            later[number] = 0 if shut[number] else later[number + 1] + (number + 1 in ends)
+        return cls(ids, begins, ends, later, alphabet)
 
     def allowed(self, place: Place) -> List[int]:
         """RETURNS (List[int]): Symbols that may follow: one at least. After the end, the end again."""
@@ -217,27 +213,24 @@ class Markup:
         if ended:
             return [alphabet.end]
         found: List[int] = []
-        limit = self.limits[opened[0]] if opened else 0
-        if copied < len(self.pieces):
-            if not opened or copied < limit:
+        n_pieces, n_labels = len(self.pieces), alphabet.n_labels
+        room = n_labels * self.later[copied]
+        counts = Counter(opened)
+        if copied < n_pieces:
+            # Of brackets that open at one place, no more may close at another one than there are labels
+            if all(count <= room for count in counts.values()):
                 found.append(self.pieces[copied])
-                if copied in self.begins and self.limits[copied] > copied and self._has_room(opened, copied):
+                is_deep = len(opened) >= (MOST_DEPTH if alphabet.nested else 1)
+                if copied in self.begins and not is_deep and counts[copied] < room:
                     found.append(alphabet.opening)
         elif not opened:
             found.append(alphabet.end)
         if opened and copied in self.ends and copied > opened[-1]:
-            # Of spans with the same borders, the labels come in their order; enough of them must be left
+            # Of spans with the same borders the labels come in their order, and enough of them must be left
             lowest = last[2] + 1 if last[:2] == (opened[-1], copied) else 0
-            left = sum(start == opened[-1] for start in opened) - 1 if copied == limit else 0
-            found += [alphabet.closing(label) for label in range(lowest, alphabet.n_labels - left)]
+            highest = min(n_labels - 1, n_labels - counts[opened[-1]] + room)
+            found += [alphabet.closing(label) for label in range(lowest, highest + 1)]
         return found
-
-    def _has_room(self, opened: Tuple[int, ...], copied: int) -> bool:
-        if not opened:
-            return True
-        if not self.alphabet.nested or len(opened) >= MOST_DEPTH:
-            return False
-        return sum(start == copied for start in opened) < self.alphabet.n_labels
 
     def follow(self, place: Place, symbol: int) -> Place:
         """RETURNS (Place): Where an allowed symbol leads."""

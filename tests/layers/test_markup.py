@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from functools import lru_cache
 from pathlib import Path
 from typing import List, Sequence
 
@@ -64,7 +65,7 @@ def test_each_token_is_whole_pieces_and_each_span_comes_back(tokenizer, text: st
             last = end
     markup = make_markup(tokenizer, doc)
     sayable = [token.i for token in doc if pieces.begins[token.i] >= 0 and not token.is_space]
-    for i, j in itertools.combinations_with_replacement(sayable, 2):
+    for i, j in itertools.islice(itertools.combinations_with_replacement(sayable, 2), 60):
         written = markup.write([(i, j + 1, 1)])
         assert written is not None and markup.read(written) == [(i, j + 1, 1)]
         plain = [symbol for symbol in written[:-1] if symbol < markup.alphabet.opening]
@@ -126,7 +127,7 @@ def test_whatever_is_chosen_ends_in_something_legal(
     text: str, nested: bool, n_labels: int, closed: List[int], seed: int
 ) -> None:
     doc = spacy.blank("en")(text)
-    markup = make_markup(make_piece_tokenizer("spaces"), doc, nested, n_labels, closed)
+    markup = make_markup(_tokenizer("spaces"), doc, nested, n_labels, closed)
     chooser, place, symbols = random.Random(seed), Place(), []
     while not place.ended:
         allowed = markup.allowed(place)
@@ -170,7 +171,7 @@ def test_samples_of_real_corpora_go_to_markup_and_back(shared_data: Path) -> Non
         for nlp, words, spans in _read_samples(shared_data / folder, lang):
             doc = Doc(nlp.vocab, words=words)
             for kind in ("spaces", "bytes"):
-                tokenizer = TOKENIZERS.setdefault(kind, make_piece_tokenizer(kind))
+                tokenizer = _tokenizer(kind)
                 pieces = split_doc(tokenizer, doc, 50)
                 markup = make_markup(tokenizer, doc, n_labels=len(LABELS))
                 if all(pieces.begins[i] >= 0 and pieces.begins[j - 1] >= 0 for i, j, _ in spans):
@@ -180,7 +181,9 @@ def test_samples_of_real_corpora_go_to_markup_and_back(shared_data: Path) -> Non
     assert checked > 100
 
 
-TOKENIZERS: dict = {}
+@lru_cache
+def _tokenizer(kind: str):
+    return make_piece_tokenizer(kind)
 
 
 def _read_samples(folder: Path, lang: str):
