@@ -5,11 +5,11 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 from spacy.language import Language
 
 from ..errors import BertHeadsError
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, finds_entities
+from ..factory_names import EXCLUSIVE_FACTORIES, GENERATION_FACTORY, MULTILABEL_FACTORIES, finds_entities
 
 TEXTCAT_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES)
-# Of these, nobody can say how sure they are of an entity.
-UNSCORED_FACTORIES = ("ner", "beam_ner")
+# Of these, nobody can say how sure they are of an entity, or of each token.
+UNSCORED_FACTORIES = ("ner", "beam_ner", GENERATION_FACTORY)
 
 
 class Head(NamedTuple):

@@ -213,23 +213,26 @@ class Markup:
         if ended:
             return [alphabet.end]
         found: List[int] = []
-        n_pieces, n_labels = len(self.pieces), alphabet.n_labels
-        room = n_labels * self.later[copied]
-        counts = Counter(opened)
-        if copied < n_pieces:
-            # Of brackets that open at one place, no more may close at another one than there are labels
-            if all(count <= room for count in counts.values()):
+        n_labels, later, counts = alphabet.n_labels, self.later[copied], Counter(opened)
+        if copied < len(self.pieces):
+            if not opened or _places_needed(counts, n_labels) <= later:
                 found.append(self.pieces[copied])
                 is_deep = len(opened) >= (MOST_DEPTH if alphabet.nested else 1)
-                if copied in self.begins and not is_deep and counts[copied] < room:
+                with_another = counts + Counter([copied])
+                if copied in self.begins and not is_deep and _places_needed(with_another, n_labels) <= later:
                     found.append(alphabet.opening)
         elif not opened:
             found.append(alphabet.end)
         if opened and copied in self.ends and copied > opened[-1]:
-            # Of spans with the same borders the labels come in their order, and enough of them must be left
+            # Of spans with the same borders the labels come in their order, and room for the others must be left
             lowest = last[2] + 1 if last[:2] == (opened[-1], copied) else 0
-            highest = min(n_labels - 1, n_labels - counts[opened[-1]] + room)
-            found += [alphabet.closing(label) for label in range(lowest, highest + 1)]
+            same = counts.pop(opened[-1]) - 1
+            others = _places_needed(counts, n_labels) - 1
+            found += [
+                alphabet.closing(label)
+                for label in range(lowest, n_labels)
+                if -(-max(0, same - (n_labels - 1 - label)) // n_labels) + others <= later
+            ]
         return found
 
     def follow(self, place: Place, symbol: int) -> Place:
@@ -291,3 +294,10 @@ class Markup:
             found.append(self.allowed(place))
             place = self.follow(place, symbol)
         return found
+
+
+def _places_needed(counts: "Counter[int]", n_labels: int) -> int:
+    """How many places brackets need to close, given how many open at each place. Of those that open at one place, no
+    more can close at another one than there are labels; where the last of them closes, those around them may too.
+    """
+    return 1 + sum((count - 1) // n_labels for count in counts.values())
