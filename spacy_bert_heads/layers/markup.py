@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy
 from spacy.tokens import Doc
 
-from .readings import NumberedSpan
+from .readings import MOST_PER_TOKEN, NumberedSpan
 
 # Brackets within each other
 MOST_DEPTH = 8
@@ -140,12 +140,14 @@ class Place(NamedTuple):
     opened (Tuple[int, ...]): Pieces before each bracket that is open, the outermost first.
     last (Tuple[int, int, int]): Of the bracket that was closed last: pieces before it, up to its end, its label.
     ended (bool): Whether the end is written.
+    n_spans (int): Brackets that were ever opened.
     """
 
     copied: int = 0
     opened: Tuple[int, ...] = ()
     last: Tuple[int, int, int] = (-1, -1, -1)
     ended: bool = False
+    n_spans: int = 0
 
 
 class Markup:
@@ -171,6 +173,7 @@ class Markup:
         self.ends = ends
         self.later = later
         self.alphabet = alphabet
+        self.most = len(begins) * (MOST_PER_TOKEN if alphabet.nested else 1)
 
     @classmethod
     def of(
@@ -209,7 +212,7 @@ class Markup:
 
     def allowed(self, place: Place) -> List[int]:
         """RETURNS (List[int]): Symbols that may follow: one at least. After the end, the end again."""
-        alphabet, (copied, opened, last, ended) = self.alphabet, place
+        alphabet, (copied, opened, last, ended, n_spans) = self.alphabet, place
         if ended:
             return [alphabet.end]
         found: List[int] = []
@@ -217,7 +220,7 @@ class Markup:
         if copied < len(self.pieces):
             if not opened or _places_needed(counts, n_labels) <= later:
                 found.append(self.pieces[copied])
-                is_deep = len(opened) >= (MOST_DEPTH if alphabet.nested else 1)
+                is_deep = len(opened) >= (MOST_DEPTH if alphabet.nested else 1) or n_spans >= self.most
                 with_another = counts + Counter([copied])
                 if copied in self.begins and not is_deep and _places_needed(with_another, n_labels) <= later:
                     found.append(alphabet.opening)
@@ -239,7 +242,7 @@ class Markup:
         """RETURNS (Place): Where an allowed symbol leads."""
         alphabet = self.alphabet
         if symbol == alphabet.opening:
-            return place._replace(opened=(*place.opened, place.copied))
+            return place._replace(opened=(*place.opened, place.copied), n_spans=place.n_spans + 1)
         label = symbol - alphabet.opening - 1
         if 0 <= label < alphabet.n_labels:
             return place._replace(opened=place.opened[:-1], last=(place.opened[-1], place.copied, label))
