@@ -1,7 +1,7 @@
 """Every message a user can meet, numbered so that it can be searched for.
 
 H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels and annotations. H4xx: missing extras.
-H5xx: the annotation loop. H6xx: what was trained: reports, calibration, application, packages.
+H5xx: the annotation loop. H6xx: what was trained: reports, calibration, application, packages. H7xx: generation.
 """
 
 import re

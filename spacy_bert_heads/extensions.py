@@ -48,8 +48,8 @@ def get_confidence(span: Span) -> Optional[float]:
     """A span does not know the group that it is from: where several hold these characters and this label, the value in
     `doc.ents` comes first, then those of groups in the order in which they were set. `get_confidence_in` asks for one.
 
-    RETURNS (Optional[float]): Probability of exactly this span, 0 to 1, as `bert_ner` or `bert_spans` set it. None for
-        any other span, and for one whose label has been changed.
+    RETURNS (Optional[float]): Probability of exactly this span, 0 to 1, as `bert_ner`, `bert_spans` or `seq2seq_ner`
+        set it. None for any other span, and for one whose label has been changed.
     """
     found = [one for one in _read(span.doc, _key(span)) if one.label == span.label_]
     first = min(found, key=lambda one: one.place is not None, default=None)

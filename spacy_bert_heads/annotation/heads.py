@@ -7,11 +7,17 @@ from spacy.tokens import Doc, Span
 
 from ..errors import BertHeadsError
 from ..extensions import get_confidence_in
-from ..factory_names import EXCLUSIVE_FACTORIES, MULTILABEL_FACTORIES, SPANS_FACTORIES, finds_entities
+from ..factory_names import (
+    EXCLUSIVE_FACTORIES,
+    GENERATION_FACTORY,
+    MULTILABEL_FACTORIES,
+    SPANS_FACTORIES,
+    finds_entities,
+)
 
 TEXTCAT_FACTORIES = (*EXCLUSIVE_FACTORIES, *MULTILABEL_FACTORIES)
-# Of these, nobody can say how sure they are of a text.
-UNSCORED_FACTORIES = ("ner", "beam_ner", "spancat", "spancat_singlelabel")
+# Of these, nobody can say how sure they are of a text, or of each token.
+UNSCORED_FACTORIES = ("ner", "beam_ner", "spancat", "spancat_singlelabel", GENERATION_FACTORY)
 
 
 class Head(NamedTuple):

@@ -8,13 +8,14 @@ symbol, and so is `| LABEL ]` for each label: symbols of their own, which no tex
 SOURCE: Paolini et al. (2021), arXiv 2101.05779.
 """
 
+from collections import Counter
 from functools import lru_cache
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy
 from spacy.tokens import Doc
 
-from .readings import NumberedSpan
+from .readings import MOST_PER_TOKEN, NumberedSpan
 
 # Brackets within each other
 MOST_DEPTH = 8
@@ -139,12 +140,14 @@ class Place(NamedTuple):
     opened (Tuple[int, ...]): Pieces before each bracket that is open, the outermost first.
     last (Tuple[int, int, int]): Of the bracket that was closed last: pieces before it, up to its end, its label.
     ended (bool): Whether the end is written.
+    n_spans (int): Brackets that were ever opened.
     """
 
     copied: int = 0
     opened: Tuple[int, ...] = ()
     last: Tuple[int, int, int] = (-1, -1, -1)
     ended: bool = False
+    n_spans: int = 0
 
 
 class Markup:
@@ -153,7 +156,7 @@ class Markup:
     pieces (Sequence[int]): The pieces of the window.
     begins (Dict[int, int]): Token that begins with a piece, where a span may begin: by number of the piece.
     ends (Dict[int, int]): Token that ends before a piece, where a span may end: by number of that piece.
-    limits (Sequence[int]): For each piece, the last place where a span that begins with it may end; 0: none begins.
+    later (Sequence[int]): For each piece, and for the end, the places behind it where a span that has it may end.
     alphabet (Alphabet): The other symbols.
     """
 
@@ -162,14 +165,15 @@ class Markup:
         pieces: Sequence[int],
         begins: Dict[int, int],
         ends: Dict[int, int],
-        limits: Sequence[int],
+        later: Sequence[int],
         alphabet: Alphabet,
     ) -> None:
         self.pieces = pieces
         self.begins = begins
         self.ends = ends
-        self.limits = limits
+        self.later = later
         self.alphabet = alphabet
+        self.most = len(begins) * (MOST_PER_TOKEN if alphabet.nested else 1)
 
     @classmethod
     def of(
@@ -201,49 +205,44 @@ class Markup:
             elif free[token]:
                 begins[start] = token - window[0]
                 ends[end] = token - window[0]
-        limits, last = [0] * len(ids), 0
+        later = [0] * (len(ids) + 1)
         for number in reversed(range(len(ids))):
-            if shut[number]:
-                last = 0
-                continue
-            if not last and number + 1 in ends:
-                last = number + 1
-            limits[number] = last
-        return cls(ids, begins, ends, limits, alphabet)
+            later[number] = 0 if shut[number] else later[number + 1] + (number + 1 in ends)
+        return cls(ids, begins, ends, later, alphabet)
 
     def allowed(self, place: Place) -> List[int]:
         """RETURNS (List[int]): Symbols that may follow: one at least. After the end, the end again."""
-        alphabet, (copied, opened, last, ended) = self.alphabet, place
+        alphabet, (copied, opened, last, ended, n_spans) = self.alphabet, place
         if ended:
             return [alphabet.end]
         found: List[int] = []
-        limit = self.limits[opened[0]] if opened else 0
+        n_labels, later, counts = alphabet.n_labels, self.later[copied], Counter(opened)
         if copied < len(self.pieces):
-            if not opened or copied < limit:
+            if not opened or _places_needed(counts, n_labels) <= later:
                 found.append(self.pieces[copied])
-                if copied in self.begins and self.limits[copied] > copied and self._has_room(opened, copied):
+                is_deep = len(opened) >= (MOST_DEPTH if alphabet.nested else 1) or n_spans >= self.most
+                with_another = counts + Counter([copied])
+                if copied in self.begins and not is_deep and _places_needed(with_another, n_labels) <= later:
                     found.append(alphabet.opening)
         elif not opened:
             found.append(alphabet.end)
         if opened and copied in self.ends and copied > opened[-1]:
-            # Of spans with the same borders, the labels come in their order; enough of them must be left
+            # Of spans with the same borders the labels come in their order, and room for the others must be left
             lowest = last[2] + 1 if last[:2] == (opened[-1], copied) else 0
-            left = sum(start == opened[-1] for start in opened) - 1 if copied == limit else 0
-            found += [alphabet.closing(label) for label in range(lowest, alphabet.n_labels - left)]
+            same = counts.pop(opened[-1]) - 1
+            others = _places_needed(counts, n_labels) - 1
+            found += [
+                alphabet.closing(label)
+                for label in range(lowest, n_labels)
+                if -(-max(0, same - (n_labels - 1 - label)) // n_labels) + others <= later
+            ]
         return found
-
-    def _has_room(self, opened: Tuple[int, ...], copied: int) -> bool:
-        if not opened:
-            return True
-        if not self.alphabet.nested or len(opened) >= MOST_DEPTH:
-            return False
-        return sum(start == copied for start in opened) < self.alphabet.n_labels
 
     def follow(self, place: Place, symbol: int) -> Place:
         """RETURNS (Place): Where an allowed symbol leads."""
         alphabet = self.alphabet
         if symbol == alphabet.opening:
-            return place._replace(opened=(*place.opened, place.copied))
+            return place._replace(opened=(*place.opened, place.copied), n_spans=place.n_spans + 1)
         label = symbol - alphabet.opening - 1
         if 0 <= label < alphabet.n_labels:
             return place._replace(opened=place.opened[:-1], last=(place.opened[-1], place.copied, label))
@@ -298,3 +297,10 @@ class Markup:
             found.append(self.allowed(place))
             place = self.follow(place, symbol)
         return found
+
+
+def _places_needed(counts: "Counter[int]", n_labels: int) -> int:
+    """How many places brackets need to close, given how many open at each place. Of those that open at one place, no
+    more can close at another one than there are labels; where the last of them closes, those around them may too.
+    """
+    return 1 + sum((count - 1) // n_labels for count in counts.values())

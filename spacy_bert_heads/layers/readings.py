@@ -1,10 +1,15 @@
 """What generating heads give for a text: readings, which are sets of spans, and how sure they are of each."""
 
 import math
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy
 
 # A span with a label: first token, token after the last, number of the label
 NumberedSpan = Tuple[int, int, int]
+
+# Spans of a text where they may overlap, at most: so many times its tokens
+MOST_PER_TOKEN = 2
 
 
 class Reading(NamedTuple):
@@ -79,33 +84,33 @@ def combine(windows: Sequence[Tuple[TokenWindow, Sequence[Reading]]], n: int, ne
     n (int): How many readings are wanted.
     nested (bool): Whether spans may overlap. If not, a span of a later window that overlaps one before it is left out.
     """
-    best = [Reading([], 0.0)]
+    # Log-probability, last token of a span so far, and what was chosen in each window: itself behind that before it
+    best: List[Tuple[float, int, Any]] = [(0.0, 0, None)]
     confidence: Dict[NumberedSpan, float] = {}
     for window, readings in windows:
         owned: Dict[Tuple[NumberedSpan, ...], float] = {}
         for reading in readings:
             moved = ((start + window.start, end + window.start, label) for start, end, label in reading.spans)
             spans = tuple(span for span in moved if window.owns(span[0]))
-            probability = math.exp(reading.log_probability)
-            owned[spans] = owned.get(spans, 0.0) + probability
+            owned[spans] = float(numpy.logaddexp(owned.get(spans, -math.inf), reading.log_probability))
             for span in spans:
-                confidence[span] = confidence.get(span, 0.0) + probability
-        joined = [
-            Reading(_join(reading.spans, spans, nested), reading.log_probability + _log(probability))
-            for reading in best
-            for spans, probability in owned.items()
-        ]
-        best = sorted(joined, key=lambda reading: -reading.log_probability)[:n]
-    return Generated(best, [min(1.0, confidence[span]) for span in best[0].spans])
+                confidence[span] = confidence.get(span, 0.0) + math.exp(reading.log_probability)
+        joined = []
+        for total, last, chosen in best:
+            for spans, value in owned.items():
+                kept = tuple(span for span in spans if nested or span[0] >= last)
+                joined.append((total + value, max([last, *(end for _, end, _ in kept)]), (chosen, kept)))
+        best = sorted(joined, key=lambda one: -one[0])[:n]
+    found = [Reading(_unchain(chosen), total) for total, _, chosen in best]
+    return Generated(found, [min(1.0, confidence[span]) for span in found[0].spans])
 
 
-def _join(spans: List[NumberedSpan], more: Sequence[NumberedSpan], nested: bool) -> List[NumberedSpan]:
-    last = 0 if nested else max((end for _, end, _ in spans), default=0)
-    return spans + [span for span in more if span[0] >= last]
-
-
-def _log(probability: float) -> float:
-    return math.log(probability) if probability > 0 else -math.inf
+def _unchain(chosen: Any) -> List[NumberedSpan]:
+    parts = []
+    while chosen is not None:
+        chosen, spans = chosen
+        parts.append(spans)
+    return [span for spans in reversed(parts) for span in spans]
 
 
 def in_order(spans: Sequence[NumberedSpan]) -> List[NumberedSpan]:

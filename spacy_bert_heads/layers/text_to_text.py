@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..errors import BertHeadsError
 from .encoder_module import dump_tokenizer, named_failures, rebuild_config, rebuild_tokenizer, resolve_source
-from .markup import MOST_DEPTH, Alphabet, Markup, Place
+from .markup import Alphabet, Markup, Place
 from .readings import Reading, in_order
 from .special_tokens import SpecialTokens
 from .torch_shim import TorchShim, survive_forks
@@ -212,11 +212,9 @@ def generate(module: Any, states: Sequence[Tensor], markups: Sequence[Markup], n
     """
     places = [_Places(markup) for markup in markups]
     padded, mask = _stack(states)
-    # Each piece, the end, and brackets around each piece at least
-    longest = max(len(markup.pieces) for markup in markups)
-    depth = MOST_DEPTH if markups[0].alphabet.nested else 1
+    longest = max(len(markup.pieces) + 2 * markup.most + 1 for markup in markups)
     settings = GenerationConfig(
-        max_new_tokens=1 + longest * (1 + 2 * depth * max(1, markups[0].alphabet.n_labels)),
+        max_new_tokens=longest,
         num_beams=n,
         num_return_sequences=n,
         do_sample=False,

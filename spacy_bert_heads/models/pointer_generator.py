@@ -58,7 +58,7 @@ def build_pointer_generator_v1(
 
     SOURCE: Yan et al. (2021), arXiv 2106.01223.
     """
-    check_sizes(width=width, depth=[depth], heads=heads, window=window)
+    check_sizes(width=width, layers=depth, heads=heads, window=window)
     if width % heads:
         raise BertHeadsError("H206", found=width, heads=heads)
     if not 0 <= overlap <= window // 2:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from functools import lru_cache
 from pathlib import Path
 from typing import List, Sequence
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 
 from spacy_bert_heads.layers.markup import Alphabet, Markup, Pieces, Place, cut_pieces, split_doc
-from spacy_bert_heads.layers.readings import NumberedSpan, in_order, join_borders
+from spacy_bert_heads.layers.readings import MOST_PER_TOKEN, NumberedSpan, in_order, join_borders
 
 from ..generating import make_piece_tokenizer
 
@@ -64,7 +65,7 @@ def test_each_token_is_whole_pieces_and_each_span_comes_back(tokenizer, text: st
             last = end
     markup = make_markup(tokenizer, doc)
     sayable = [token.i for token in doc if pieces.begins[token.i] >= 0 and not token.is_space]
-    for i, j in itertools.combinations_with_replacement(sayable, 2):
+    for i, j in itertools.islice(itertools.combinations_with_replacement(sayable, 2), 60):
         written = markup.write([(i, j + 1, 1)])
         assert written is not None and markup.read(written) == [(i, j + 1, 1)]
         plain = [symbol for symbol in written[:-1] if symbol < markup.alphabet.opening]
@@ -77,11 +78,11 @@ def test_pieces_say_what_their_token_says() -> None:
     assert split_naively(doc, split_doc(tokenizer, doc, 50), tokenizer) == [token.text for token in doc]
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_as_many_texts_can_be_written_as_there_are_sets_of_spans(tokenizer, nested: bool) -> None:
+@pytest.mark.parametrize("nested, n_labels", [(False, 2), (True, 2), (True, 1)])
+def test_as_many_texts_can_be_written_as_there_are_sets_of_spans(tokenizer, nested: bool, n_labels: int) -> None:
     """Every path through what is allowed, against every set of spans that do not cross."""
-    doc = spacy.blank("en")("anna in york" if not nested else "anna york")
-    markup = make_markup(tokenizer, doc, nested)
+    doc = spacy.blank("en")("anna york" if nested and n_labels > 1 else "anna in york")
+    markup = make_markup(tokenizer, doc, nested, n_labels)
     found = []
 
     def visit(place: Place, symbols: List[int]) -> None:
@@ -96,11 +97,12 @@ def test_as_many_texts_can_be_written_as_there_are_sets_of_spans(tokenizer, nest
             visit(markup.follow(place, symbol), [*symbols, symbol])
 
     visit(Place(), [])
-    spans = [(i, j + 1, label) for i in range(len(doc)) for j in range(i, len(doc)) for label in range(N_LABELS)]
+    spans = [(i, j + 1, label) for i in range(len(doc)) for j in range(i, len(doc)) for label in range(n_labels)]
     expected = set()
     for size in range(len(spans) + 1 if nested else len(doc) + 1):
         for chosen in itertools.combinations(spans, size):
-            if all(_lie_well(a, b, nested) for a, b in itertools.combinations(chosen, 2)):
+            is_few = len(chosen) <= MOST_PER_TOKEN * len(doc)
+            if is_few and all(_lie_well(a, b, nested) for a, b in itertools.combinations(chosen, 2)):
                 expected.add(tuple(in_order(chosen)))
     assert len(found) == len(set(found)) and set(found) == expected
     for chosen in expected:
@@ -114,7 +116,7 @@ def _lie_well(a: NumberedSpan, b: NumberedSpan, nested: bool) -> bool:
     return apart or (nested and within)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     text=st.sampled_from(HARD),
     nested=st.booleans(),
@@ -126,7 +128,7 @@ def test_whatever_is_chosen_ends_in_something_legal(
     text: str, nested: bool, n_labels: int, closed: List[int], seed: int
 ) -> None:
     doc = spacy.blank("en")(text)
-    markup = make_markup(make_piece_tokenizer("spaces"), doc, nested, n_labels, closed)
+    markup = make_markup(_tokenizer("spaces"), doc, nested, n_labels, closed)
     chooser, place, symbols = random.Random(seed), Place(), []
     while not place.ended:
         allowed = markup.allowed(place)
@@ -170,7 +172,7 @@ def test_samples_of_real_corpora_go_to_markup_and_back(shared_data: Path) -> Non
         for nlp, words, spans in _read_samples(shared_data / folder, lang):
             doc = Doc(nlp.vocab, words=words)
             for kind in ("spaces", "bytes"):
-                tokenizer = TOKENIZERS.setdefault(kind, make_piece_tokenizer(kind))
+                tokenizer = _tokenizer(kind)
                 pieces = split_doc(tokenizer, doc, 50)
                 markup = make_markup(tokenizer, doc, n_labels=len(LABELS))
                 if all(pieces.begins[i] >= 0 and pieces.begins[j - 1] >= 0 for i, j, _ in spans):
@@ -180,7 +182,9 @@ def test_samples_of_real_corpora_go_to_markup_and_back(shared_data: Path) -> Non
     assert checked > 100
 
 
-TOKENIZERS: dict = {}
+@lru_cache
+def _tokenizer(kind: str):
+    return make_piece_tokenizer(kind)
 
 
 def _read_samples(folder: Path, lang: str):

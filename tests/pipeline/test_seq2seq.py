@@ -78,11 +78,11 @@ def refused(nlp: Language, reference: Doc) -> BertHeadsError:
 
 
 def test_twenty_sentences_are_learned_by_the_decoder(bert_folder: str, tmp_path: Path) -> None:
-    nlp = make_generator(bert_folder, initialize=False)
+    nlp = make_generator(bert_folder, initialize=False, model={"width": 32, "heads": 4, "lr_scale": 1.0})
     examples = twenty(nlp)
     initialize_nlp(nlp, examples=examples)
     before = [eg.reference.to_bytes() for eg in examples]
-    learn(nlp, examples, 60, 0.005)
+    learn(nlp, examples, 80, 0.005)
     scores = nlp.evaluate(twenty(nlp))
     assert scores["ents_f"] == 1.0 and [eg.reference.to_bytes() for eg in examples] == before
     docs = list(nlp.pipe([eg.text for eg in examples]))
@@ -188,7 +188,7 @@ def test_a_language_model_reads_long_texts_in_windows(tmp_path: Path) -> None:
     (doc,) = nlp.pipe([text])
     head = nlp.get_pipe("seq2seq_ner")
     whole = head.generator.split(head.model, doc)
-    assert len(whole.windows) > 5
+    assert len(whole.windows) > 3
     assert all(whole.pieces.bounds[w.stop] - whole.pieces.bounds[w.start] <= 12 for w in whole.windows)
     assert len(head.model.predict([doc])[0]) == sum(
         whole.pieces.bounds[w.stop] - whole.pieces.bounds[w.start] + 1 for w in whole.windows
@@ -231,7 +231,7 @@ def test_texts_that_nobody_annotated_neither_help_nor_hurt(bert_folder: str) -> 
     head = nlp.get_pipe("seq2seq_ner")
     losses = []
     for examples in (make_examples(nlp), [*make_examples(nlp), bare, make_example(nlp, "")]):
-        losses.append(nlp.update(examples, losses={})["seq2seq_ner"])
+        losses.append(nlp.update(examples, sgd=False, losses={})["seq2seq_ner"])
         losses.append(gradients(head.model.layers[2].shims[0].module))
         for node in head.model.walk():
             for shim in node.shims:
@@ -239,7 +239,7 @@ def test_texts_that_nobody_annotated_neither_help_nor_hurt(bert_folder: str) -> 
     assert losses[0] == pytest.approx(losses[2], rel=1e-4)
     for name, gradient in losses[1].items():
         numpy.testing.assert_allclose(gradient, losses[3][name], atol=1e-4)
-    assert nlp.update([bare], losses={})["seq2seq_ner"] == 0.0
+    assert nlp.update([bare], sgd=False, losses={})["seq2seq_ner"] == 0.0
     assert nlp.update([], losses={}).get("seq2seq_ner", 0.0) == 0.0
 
 
@@ -276,9 +276,10 @@ def test_crossing_spans_are_learned_by_pointing_and_left_out_by_markup(
         example = make_example(nlp, "anna smith london", spans={"sc": [(0, 10, "A"), (5, 17, "B")]})
         return [example, make_example(nlp, "anna", spans={"sc": [(0, 4, "A")]})]
 
-    nlp = make_generator(bert_folder, "sc", initialize=False)
+    settings = {"width": 16, "heads": 2, "lr_scale": 1.0}
+    nlp = make_generator(bert_folder, "sc", initialize=False, model=settings)
     initialize_nlp(nlp, examples=crossing(nlp))
-    learn(nlp, crossing(nlp), 60, 0.005)
+    learn(nlp, crossing(nlp), 40, 0.01)
     assert found([nlp("anna smith london")], "sc") == [[(0, 2, "A"), (1, 3, "B")]]
     written = make_model(make_language_model(tmp_path / "t5", "t5"), "sc")
     with caplog.at_level("WARNING", "spacy"):
@@ -362,9 +363,10 @@ def test_a_label_that_only_dev_has_counts_as_missed(bert_folder: str) -> None:
 
 
 def test_two_heads_do_not_write_to_one_place(bert_folder: str) -> None:
-    for key, other in ((None, "bert_ner"), ("sc", "bert_spans")):
+    for key, other in ((None, "bert_ner"), ("sc", "spancat")):
         settings = {"seq2seq_ner": {"spans_key": key}}
-        nlp = make_nlp(bert_folder, [other, "seq2seq_ner"], settings=settings, initialize=False)
+        nlp = make_nlp(bert_folder, ["seq2seq_ner"], settings=settings, initialize=False)
+        nlp.add_pipe(other)
         with pytest.raises(BertHeadsError, match=rf"\[H365\] 'seq2seq_ner' and '{other}'"):
             initialize_nlp(nlp)
 

@@ -11,12 +11,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from ..readings import NumberedSpan
+from ..readings import MOST_PER_TOKEN, NumberedSpan
 
 # What a symbol is chosen as: the first token of a span or the end, the last token of a span, its label
 START, END, LABEL = 0, 1, 2
-# Spans of one text, at most: so many times its tokens
-MOST_PER_TOKEN = 2
 
 
 class Rules(NamedTuple):

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..head_layers import forward_rows, head_layer, prepare
 from ..length_groups import group_by_length
-from ..readings import Generated, NumberedSpan, Reading, TokenWindow, combine, cut, in_order
+from ..readings import MOST_PER_TOKEN, Generated, NumberedSpan, Reading, TokenWindow, combine, cut, in_order
 from ..torch_shim import TorchShim
-from .automaton import MOST_PER_TOKEN, Rules, read, teach
+from .automaton import Rules, read, teach
 from .module import Memory, PointerDecoder, PointerMemory, log_probabilities, search
 
 # Tokens, padding counted, that the decoder reads together
