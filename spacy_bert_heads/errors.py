@@ -1,7 +1,7 @@
 """Every message a user can meet, numbered so that it can be searched for.
 
 H1xx: files and records. H2xx: shapes, architectures and configs. H3xx: labels and annotations. H4xx: missing extras.
-H5xx: the annotation loop. H6xx: what was trained: reports, calibration, application, packages.
+H5xx: the annotation loop. H6xx: what was trained: reports, calibration, application, packages. H7xx: generation.
 """
 
 import re
@@ -350,6 +350,20 @@ MESSAGES: Dict[str, str] = {
     "H660": "there are no texts in the input. Nothing was predicted.",
     "H680": "the report is not one of this pipeline: it scores {found}. Evaluate this pipeline, and give that report.",
     "H682": "the package could not be built: {found}. What was said is above.",
+    # H74x to H76x a large language model as the first annotator
+    "H740": "there is nothing to ask about. Give --labels for entities, --categories for texts, or annotated --examples that have some.",
+    "H741": "expected the address of an endpoint such as http://127.0.0.1:8000/v1, without a password, ? or #, found {found}.",
+    "H742": "expected a key of letters, digits and marks, found {found}. Copy it again into the environment variable SPACY_BERT_HEADS_API_KEY.",
+    "H743": "cannot reach the endpoint {url}: {found}. Start it, or correct --endpoint. What was answered before is kept: run the command again.",
+    "H744": "the endpoint {url} does not accept the key (status {status}): {found}. Put the right one into the environment variable SPACY_BERT_HEADS_API_KEY.",
+    "H745": "the endpoint {url} does not know the model {found}, or the address is wrong: {detail}. Its models: {models}. Check --model, and --endpoint, which often ends in /v1.",
+    "H746": "the endpoint {url} gives no answers that can be used: {found}. Check the model and the endpoint's log. What was answered before is kept: run the command again.",
+    "H747": "{found}. Nothing was sent. Pass --yes to send them.",
+    "H748": "expected lines `NAME: what it means`, one for each name at most, found {found}. Names: {expected}.",
+    "H749": "this file of answers cannot be used: {found}. Name another one with --cache.",
+    "H750": "there is a file of this name, and somebody may be annotating it. Choose another name, or pass --force to replace it.",
+    "H751": "there are answers in this file ({found!r}), so it is not replaced. Choose another name.",
+    "H752": "the budget of {found} is too small for a single prompt, which can cost up to {most}. Raise --budget, or lower --max-tokens.",
 }
 
 

@@ -29,6 +29,9 @@ OTHER_INPUTS = ("image", "html", "input")
 # What records of other tools have beside those.
 OTHER_MARKS = ("ents", "entities", "annotations", "cats")
 OTHER_KEYS = ("label", "labels", "data", "paragraphs")
+# Where a task says that a large language model filled it in, and of what that is unsure: stretches as [start, end] in
+# characters, and names of categories.
+TEACHER, UNSURE, UNSURE_CATEGORIES = "teacher", "unsure", "unsure_categories"
 
 
 class ProdigyConverter:
