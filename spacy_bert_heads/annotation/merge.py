@@ -20,7 +20,7 @@ from ..corpus.docs import INCORRECT_SPANS_KEY, build_doc, load_tokenizer
 from ..corpus.findings import Findings, Where
 from ..corpus.readers.formats import AUTO, CONVERTERS, ReadOptions
 from ..corpus.readers.lines import iter_lines, read_head
-from ..corpus.readers.prodigy import find_labels
+from ..corpus.readers.prodigy import SILVER_WEIGHT, find_labels
 from ..corpus.reading import in_memory_zones, read_files
 from ..corpus.report import ConvertReport
 from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
@@ -148,6 +148,8 @@ def merge(
     skip_bad: bool = False,
     report_path: Optional[Path] = None,
     merged_before: Sequence[Path] = (),
+    silver: Sequence[Path] = (),
+    silver_weight: float = SILVER_WEIGHT,
 ) -> MergeReport:
     """Join answers to a corpus: all that is known about a text becomes one Doc, by the rules of
     `corpus.annotations.merge`.
@@ -173,16 +175,23 @@ def merge(
     report_path (Optional[Path]): Where to write the report as JSON.
     merged_before (Sequence[Path]): Those of `answers` whose texts were counted as new before, such as in an earlier
         round, and are not again.
+    silver (Sequence[Path]): Files of answers of a large language model, such as `prelabel` writes, that nobody has
+        reviewed. They say what no person says: a text that people have annotated is theirs alone, and only texts of
+        the train split are taken.
+    silver_weight (float): How much such a text counts in training, above 0 and at most 1.
     RETURNS (MergeReport): What was read, decided and written.
-    RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H520 for a file of answers whose last
-        line is cut off, H581 for a corpus with spans that may overlap. Nothing is written then.
+    RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H504 for a weight that is none, H520 for a
+        file of answers whose last line is cut off, H581 for a corpus with spans that may overlap. Nothing is written
+        then.
     """
     shares = parse_split(split)
+    if not 0.0 < silver_weight <= 1.0:
+        raise BertHeadsError("H504", name="--silver-weight", found=silver_weight, expected="above 0, at most 1")
     for folder in (output, *([report_path.parent] if report_path else [])):
         check_writable(folder)
     files = _list_files(bases, leave_out)
     if report_path is not None:
-        check_not_read(report_path, [*bases, *leave_out, *files, *answers])
+        check_not_read(report_path, [*bases, *leave_out, *files, *answers, *silver])
     counted = set(map(os.path.realpath, merged_before))
     known_as = set(map(os.path.realpath, files))
     answer_files = list(
@@ -197,6 +206,11 @@ def merge(
             _read(path, store, nlp, role, options, off_tokens, report)
             if role != LEAVE_OUT and report.findings.counts["other_groups"]:
                 raise BertHeadsError("H581", path=path, found=report.findings.counts["other_groups"])
+        taken = {*known_as, *map(os.path.realpath, answer_files)}
+        for path in {os.path.realpath(path): path for path in silver if os.path.realpath(path) not in taken}.values():
+            store.silver = silver_weight
+            _read(path, store, nlp, RECORDS, options, off_tokens, report)
+        store.silver = None
         known_labels = set(store.labels)
         other_labels = {label for kind, label in known_labels if kind == "entity"} | _labels_in_use(answer_files)
         options = ReadOptions(lang=lang, only_answered=True, other_labels=frozenset(other_labels))
@@ -223,8 +237,12 @@ def merge(
                 elif not (doc.cats or doc.has_annotation("ENT_IOB") or INCORRECT_SPANS_KEY in doc.spans):
                     report.findings.note("no_annotation", annotation.where, "none of its answers is left")
                 else:
-                    report.texts[effect] += 1
                     name = SPLIT_OF.get(place) or assign_split(split_key(annotation.text), shares, seed)
+                    if annotation.silver is not None:
+                        report.findings.note("silver" if name == "train" else "silver_not_train", annotation.where)
+                        if name != "train":
+                            continue
+                    report.texts[effect] += 1
                     report.splits[name].add(doc)
                     writers[name].add(doc)
                     continue
@@ -239,13 +257,17 @@ class _MergeStore(TextStore):
     """Keeps all records together, and of those in a split, or to be left out, a mark in its own role.
 
     labels (Dict[Tuple[str, str], Where]): Kind and name of all labels, and where each was first.
+    silver (Optional[float]): Weight of what is added now, if that is what a large language model says.
     """
 
     def __init__(self) -> None:
         super().__init__(RECORDS + 1)
+        self.silver: Optional[float] = None
         self.labels: Dict[Tuple[str, str], Where] = {}
 
     def add(self, annotation: Annotation, role: int = RECORDS) -> None:
+        if self.silver is not None:
+            annotation = replace(annotation, silver=self.silver)
         if role != RECORDS:
             super().add(Annotation(annotation.text, annotation.where), role)
         if role != LEAVE_OUT:
