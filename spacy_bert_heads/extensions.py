@@ -109,7 +109,7 @@ def get_silver(doc: Doc) -> Optional[float]:
     """RETURNS (Optional[float]): How much a Doc whose annotation nobody has reviewed counts in training, above 0 and
     at most 1. None of any other Doc, and where no such number is stored.
     """
-    value = doc.user_data.get(SILVER)
+    value: Any = doc.user_data.get(SILVER)
     return float(value) if type(value) in (int, float) and 0.0 < value <= 1.0 else None
 
 

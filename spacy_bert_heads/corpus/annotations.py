@@ -68,8 +68,8 @@ def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool 
     """Join all records of one text by the rules in docs/reference/formats.md.
 
     What people say replaces whatever a large language model said. A complete annotation wins over yes/no answers.
-    Versions that differ are never mixed: the newest wins, or the last in file order when not all of them carry a time. There is no vote: of three versions the last one wins
-    over two that agree. Every such decision becomes a finding.
+    Versions that differ are never mixed: the newest wins, or the last in file order when not all of them carry a time.
+    There is no vote: of three versions the last one wins over two that agree. Every such decision becomes a finding.
 
     versions (Sequence[Annotation]): At least one, in file order, all of the same text.
     findings (Findings): Takes the decisions.
