@@ -365,6 +365,20 @@ MESSAGES: Dict[str, str] = {
     "H714": "{component}: {found} texts have entities that cannot be generated: they cross each other, are on characters that the tokenizer drops, or are very many. These texts are left out; the first is {first}.",
     "H715": "'{found}' is no encoder-decoder ({model_type}). TextToText needs one, such as T5, mT5 or BART; for {model_type}, use PointerGenerator.",
     "H717": "the heads ner and seq2seq would both write doc.ents. Choose one of them.",
+    # H74x to H76x a large language model as the first annotator
+    "H740": "there is nothing to ask about. Give --labels for entities, --categories for texts, or annotated --examples that have some.",
+    "H741": "expected the address of an endpoint such as http://127.0.0.1:8000/v1, without a password, ? or #, found {found}.",
+    "H742": "expected a key of letters, digits and marks, found {found}. Copy it again into the environment variable SPACY_BERT_HEADS_API_KEY.",
+    "H743": "cannot reach the endpoint {url}: {found}. Start it, or correct --endpoint. What was answered before is kept: run the command again.",
+    "H744": "the endpoint {url} does not accept the key (status {status}): {found}. Put the right one into the environment variable SPACY_BERT_HEADS_API_KEY.",
+    "H745": "the endpoint {url} does not know the model {found}, or the address is wrong: {detail}. Its models: {models}. Check --model, and --endpoint, which often ends in /v1.",
+    "H746": "the endpoint {url} gives no answers that can be used: {found}. Check the model and the endpoint's log. What was answered before is kept: run the command again.",
+    "H747": "{found}. Nothing was sent. Pass --yes to send them.",
+    "H748": "expected lines `NAME: what it means`, one for each name at most, found {found}. Names: {expected}.",
+    "H749": "this file of answers cannot be used: {found}. Name another one with --cache.",
+    "H750": "there is a file of this name, and somebody may be annotating it. Choose another name, or pass --force to replace it.",
+    "H751": "there are answers in this file ({found!r}), so it is not replaced. Choose another name.",
+    "H752": "the budget of {found} is too small for a single prompt, which can cost up to {most}. Raise --budget, or lower --max-tokens.",
     "H716": "the tokenizer of '{found}' does not say where its pieces are in the text. Use a model with a fast tokenizer (tokenizer.json).",
 }
 

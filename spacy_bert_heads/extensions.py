@@ -1,5 +1,5 @@
 """`span._.confidence`, `doc._.ents_confidence`, `doc._.ents_uncertainty`, `doc._.spans_uncertainty`,
-`doc._.cats_chosen`, `doc._.cats_set` and `doc._.ents_set`, registered when this module is imported.
+`doc._.cats_chosen`, `doc._.cats_set`, `doc._.ents_set` and `doc._.silver`, registered when this module is imported.
 
 Whatever makes a pipeline imports it, through our entry points; so does unpickling a Doc that holds a confidence.
 A program that reads Docs from bytes or a DocBin and makes no pipeline: `import spacy_bert_heads.extensions`.
@@ -23,6 +23,9 @@ LIST_NAMES = (
     # that may be there, likeliest first. From the same
     ENTS_SET_NAME,
 )
+# float, above 0 and at most 1, in `doc.user_data` under this name, of a Doc whose annotation nobody has reviewed: how
+# much it counts in training beside one of people. None of any other Doc
+SILVER = "silver"
 # Where a span is: None is doc.ents, anything else a key of doc.spans
 Place = Optional[str]
 
@@ -103,6 +106,22 @@ def set_list(name: str, doc: Doc, value: Optional[List[Any]]) -> None:
     doc.user_data[("._.", name, None, None)] = value  # type: ignore[index]
 
 
+def get_silver(doc: Doc) -> Optional[float]:
+    """RETURNS (Optional[float]): How much a Doc whose annotation nobody has reviewed counts in training, above 0 and
+    at most 1. None of any other Doc, and where no such number is stored.
+    """
+    value: Any = doc.user_data.get(SILVER)
+    return float(value) if type(value) in (int, float) and 0.0 < value <= 1.0 else None
+
+
+def set_silver(doc: Doc, value: Optional[float]) -> None:
+    """Mark a Doc as one that nobody has reviewed, or with None as one of people."""
+    if value is None:
+        doc.user_data.pop(SILVER, None)
+    else:
+        doc.user_data[SILVER] = float(value)
+
+
 def forget_confidence(doc: Doc, *, keep: Iterable[Span], place: Place = None) -> None:
     """Take away what is stored of one place for anything but some spans. Other places are left as they are.
 
@@ -158,6 +177,8 @@ for _name in UNCERTAINTY_NAMES:
     # layers.crf.paths.Uncertainty, where bert_ner or bert_spans was asked for it (annotates_uncertainty)
     if not Doc.has_extension(_name):
         Doc.set_extension(_name, default=None)
+if not Doc.has_extension(SILVER):
+    Doc.set_extension(SILVER, getter=get_silver, setter=set_silver)
 for _name in LIST_NAMES:
     if not Doc.has_extension(_name):
         Doc.set_extension(_name, getter=partial(get_list, _name), setter=partial(set_list, _name))

@@ -20,7 +20,7 @@ from ..corpus.docs import INCORRECT_SPANS_KEY, build_doc, load_tokenizer
 from ..corpus.findings import Findings, Where
 from ..corpus.readers.formats import AUTO, CONVERTERS, ReadOptions
 from ..corpus.readers.lines import iter_lines, read_head
-from ..corpus.readers.prodigy import find_labels
+from ..corpus.readers.prodigy import SILVER_WEIGHT, find_labels
 from ..corpus.reading import in_memory_zones, read_files
 from ..corpus.report import ConvertReport
 from ..corpus.splits import SPLITS, assign_split, parse_split, split_key
@@ -151,6 +151,8 @@ def merge(
     report_path: Optional[Path] = None,
     merged_before: Sequence[Path] = (),
     spans_key: Optional[str] = None,
+    silver: Sequence[Path] = (),
+    silver_weight: float = SILVER_WEIGHT,
 ) -> MergeReport:
     """Join answers to a corpus: all that is known about a text becomes one Doc, by the rules of
     `corpus.annotations.merge`.
@@ -178,17 +180,23 @@ def merge(
         round, and are not again.
     spans_key (Optional[str]): Key of `doc.spans` where entities are and are put, which may then overlap. None: they
         are in `doc.ents`.
+    silver (Sequence[Path]): Files of answers of a large language model, such as `prelabel` writes, that nobody has
+        reviewed. They say what no person says: a text that people have annotated is theirs alone, and only texts of
+        the train split are taken.
+    silver_weight (float): How much such a text counts in training, above 0 and at most 1.
     RETURNS (MergeReport): What was read, decided and written.
-    RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H520 for a file of answers whose last
-        line is cut off, H581 for a corpus with groups of spans that would be lost, H590 for one with entities beside
-        the group that is merged. Nothing is written then.
+    RAISES (BertHeadsError): H1xx for anything wrong with files or settings, H504 for a weight that is none, H520 for a
+        file of answers whose last line is cut off, H581 for a corpus with groups of spans that would be lost, H590
+        for one with entities beside the group that is merged. Nothing is written then.
     """
     shares = parse_split(split)
+    if not 0.0 < silver_weight <= 1.0:
+        raise BertHeadsError("H504", name="--silver-weight", found=silver_weight, expected="above 0, at most 1")
     for folder in (output, *([report_path.parent] if report_path else [])):
         check_writable(folder)
     files = _list_files(bases, leave_out)
     if report_path is not None:
-        check_not_read(report_path, [*bases, *leave_out, *files, *answers])
+        check_not_read(report_path, [*bases, *leave_out, *files, *answers, *silver])
     counted = set(map(os.path.realpath, merged_before))
     known_as = set(map(os.path.realpath, files))
     answer_files = list(
@@ -204,6 +212,11 @@ def merge(
             for kind, code in LOST:
                 if role != LEAVE_OUT and report.findings.counts[kind]:
                     raise BertHeadsError(code, path=path, found=report.findings.counts[kind], key=spans_key)
+        taken = {*known_as, *map(os.path.realpath, answer_files)}
+        for path in {os.path.realpath(path): path for path in silver if os.path.realpath(path) not in taken}.values():
+            store.silver = silver_weight
+            _read(path, store, nlp, RECORDS, options, off_tokens, report)
+        store.silver = None
         known_labels = set(store.labels)
         other_labels = {label for kind, label in known_labels if kind == "entity"} | _labels_in_use(answer_files)
         options = replace(options, only_answered=True, other_labels=frozenset(other_labels))
@@ -233,8 +246,12 @@ def merge(
                 elif not (doc.cats or doc.has_annotation("ENT_IOB") or groups & {*doc.spans}):
                     report.findings.note("no_annotation", annotation.where, "none of its answers is left")
                 else:
-                    report.texts[effect] += 1
                     name = SPLIT_OF.get(place) or assign_split(split_key(annotation.text), shares, seed)
+                    if annotation.silver is not None:
+                        report.findings.note("silver" if name == "train" else "silver_not_train", annotation.where)
+                        if name != "train":
+                            continue
+                    report.texts[effect] += 1
                     report.splits[name].add(doc, spans_key=spans_key)
                     writers[name].add(doc)
                     continue
@@ -249,13 +266,17 @@ class _MergeStore(TextStore):
     """Keeps all records together, and of those in a split, or to be left out, a mark in its own role.
 
     labels (Dict[Tuple[str, str], Where]): Kind and name of all labels, and where each was first.
+    silver (Optional[float]): Weight of what is added now, if that is what a large language model says.
     """
 
     def __init__(self) -> None:
         super().__init__(RECORDS + 1)
+        self.silver: Optional[float] = None
         self.labels: Dict[Tuple[str, str], Where] = {}
 
     def add(self, annotation: Annotation, role: int = RECORDS) -> None:
+        if self.silver is not None:
+            annotation = replace(annotation, silver=self.silver)
         if role != RECORDS:
             super().add(Annotation(annotation.text, annotation.where), role)
         if role != LEAVE_OUT:

@@ -4,17 +4,12 @@ import json
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence, Set, Tuple
+from typing import Iterator, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
 from tqdm import tqdm
 
-from ..corpus.docs import check_words
 from ..corpus.findings import Findings
-from ..corpus.readers.formats import AUTO, find_converter
-from ..corpus.readers.lines import read_json_objects, read_lines
-from ..corpus.readers.options import ReadOptions
-from ..corpus.readers.prodigy import ProdigyConverter
 from ..corpus.reading import ZONE
 from ..corpus.report import render_findings
 from ..errors import BertHeadsError, NothingToAskError
@@ -22,6 +17,7 @@ from ..files import Staging, check_not_read, check_writable
 from ..pipeline_io import load_pipeline
 from .hashes import input_hash
 from .heads import Heads, find_heads
+from .raw_texts import Record, check_raw, read_annotated, read_raw_texts
 from .selection import Selection
 from .strategies import RANDOM, Scorer, default_strategy, make_scorer
 from .tasks import BINARY_VIEWS, TaskMaker, asked_heads, default_view
@@ -29,8 +25,6 @@ from .vectors import annotate_vectors, get_vector
 
 # What a text was when it came before
 EXCLUDED, READ = range(2)
-
-Record = Dict[str, Any]
 
 
 @dataclass
@@ -130,8 +124,7 @@ def suggest(
     """
     check_writable(output.parent)
     check_not_read(output, [source, *exclude])
-    if not source.name.endswith((".jsonl", ".jsonl.gz", ".txt", ".txt.gz")):
-        raise BertHeadsError("H166", path=source, found=source.suffix or "no ending")
+    check_raw(source)
     selection = Selection(limit, diverse=diverse, random_share=random_share, seed=seed)
     nlp = load_pipeline(model)
     view = view or default_view(find_heads(nlp, components))
@@ -217,7 +210,7 @@ def _new_texts(
     source: Path, nlp: Language, selection: Selection, edited: Set[int], report: SuggestReport
 ) -> Iterator[Tuple[str, Record]]:
     """Texts that nobody was asked about yet, each once, with the records they are in."""
-    for text, record in _read(source, nlp, report.findings):
+    for text, record in read_raw_texts(source, nlp, report.findings):
         report.n_read += 1
         if not text.strip():
             report.n_blank += 1
@@ -231,26 +224,6 @@ def _new_texts(
             report.n_duplicates += 1
 
 
-def _read(source: Path, nlp: Language, findings: Findings) -> Iterator[Tuple[str, Record]]:
-    if source.name.endswith((".txt", ".txt.gz")):
-        records = ((where, {"text": line}) for where, line in read_lines(source, findings, progress=False))
-    else:
-        records = read_json_objects(source, findings, progress=False)  # type: ignore[assignment]
-    for where, record in records:
-        text = record.get("text")
-        if not isinstance(text, str):
-            findings.bad(where.error("H107", repr(text) if "text" in record else "no such key"))
-        elif len(text) > nlp.max_length:
-            findings.bad(where.error("H138", f"{len(text):,}", limit=nlp.max_length))
-        else:
-            try:
-                check_words(nlp, text, where)
-            except BertHeadsError as error:
-                findings.bad(error)
-            else:
-                yield text, record
-
-
 def _note_excluded(selection: Selection, paths: Sequence[Path], spans_key: Optional[str]) -> Set[int]:
     """Remember texts that were annotated before.
 
@@ -259,23 +232,8 @@ def _note_excluded(selection: Selection, paths: Sequence[Path], spans_key: Optio
     """
     edited: Set[int] = set()
     for path in paths:
-        for text, stored in _annotated(path, spans_key):
+        for text, stored in read_annotated(path, spans_key):
             selection.note_text(text, EXCLUDED)
             if stored is not None and stored != input_hash(text):
                 edited.add(stored)
     return edited
-
-
-def _annotated(path: Path, spans_key: Optional[str]) -> Iterator[Tuple[str, Optional[int]]]:
-    """The texts of a file, with the input hashes that it gives them."""
-    converter = find_converter(path, AUTO)
-    if isinstance(converter, ProdigyConverter):
-        # Not its reader, which passes over tasks that were ignored
-        for where, record in read_json_objects(path, Findings(skip_bad=False)):
-            text, stored = record.get("text"), record.get("_input_hash")
-            if not isinstance(text, str):
-                raise where.error("H107", repr(text))
-            yield text, stored if isinstance(stored, int) else None
-    else:
-        for annotation in converter.read(path, Findings(skip_bad=True), ReadOptions(spans_key=spans_key)):
-            yield annotation.text, annotation.input_hash

@@ -25,6 +25,7 @@ VERBS: Dict[str, str] = {
     "fetch-encoder": "spacy_bert_heads.cli.fetch_encoder:fetch_encoder_cli",
     "train": "spacy_bert_heads.cli.train:train_cli",
     "vocab": "spacy_bert_heads.cli.vocab:vocab_cli",
+    "prelabel": "spacy_bert_heads.cli.prelabel:prelabel_cli",
     "suggest": "spacy_bert_heads.cli.suggest:suggest_cli",
     "merge": "spacy_bert_heads.cli.merge:merge_cli",
     "loop": "spacy_bert_heads.cli.loop:loop_cli",

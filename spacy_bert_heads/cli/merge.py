@@ -5,6 +5,8 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from ..errors import BertHeadsError
+
 BASES = typer.Argument(
     help="The corpus so far: annotation files, .spacy files, or a folder of train.spacy, dev.spacy and test.spacy, "
     "whose texts keep their splits. None: there are only the answers.",
@@ -22,6 +24,13 @@ SEED = typer.Option("--seed", help="Seed of the split: another number divides th
 LEAVE_OUT = typer.Option(
     "--leave-out", help="File or folder of texts that are never written, such as test texts; can be repeated."
 )
+SILVER = typer.Option(
+    "--silver",
+    help="File of tasks that prelabel filled in and nobody has reviewed; can be repeated. Such a text counts for less "
+    "in training, and not at all once people have annotated it. None goes to dev or test.",
+    show_default=False,
+)
+SILVER_WEIGHT = typer.Option("--silver-weight", help="How much a text of --silver counts in training, up to 1.")
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits texts that come without tokens.")
 EXCLUSIVE = typer.Option("--exclusive", help="Exactly one category applies to each text of BASE.")
 OFF_TOKENS = typer.Option(
@@ -38,12 +47,14 @@ REPORT = typer.Option("--report", "-r", help="Also write the report here, as JSO
 
 
 def merge_cli(
-    answers: Annotated[List[Path], ANSWERS],
     output: Annotated[Path, OUTPUT],
     bases: Annotated[Optional[List[Path]], BASES] = None,
+    answers: Annotated[Optional[List[Path]], ANSWERS] = None,
     split: Annotated[str, SPLIT] = "1,0,0",
     seed: Annotated[int, SEED] = 0,
     leave_out: Annotated[Optional[List[Path]], LEAVE_OUT] = None,
+    silver: Annotated[Optional[List[Path]], SILVER] = None,
+    silver_weight: Annotated[float, SILVER_WEIGHT] = 0.3,
     lang: Annotated[str, LANG] = "en",
     exclusive: Annotated[bool, EXCLUSIVE] = False,
     off_tokens: Annotated[str, OFF_TOKENS] = "error",
@@ -59,10 +70,12 @@ def merge_cli(
     """
     from ..annotation.merge import merge
 
+    if not answers and not silver:
+        raise BertHeadsError("H504", name="--answers", found="none", expected="a file of answers, or --silver")
     done = merge(
         bases or [],
         output,
-        answers=answers,
+        answers=answers or [],
         split=split,
         seed=seed,
         leave_out=leave_out or [],
@@ -72,5 +85,7 @@ def merge_cli(
         skip_bad=skip_bad,
         report_path=report,
         spans_key=spans_key,
+        silver=silver or [],
+        silver_weight=silver_weight,
     )
     typer.echo(done.to_text())

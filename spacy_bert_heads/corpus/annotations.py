@@ -39,6 +39,8 @@ class Annotation:
     input_hash (Optional[int]): By which the tool knows the text, of a record that says so.
     second_start (Optional[int]): Where the second sentence begins, of a text that is a pair of sentences.
     annotator (Optional[str]): By whom the tool knows who answered.
+    silver (Optional[float]): Of an answer of a large language model that nobody has reviewed, how much it counts in
+        training, above 0 and at most 1. None: people say so.
     """
 
     text: str
@@ -54,6 +56,7 @@ class Annotation:
     input_hash: Optional[int] = None
     second_start: Optional[int] = None
     annotator: Optional[str] = None
+    silver: Optional[float] = None
 
     @property
     def is_empty(self) -> bool:
@@ -64,6 +67,7 @@ class Annotation:
 def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool = False) -> Annotation:
     """Join all records of one text by the rules in docs/reference/formats.md.
 
+    What people say replaces whatever a large language model said.
     A complete annotation wins over yes/no answers. Versions that differ are never mixed: the newest wins, or
     the last in file order when not all of them carry a time. There is no vote: of three versions the last one wins
     over two that agree. Where spans may overlap, labels are questions by themselves: what the newest version says
@@ -75,6 +79,10 @@ def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool 
     overlaps (bool): Whether spans may overlap. Otherwise accepted ones that do are both unknown.
     RETURNS (Annotation): What is known about the text.
     """
+    of_people = [version for version in versions if version.silver is None]
+    if of_people and len(of_people) < len(versions):
+        findings.note("silver_replaced", versions[0].where, count=len(versions) - len(of_people))
+        versions = of_people
     first = versions[0]
     for version in versions[1:]:
         findings.note("merged", version.where)
@@ -107,6 +115,7 @@ def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool 
         cats=cats,
         exclusive=any(version.exclusive and version.cats.keys() == cats.keys() for version in ordered),
         second_start=next((one.second_start for one in versions if one.second_start is not None), None),
+        silver=ordered[-1].silver,
         timestamp=max((version.timestamp for version in versions if version.timestamp is not None), default=None),
     )
 

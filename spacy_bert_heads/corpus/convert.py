@@ -167,6 +167,10 @@ def _write_texts(
                 report.findings.note(LEFT_OUT[role], annotation.where, f"same text as {stored.elsewhere}")
                 continue
             name = assign_split(split_key(annotation.text), shares, seed) if role == "main" else role
+            if annotation.silver is not None:
+                report.findings.note("silver" if name == "train" else "silver_not_train", annotation.where)
+                if name != "train":
+                    continue
             doc = build_doc(nlp, annotation, report.findings, spans_key=options.spans_key, how=options.flatten)
             report.splits[name].add(doc, wordpieces, options.spans_key)
             report.scripts.add(doc)

@@ -13,6 +13,7 @@ from spacy.tokens import Doc, Span
 
 from ..character_tokenizer import CharacterTokenizer, words_and_spaces
 from ..errors import BertHeadsError
+from ..extensions import SILVER
 from .annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY, Annotation, CharSpan, flatten, overlapping
 from .findings import Findings, Where
 
@@ -117,8 +118,9 @@ def build_doc(
     spans_key (Optional[str]): Key of `doc.spans` for entities. None: they are in `doc.ents`.
     how (Optional[str]): How those are chosen that are in `doc.ents`, see flatten. None: all, or with a spans_key none.
     RETURNS (Doc): With entities, `spans["incorrect_spans"]` if there are any, and categories.
-        The start of a second sentence, whether exactly one category holds and when that was said are under
-        "second_start", "exclusive" and "timestamp" in `user_data`, if there is such a thing.
+        The start of a second sentence, whether exactly one category holds, when that was said and how much it counts
+        where nobody has reviewed it are under "second_start", "exclusive", "timestamp" and "silver" in `user_data`,
+        if there is such a thing.
     """
     if annotation.tokens is None:
         doc = nlp.make_doc(annotation.text)
@@ -145,6 +147,8 @@ def build_doc(
         doc.user_data[SECOND_START] = annotation.second_start
     if annotation.exclusive:
         doc.user_data[EXCLUSIVE] = True
+    if annotation.silver is not None:
+        doc.user_data[SILVER] = annotation.silver
     if annotation.timestamp is not None:
         doc.user_data[TIMESTAMP] = annotation.timestamp
     return doc

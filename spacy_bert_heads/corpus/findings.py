@@ -61,6 +61,10 @@ KINDS: Dict[str, str] = {
     "spans_dropped": "spans not at token boundaries, left unknown",
     "spans_expanded": "spans not at token boundaries, expanded to whole tokens",
     "tokens_split": "spans not at token boundaries, the tokens split there",
+    "silver": "texts with answers of a large language model that nobody has reviewed, which count for less in "
+    "training",
+    "silver_replaced": "such answers to texts that people have annotated too, not used",
+    "silver_not_train": "texts with such answers alone that belong to the dev or test split, left out",
     "merged": "records merged with an earlier record of the same text",
     "some_labels": "records whose 'config' shows only some labels of the file, tokens outside entities left unknown",
     "unanswered": "tasks that nobody has answered yet, left out",
@@ -96,6 +100,7 @@ KINDS: Dict[str, str] = {
     "lost_negative": "categories that do not apply, which the format cannot express, left out",
     "lost_unknown_cats": "categories about which nothing is known, which the format turns into ones that do not apply",
     "lost_pair": "pairs of sentences, written as one text: the format cannot say where the second begins",
+    "lost_silver": "texts that only a large language model has annotated, which the format turns into ones of people",
     "lost_groups": "spans in groups other than the rejected ones, which the format cannot hold, left out",
     "lost_keys": "keys of the input, which the format cannot hold, left out",
     "lost_tokens": "texts with tokens other than those of the tokenizer of --lang, which the format cannot hold",

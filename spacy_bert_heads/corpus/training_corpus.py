@@ -11,6 +11,7 @@ from spacy.training import Example
 from spacy.training.corpus import dont_augment
 
 from ..errors import BertHeadsError
+from ..extensions import get_silver
 from .annotations import Annotation, merge
 from .docs import build_doc
 from .findings import Findings
@@ -107,6 +108,8 @@ class AnnotationCorpus:
             key = split_key(stored.records[0].text)
             if self.split in (None, assign_split(key, self.shares, self.seed)):
                 doc = _build(nlp, stored.records, self.options, findings)
+                if get_silver(doc) is not None and self.split not in (None, "train"):
+                    continue
                 if len(doc) and not 0 < self.max_length <= len(doc):
                     yield doc
 

@@ -47,7 +47,13 @@ class LossSettings(NamedTuple):
 
 
 def exclusive_loss(
-    logits: Tensor, allowed: Tensor, *, weights: Optional[Tensor], label_smoothing: float, focal_gamma: float
+    logits: Tensor,
+    allowed: Tensor,
+    *,
+    weights: Optional[Tensor],
+    label_smoothing: float,
+    focal_gamma: float,
+    shares: Optional[Tensor] = None,
 ) -> Tensor:
     """-log of the probability that the label is among those the annotation allows, a weighted mean over the Docs.
 
@@ -59,6 +65,7 @@ def exclusive_loss(
     weights (Optional[Tensor]): Of the labels. Float, (n_labels,).
     label_smoothing (float): See LossSettings.
     focal_gamma (float): See LossSettings.
+    shares (Optional[Tensor]): How much of its loss each Doc adds, of the same mean. None: all of it. Float, (n_docs,).
     RETURNS (Tensor): Nats. Float, ().
 
     SOURCE: Lin et al. (2017) for the focal loss; Szegedy et al. (2016) for smoothing, as torch weights it.
@@ -74,6 +81,8 @@ def exclusive_loss(
         losses = torch.where(n_allowed == 1, smooth, losses)
     if focal_gamma:
         losses = losses * _focus(log_allowed, focal_gamma)
+    if shares is not None:
+        losses = losses * shares
     # Weights of 0 alone make no loss rather than 0/0
     return losses.sum() / doc_weights.sum().clamp(min=torch.finfo(logits.dtype).tiny)
 
@@ -86,6 +95,7 @@ def multilabel_loss(
     weights: Optional[Tensor],
     label_smoothing: float,
     focal_gamma: float,
+    shares: Optional[Tensor] = None,
 ) -> Tensor:
     """Binary cross-entropy, mean over the labels that are known.
 
@@ -95,6 +105,7 @@ def multilabel_loss(
     weights (Optional[Tensor]): Of the labels where they are true, as torch's `pos_weight`. Float, (n_labels,).
     label_smoothing (float): See LossSettings; false labels become true by half of it.
     focal_gamma (float): See LossSettings.
+    shares (Optional[Tensor]): See exclusive_loss. Float, (n_docs,).
     RETURNS (Tensor): Nats. Float, ().
 
     SOURCE: Lin et al. (2017) for the focal loss.
@@ -105,6 +116,8 @@ def multilabel_loss(
     losses = -(weights * smooth * log_true + (1 - smooth) * log_false)
     if focal_gamma:
         losses = losses * _focus(torch.where(truths > 0.5, log_true, log_false), focal_gamma)
+    if shares is not None:
+        losses = losses * shares[:, None]
     return losses[known].mean()
 
 

@@ -212,7 +212,12 @@ def _count_columns(model: Model) -> int:
 
 
 def span_loss(
-    parts: List[Floats2d], targets: Sequence[Optional[SpanTargets]], max_width: int, *, weight: float = 1.0
+    parts: List[Floats2d],
+    targets: Sequence[Optional[SpanTargets]],
+    max_width: int,
+    *,
+    weight: float = 1.0,
+    shares: Optional[numpy.ndarray] = None,
 ) -> Tuple[float, List[Floats2d]]:
     """Binary cross-entropy of every span of up to max_width tokens and every label, summed for each Doc; the mean of
     that over the Docs of which anything is known.
@@ -222,6 +227,8 @@ def span_loss(
         are passed over.
     max_width (int): See GlobalPointer.
     weight (float): Multiplies the gradient, but not the loss.
+    shares (Optional[numpy.ndarray]): How much of its loss each Doc adds, of the same mean. None: all of it. Float,
+        (n_docs,).
     RETURNS (Tuple[float, List[Floats2d]]): The loss in nats and its gradient.
     """
     lengths = [len(array) for array in parts]
@@ -237,6 +244,9 @@ def span_loss(
         scores = all_scores(SpanParts.from_flat(rows, max_width), last - first)
         truths, known = (tensor.to(scores.device) for tensor in cells.take(first, last, scores.shape[2]))
         losses = softplus(scores) - scores * truths
+        if shares is not None:
+            of_tokens = numpy.repeat(shares, lengths)[first:last, None, None]
+            losses = losses * torch.from_numpy(of_tokens).to(losses)
         loss = (losses * known).sum() / cells.n_docs
         (loss * weight).backward()
         total += float(loss.detach())

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
+import numpy
 from spacy.errors import Errors
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
@@ -13,6 +14,7 @@ from spacy_transformers.layers import TransformerListener
 from thinc.api import Model, Optimizer, set_dropout_rate
 
 from ..errors import BertHeadsError
+from ..extensions import get_silver
 from ..layers.torch_shim import step_pending
 from ..models.encoder import initialize_encoders
 from ..models.ngrams import learn_ngrams
@@ -30,6 +32,18 @@ class NotRehearsed:
     def rehearse(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, float]:
         """RAISES (BertHeadsError): H274, which says what to do instead."""
         raise BertHeadsError("H274", component=self.name)
+
+
+def example_weights(examples: Iterable[Example]) -> Optional[numpy.ndarray]:
+    """How much each Example counts in a loss: `doc._.silver` of its reference, 1 where people have annotated it.
+
+    examples (Iterable[Example]): The batch.
+    RETURNS (Optional[numpy.ndarray]): Float, (n_examples,). None if all count alike.
+    """
+    found = [get_silver(eg.reference) for eg in examples]
+    if all(weight is None for weight in found):
+        return None
+    return numpy.array([1.0 if weight is None else weight for weight in found], dtype="float32")
 
 
 class Head(NotRehearsed, Fitted):

@@ -21,7 +21,7 @@ from ..models.bilstm_crf import get_crf
 from ..tags import Span as EntitySpan
 from ..tags import TagScheme
 from ..types import TagIds
-from .base import TokenHead
+from .base import TokenHead, example_weights
 from .entity_annotations import (
     NO_PATH,
     REJECTED_IGNORED,
@@ -293,7 +293,7 @@ class BertEntityRecognizer(TokenHead, TrainablePipe):
     def get_loss(self, examples: Iterable[Example], scores: List[Floats2d]) -> Tuple[float, List[Floats2d]]:
         """The loss of a batch and its gradient; see layers.crf. What cannot be learned from is in `self.skipped`.
 
-        examples (Iterable[Example]): The batch.
+        examples (Iterable[Example]): The batch. Of a Doc with `doc._.silver` only this share of its loss counts.
         scores (List[Floats2d]): The model's emissions. Float, (n_tokens, n_tags) per Doc.
         RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient times loss_weight.
         """
@@ -309,10 +309,11 @@ class BertEntityRecognizer(TokenHead, TrainablePipe):
                 self.skipped.add(REJECTED_IGNORED, eg.reference)
                 annotation.rejected.clear()
             rejected.append([(start, end, scheme.labels.index(label)) for start, end, label in annotation.rejected])
+        shares = example_weights(examples)
         if crf is None:
-            loss, d_scores = softmax_loss(scores, targets, weight=self.loss_weight)
+            loss, d_scores = softmax_loss(scores, targets, weight=self.loss_weight, shares=shares)
         else:
-            result = crf_loss(crf, scores, targets, rejected, weight=self.loss_weight)
+            result = crf_loss(crf, scores, targets, rejected, weight=self.loss_weight, shares=shares)
             loss, d_scores = result.loss, result.d_emissions
             self._count_left_out(result, examples)
         self.skipped.log()

@@ -84,8 +84,11 @@ class BertRegressor(TextHead, MultiLabel_TextCategorizer):
     def _choose(self, docs: List[Doc], scores: Floats2d) -> None:
         """Numbers are no labels to choose from."""
 
-    def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor, shares: Optional[torch.Tensor]
+    ) -> torch.Tensor:
         """Mean squared error over the targets that are known."""
         if not bool(known.any()):
             return logits.new_zeros(())
-        return torch.nn.functional.mse_loss(logits[known], truths[known])
+        losses = (logits - truths).square()
+        return (losses if shares is None else losses * shares[:, None])[known].mean()

@@ -24,7 +24,7 @@ from ..layers.global_pointer import (
     span_uncertainty,
 )
 from ..models.global_pointer import get_max_width, set_max_width
-from .base import TokenHead
+from .base import TokenHead, example_weights
 from .entity_annotations import Skipped, find_preset
 from .fitted import AROUND, FITTED, THRESHOLDS
 from .span_annotations import SpanKeys, find_blank, read_spans, to_targets
@@ -240,12 +240,14 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
         scores (List[Floats2d]): The model's output. Float, (n_tokens, max_width + 2 * n_labels) per Doc.
         RETURNS (Tuple[float, List[Floats2d]]): The loss in nats, a mean over Docs, and its gradient times loss_weight.
         """
+        examples = list(examples)
         targets = [
             to_targets(read_spans(eg, self._keys, self.skipped), self.labels, self.max_width, eg, self.skipped)
             for eg in examples
         ]
         self.skipped.log()
-        return span_loss(scores, targets, self.max_width, weight=self.loss_weight)
+        shares = example_weights(examples)
+        return span_loss(scores, targets, self.max_width, weight=self.loss_weight, shares=shares)
 
     def score(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
         """Score predicted Docs.

@@ -25,7 +25,7 @@ from ..errors import BertHeadsError
 from ..extensions import CATS_SET_NAME, CHOSEN_NAME
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
 from ..models.ensembles import n_classifiers
-from .base import Head
+from .base import Head, example_weights
 from .fitted import AROUND, FITTED, label_thresholds
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class TextHead(_Base):
     def _balanced_weights(self, n_true: numpy.ndarray, n_known: numpy.ndarray) -> numpy.ndarray:
         raise NotImplementedError
 
-    def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor, shares: Optional[torch.Tensor]
+    ) -> torch.Tensor:
         raise NotImplementedError
 
     def predict(self, docs: Iterable[Doc]) -> Floats2d:
@@ -101,7 +103,8 @@ class TextHead(_Base):
     def get_loss(self, examples: Iterable[Example], scores: Floats2d) -> Tuple[float, Floats2d]:  # type: ignore[override]
         """The loss of a batch, a mean as in Hugging Face's models, and its gradient times the head's `loss_weight`.
 
-        examples (Iterable[Example]): The batch. Missing categories neither help nor hurt.
+        examples (Iterable[Example]): The batch. Missing categories neither help nor hurt. Of a Doc with `doc._.silver`
+            only this share of its loss counts.
         scores (Floats2d): The model's logits in training. Float, (n_classifiers * n_docs, n_labels): an ensemble has
             several classifiers, each of which learns by itself; see models.ensembles.n_classifiers.
         RETURNS (Tuple[float, Floats2d]): The loss in nats and its gradient for the logits.
@@ -113,7 +116,9 @@ class TextHead(_Base):
         logits = xp2torch(scores).detach().requires_grad_(True)
         targets = [numpy.tile(array, (n_classifiers(self.model), 1)) for array in self._targets(examples)]
         truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
-        loss = self._loss(logits, truths, known)
+        weights = example_weights(examples)
+        shares = None if weights is None else logits.new_tensor(numpy.tile(weights, n_classifiers(self.model)))
+        loss = self._loss(logits, truths, known, shares)
         if not loss.requires_grad:
             return 0.0, scores * 0
         (loss * self.loss_settings.loss_weight).backward()
@@ -285,7 +290,9 @@ class BertTextCategorizer(TextHead, TextCategorizer):
         with numpy.errstate(divide="ignore"):
             return n_true.sum() / (len(n_true) * n_true)
 
-    def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor, shares: Optional[torch.Tensor]
+    ) -> torch.Tensor:
         """-log of the probability that the label is among those the annotation allows, mean over annotated Docs.
 
         One label known to be true: cross-entropy. None, but some known to be false, as after a reject in a binary
@@ -304,6 +311,7 @@ class BertTextCategorizer(TextHead, TextCategorizer):
             weights=self._class_weights(logits),
             label_smoothing=self.loss_settings.label_smoothing,
             focal_gamma=self.loss_settings.focal_gamma,
+            shares=None if shares is None else shares[used],
         )
 
 
@@ -366,7 +374,9 @@ class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
         with numpy.errstate(divide="ignore", invalid="ignore"):
             return (n_known - n_true) / n_true
 
-    def _loss(self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self, logits: torch.Tensor, truths: torch.Tensor, known: torch.Tensor, shares: Optional[torch.Tensor]
+    ) -> torch.Tensor:
         """Binary cross-entropy, mean over the labels that are known."""
         if not bool(known.any()):
             return logits.new_zeros(())
@@ -377,4 +387,5 @@ class BertMultiLabelTextCategorizer(TextHead, MultiLabel_TextCategorizer):
             weights=self._class_weights(logits),
             label_smoothing=self.loss_settings.label_smoothing,
             focal_gamma=self.loss_settings.focal_gamma,
+            shares=shares,
         )

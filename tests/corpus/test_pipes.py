@@ -53,9 +53,7 @@ def test_standard_input_and_named_pipes_are_read(tmp_path: Path):
     threading.Thread(target=fifo.write_text, args=(content,)).start()
     assert len(read(fifo, kind="single")[0]) == 20_000
     script = (
-        "from pathlib import Path\n"
-        "from tests.corpus.reading import read\n"
-        "print(len(read(Path('/dev/stdin'))[0]))\n"
+        "from pathlib import Path\nfrom tests.corpus.reading import read\nprint(len(read(Path('/dev/stdin'))[0]))\n"
     )
     folder = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], input=content, text=True, capture_output=True, cwd=folder)

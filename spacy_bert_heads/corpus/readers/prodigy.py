@@ -29,6 +29,11 @@ OTHER_INPUTS = ("image", "html", "input")
 # What records of other tools have beside those.
 OTHER_MARKS = ("ents", "entities", "annotations", "cats")
 OTHER_KEYS = ("label", "labels", "data", "paragraphs")
+# Where a task says that a large language model filled it in, and of what that is unsure: stretches as [start, end] in
+# characters, and names of categories.
+TEACHER, UNSURE, UNSURE_CATEGORIES = "teacher", "unsure", "unsure_categories"
+# How much such an answer counts in training beside one of people, as long as nobody has reviewed it.
+SILVER_WEIGHT = 0.3
 
 
 class ProdigyConverter:
@@ -165,19 +170,30 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
         cats = _read_choice(record, where, findings)
     elif asks_label:
         cats = {_read_label(record["label"], where): 1.0 if answer == "accept" else 0.0}
+    unknown = verdicts["ignore"] if complete else []
+    exclusive = asks_choice and bool(cats) and _is_exclusive(record)
+    is_silver = isinstance(record.get(TEACHER), dict) and "answer" not in record
+    if is_silver:
+        unsure = _read_unsure(record[TEACHER], text, where)
+        verdicts["accept"] = [ent for ent in verdicts["accept"] if not _overlaps(ent, unsure)]
+        unknown = unknown + unsure if complete else []
+        names = record[TEACHER].get(UNSURE_CATEGORIES) or ()
+        # Where exactly one holds, not to know it of some is not to know it of any
+        cats = {} if exclusive and names else {name: value for name, value in cats.items() if name not in names}
     return Annotation(
         text=text,
         where=where,
         tokens=tokens,
         ents=verdicts["accept"],
         complete=complete,
-        unknown=verdicts["ignore"] if complete else [],
+        unknown=unknown,
         rejected=verdicts["reject"] if is_binary else [],
         cats=cats,
-        exclusive=asks_choice and bool(cats) and _is_exclusive(record),
+        exclusive=exclusive and bool(cats),
         timestamp=_read_timestamp(record),
         input_hash=_read_input_hash(record),
         annotator=_read_annotator(record),
+        silver=SILVER_WEIGHT if is_silver else None,
     )
 
 
@@ -194,6 +210,28 @@ def _is_record(record: Dict[str, Any]) -> bool:
     if any(mark in record for mark in OTHER_MARKS) or isinstance(record.get("spans"), dict):
         return False
     return any(mark in record for mark in MARKS) or isinstance(record.get("label"), str)
+
+
+def _read_unsure(teacher: Dict[str, Any], text: str, where: Where) -> List[CharSpan]:
+    """Stretches of which a large language model is unsure, those that overlap as one."""
+    given = teacher.get(UNSURE) or []
+    joined: List[CharSpan] = []
+    pairs = given if isinstance(given, list) else [given]
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(map(is_index, pair)) and pair[0] < pair[1]):
+            raise where.error("H108", show(pair))
+    for start, end in sorted(pairs):
+        if not 0 <= start < end <= len(text):
+            raise where.error("H110", f"{start}-{end}", label=UNSURE, length=len(text))
+        if joined and start < joined[-1].end:
+            before = joined.pop()
+            start, end = before.start, max(end, before.end)
+        joined.append(CharSpan(start, end, ""))
+    return joined
+
+
+def _overlaps(span: CharSpan, others: List[CharSpan]) -> bool:
+    return any(span.start < other.end and other.start < span.end for other in others)
 
 
 def _read_answer(holder: Dict[str, Any], where: Where, default: str) -> str:

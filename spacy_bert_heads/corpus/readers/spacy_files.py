@@ -12,6 +12,7 @@ from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
 from ...errors import BertHeadsError
+from ...extensions import get_silver
 from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY, Annotation, CharSpan
 from ..docs import EXCLUSIVE, SECOND_START, TIMESTAMP
 from ..findings import Findings, Where
@@ -266,6 +267,7 @@ def _read_doc(doc: Doc, where: Where, findings: Findings, spans_key: Optional[st
         exclusive=bool(doc.cats) and doc.user_data.get(EXCLUSIVE) is True,
         timestamp=timestamp if isinstance(timestamp, float) else None,
         second_start=second_start if isinstance(second_start, int) else None,
+        silver=get_silver(doc),
     )
     if spans_key in doc.spans:
         annotation = _with_group(annotation, doc, spans_key or "")

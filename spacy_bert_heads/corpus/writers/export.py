@@ -11,6 +11,7 @@ from spacy.vocab import Vocab
 from tqdm import tqdm
 
 from ...errors import BertHeadsError
+from ...extensions import get_silver
 from ...files import Staging, check_not_read, check_writable
 from ...tags import SCHEMES
 from ..annotations import INCORRECT_SPANS_KEY, UNKNOWN_SPANS_KEY
@@ -139,6 +140,8 @@ def note_layers(doc: Doc, where: Where, findings: Findings, spans_key: Optional[
     """
     for label in [label for label, value in doc.cats.items() if not _is_number(value)]:
         findings.note("lost_number", where, f"{label} is {doc.cats.pop(label)}")
+    if get_silver(doc) is not None:
+        findings.note("lost_silver", where)
     if SECOND_START in doc.user_data:
         findings.note("lost_pair", where)
     for name, group in doc.spans.items():

@@ -66,6 +66,7 @@ def crf_loss(
     rejected: Optional[Sequence[Sequence[NumberedSpan]]] = None,
     *,
     weight: float = 1.0,
+    shares: Optional[numpy.ndarray] = None,
 ) -> CrfLoss:
     """Negative log-likelihood of the gold tags, and -log(1 - P) of each rejected entity, summed for each Doc; the
     mean of that over the Docs that have any of them.
@@ -79,6 +80,8 @@ def crf_loss(
     rejected (Optional[Sequence[Sequence[NumberedSpan]]]): Entities of each Doc that somebody rejected. Only our own
         CRF can learn from them.
     weight (float): Multiplies the gradients, also those of the CRF, but not the loss.
+    shares (Optional[numpy.ndarray]): How much of its loss each Doc adds, of the same mean. None: all of it. Float,
+        (n_docs,).
     RETURNS (CrfLoss): The loss. A Doc of no tokens, or without tags and rejected entities, adds nothing to it.
     RAISES (BertHeadsError): H230 for emissions of a wrong shape.
 
@@ -96,14 +99,17 @@ def crf_loss(
     scores.requires_grad_(True)
     log_likelihood = _log_likelihood(shim.module, scores, _pad_tags([targets[i] for i in used], shim), mask)
     is_impossible = log_likelihood.isneginf()
-    loss = -log_likelihood.masked_fill(is_impossible, 0.0).sum()
+    parts = numpy.ones(len(used), dtype="float32") if shares is None else shares[used]
+    share = torch.from_numpy(parts).to(log_likelihood)
+    loss = -(log_likelihood.masked_fill(is_impossible, 0.0) * share).sum()
     pairs = [(row, span) for row, i in enumerate(used) for span in spans[i]]
     flags = [is_impossible]
     if pairs:
         losses = _rejected_loss(model, scores, mask, pairs)
-        of_impossible = is_impossible[torch.tensor([row for row, _ in pairs], device=losses.device)]
+        rows = torch.tensor([row for row, _ in pairs], device=losses.device)
+        of_impossible = is_impossible[rows]
         flags.append(losses.isposinf() & ~of_impossible)
-        loss = loss + losses.masked_fill(flags[1] | of_impossible, 0.0).sum()
+        loss = loss + (losses.masked_fill(flags[1] | of_impossible, 0.0) * share[rows]).sum()
     answers = torch.cat(flags).tolist()
     without_path = [row for row in range(len(used)) if answers[row]]
     certain = [pair for pair, is_certain in zip(pairs, answers[len(used) :]) if is_certain]
@@ -124,13 +130,18 @@ def crf_loss(
 
 
 def softmax_loss(
-    emissions: List[Floats2d], targets: List[TagIds], *, weight: float = 1.0
+    emissions: List[Floats2d],
+    targets: List[TagIds],
+    *,
+    weight: float = 1.0,
+    shares: Optional[numpy.ndarray] = None,
 ) -> Tuple[float, List[Floats2d]]:
     """Cross-entropy of each token by itself, mean over the tokens that have a tag, as in BertForTokenClassification.
 
     emissions (List[Floats2d]): Tag scores of each Doc. Float, (n_tokens, nO).
     targets (List[TagIds]): Gold tags of each Doc, UNKNOWN where there is none.
     weight (float): Multiplies the gradient, but not the loss.
+    shares (Optional[numpy.ndarray]): See crf_loss. Float, (n_docs,).
     RETURNS (Tuple[float, List[Floats2d]]): The loss in nats and its gradient for the emissions.
     """
     lengths = [len(scores) for scores in emissions]
@@ -138,7 +149,12 @@ def softmax_loss(
     gold = torch.as_tensor(numpy.concatenate(targets)).to(flat.device)
     if not bool((gold != UNKNOWN).any()):
         return 0.0, [scores * 0 for scores in emissions]
-    loss = torch.nn.functional.cross_entropy(flat, gold, ignore_index=UNKNOWN)
+    if shares is None:
+        loss = torch.nn.functional.cross_entropy(flat, gold, ignore_index=UNKNOWN)
+    else:
+        losses = torch.nn.functional.cross_entropy(flat, gold, ignore_index=UNKNOWN, reduction="none")
+        share = torch.from_numpy(numpy.repeat(shares, lengths)).to(losses)
+        loss = (losses * share).sum() / (gold != UNKNOWN).sum()
     (loss * weight).backward()
     gradients = torch.split(cast(Tensor, flat.grad), lengths)
     return float(loss.detach()), [cast(Floats2d, torch2xp(gradient)) for gradient in gradients]

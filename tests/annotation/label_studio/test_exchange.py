@@ -338,7 +338,9 @@ def test_what_cannot_be_a_token_is_said_and_not_shown(token: str):
     assert not token or token not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://", "http://[1", "http://x:99999", "http://me:secret@127.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8080", "ftp://x", "http://", "http://[1", "http://x:99999", "http://me:secret@127.0.0.1"]
+)
 def test_bad_addresses(url: str):
     with pytest.raises(BertHeadsError, match=r"\[H541\]") as caught:
         LabelStudio(url, LEGACY)
