@@ -5,23 +5,28 @@
     python benchmarks/apply.py memory                  # over many short texts
     python benchmarks/apply.py ray                     # what the engine ray takes more than local
     python benchmarks/apply.py threads --data FOLDER   # training and prediction beside busy loops
+    python benchmarks/apply.py server --data FOLDER    # examples/server.py with 1, 8 and 32 clients, beside nlp(text)
 
 Pipelines are not trained: speed does not depend on what they know. Figures of one run are comparable with each other,
 not with those of another: other programs on the machine count. Loads are those of the last minute.
 """
 
 import argparse
+import http.client
 import json
 import os
 import random
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -383,6 +388,81 @@ def measure_threads(args: argparse.Namespace, folder: Path) -> Dict[str, Any]:
     return {"n_texts": args.n, "per_second": found}
 
 
+def measure_server(args: argparse.Namespace, folder: Path) -> Dict[str, Any]:
+    """Latency and throughput of examples/server.py on loopback, beside one `nlp(text)` after another."""
+    texts = make_big(data_folder(args, "snips"), folder / "model")[: args.n]
+    nlp = spacy.load(folder / "model")
+    for text in texts[:20]:
+        nlp(text)
+    found = {"one by one, nlp(text)": one_by_one(nlp, texts)}
+    del nlp
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**default_environment(), **QUIET, "MODEL": str(folder / "model")}
+    command = [sys.executable, "-m", "uvicorn", "server:app", "--port", str(port), "--log-level", "warning"]
+    server = subprocess.Popen(command, cwd=ROOT / "examples", env=environment)
+    try:
+        wait_for(port, server)
+        for n_clients in CLIENTS:
+            began = time.perf_counter()
+            with ThreadPoolExecutor(n_clients) as pool:
+                shares = [texts[client::n_clients] for client in range(n_clients)]
+                seconds = sum(pool.map(partial(ask, port), shares), [])
+            found[f"server, {n_clients} clients"] = summarise(seconds, len(texts) / (time.perf_counter() - began))
+            found[f"server, {n_clients} clients"]["megabytes"] = round(_resident(server.pid))
+            print(n_clients, found[f"server, {n_clients} clients"], "load", load(), flush=True)
+    finally:
+        server.terminate()
+        server.wait()
+    return {"n_texts": len(texts), "milliseconds": found, "load": load()}
+
+
+def one_by_one(nlp: Any, texts: List[str]) -> Dict[str, float]:
+    seconds = [timed(nlp, text) for text in texts]
+    return summarise(seconds, len(texts) / sum(seconds))
+
+
+def timed(do: Callable[[str], Any], text: str) -> float:
+    began = time.perf_counter()
+    do(text)
+    return time.perf_counter() - began
+
+
+def summarise(seconds: List[float], rate: float) -> Dict[str, float]:
+    """Milliseconds, and texts a second."""
+    ordered = sorted(seconds)
+    p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+    return {
+        "p50": round(1000 * statistics.median(ordered), 1),
+        "p99": round(1000 * p99, 1),
+        "texts_per_second": round(rate, 1),
+    }
+
+
+def ask(port: int, texts: List[str]) -> List[float]:
+    """One client on one connection: seconds of each request."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def request(text: str) -> None:
+        connection.request("POST", "/predict", json.dumps({"text": text}), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise SystemExit(f"status {response.status}: {body!r}")
+
+    return [timed(request, text) for text in texts]
+
+
+def wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
+    while server.poll() is None:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        time.sleep(0.2)
+    raise SystemExit("the server did not start: pip install fastapi uvicorn")
+
+
 @contextmanager
 def busy_loops(n: int) -> Iterator[None]:
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
@@ -400,8 +480,10 @@ MEASURES: Dict[str, Callable[[argparse.Namespace, Path], Dict[str, Any]]] = {
     "memory": measure_memory,
     "ray": measure_ray,
     "threads": measure_threads,
+    "server": measure_server,
 }
-N_TEXTS = {"speed": 4000, "kills": 20_000, "memory": 300_000, "ray": 50_000, "threads": 256}
+N_TEXTS = {"speed": 4000, "kills": 20_000, "memory": 300_000, "ray": 50_000, "threads": 256, "server": 640}
+CLIENTS = (1, 8, 32)
 
 
 def main() -> None:
