@@ -16,7 +16,7 @@ heads: the heads alone, which is quick: over token vectors of the encoder that a
     same number of epochs, and spancat for four times the seconds of bert_spans. F1 on test, calibration, and seconds
     of the processor's time.
 speed: texts per second of the processor's time, so that other work on the machine matters little, of the pipelines of
-    `flat`, `loss` and of a spancat on the same encoder, SNIPS test.
+    `flat` and of a spancat on the same encoder, SNIPS test; and GENIA test, if `nested` was there before.
 scaling: the head alone on one text of 1,000 to 16,000 words, 50 labels and spans of up to 32 words: seconds of the
     processor's time and peak memory of prediction and of a step of training, each in a process of its own.
 
@@ -378,21 +378,29 @@ def run_heads(args: argparse.Namespace) -> Dict[str, Any]:
 def run_speed(args: argparse.Namespace) -> Dict[str, Any]:
     """Texts per second, the median of several rounds in which each pipeline has its turn."""
     folder, _ = snips(args)
-    texts = [doc.text for doc in DocBin().from_disk(folder / "test.spacy").get_docs(Vocab())]
-    pipelines = {
-        "bert_ner": spacy.load(args.models / "ner-snips" / "model-best"),
-        "bert_spans": spacy.load(args.models / "spans-snips" / "model-best"),
-        "spancat": spacy.load(args.models / "spans-snips" / "model-best", exclude=["bert_spans"]),
-    }
-    width = pipelines["bert_spans"].get_pipe("bert_spans").max_width  # type: ignore[attr-defined]
+    result = {"snips": measure_speed(args, folder, "spans-snips", {"bert_ner": "ner-snips"})}
+    if (args.models / "spans-genia").exists():
+        result["genia"] = measure_speed(args, args.models / "genia-corpus", "spans-genia", {})
+    return result
+
+
+def measure_speed(args: argparse.Namespace, corpus: Path, ours: str, others: Dict[str, str]) -> Dict[str, Any]:
+    """A pipeline with bert_spans, others, and one with a spancat, which need not have learned anything."""
+    texts = [doc.text for doc in DocBin().from_disk(corpus / "test.spacy").get_docs(Vocab())]
+    folders = {"bert_spans": ours, **others}
+    pipelines = {name: spacy.load(args.models / folder / "model-best") for name, folder in folders.items()}
+    pipelines["spancat"] = spacy.load(args.models / ours / "model-best", exclude=["bert_spans"])
+    head: Any = pipelines["bert_spans"].get_pipe("bert_spans")
     config = Config({"nlp": {}, "components": {"bert_spans": {}}, "training": {"optimizer": {"learn_rate": 1.0}}})
-    use_spancat(width, 1.0)(config)
+    use_spancat(head.max_width, 1.0)(config)
     settings = {name: value for name, value in config["components"]["spancat"].items() if name != "factory"}
-    spancat = pipelines["spancat"].add_pipe("spancat", config=settings)
-    sample = list(pipelines["bert_ner"].pipe(texts[:1]))
-    for label in pipelines["bert_spans"].get_pipe("bert_spans").labels:  # type: ignore[attr-defined]
-        spancat.add_label(label)  # type: ignore[attr-defined]
-    spancat.model.initialize(X=(sample, spancat.suggester(sample)))  # type: ignore[attr-defined]
+    spancat: Any = pipelines["spancat"].add_pipe("spancat", config=settings)
+    sample = list(pipelines["bert_spans"].pipe(texts[:1]))
+    for label in head.labels:
+        spancat.add_label(label)
+    suggested = spancat.suggester(sample)
+    scores = numpy.zeros((len(suggested.data), len(spancat.labels)), dtype="float32")
+    spancat.model.initialize(X=(sample, suggested), Y=scores)
     times: Dict[str, List[float]] = {name: [] for name in pipelines}
     for round_number in range(args.rounds + 1):
         for name, nlp in pipelines.items():
@@ -402,12 +410,9 @@ def run_speed(args: argparse.Namespace) -> Dict[str, Any]:
             if round_number:
                 times[name].append(time.process_time() - start)
     rates = {name: round(len(texts) / statistics.median(found), 1) for name, found in times.items()}
-    return {
-        "max_width": width,
-        "texts_per_second": rates,
-        "against_bert_ner": round(rates["bert_spans"] / rates["bert_ner"], 3),
-        "against_spancat": round(rates["bert_spans"] / rates["spancat"], 3),
-    }
+    ratios = {f"against_{name}": round(rates["bert_spans"] / rate, 3) for name, rate in rates.items()}
+    del ratios["against_bert_spans"]
+    return {"texts": len(texts), "max_width": head.max_width, "texts_per_second": rates, **ratios}
 
 
 def measure_scaling(n_words: int, training: bool) -> None:
