@@ -95,8 +95,12 @@ def merge(versions: Sequence[Annotation], findings: Findings, *, overlaps: bool 
         winner = complete[-1]
         if overlaps:
             winner = _fill_gaps(complete)
+            single = [replace(version, ents=[]) if version.complete else version for version in ordered]
+            answers = _join_verdicts(single, findings, overlaps)
+            asked, rejected = ([span for span in spans if _is_gap(winner, span)] for spans in answers)
+            winner = replace(winner, ents=[*winner.ents, *asked])
         ents, unknown = sorted(set(winner.ents)), winner.unknown
-        _report_losers(winner, ordered, findings)
+        _report_losers(winner, ordered, findings, overlaps)
     else:
         ents, rejected = _join_verdicts(ordered, findings, overlaps)
     cats = _join_cats(ordered, findings)
@@ -187,12 +191,12 @@ def _is_gap(annotation: Annotation, span: CharSpan) -> bool:
     return span not in annotation.ents and any(_is_about(gap, span) for gap in annotation.unknown)
 
 
-def _report_losers(winner: Annotation, versions: Sequence[Annotation], findings: Findings) -> None:
+def _report_losers(winner: Annotation, versions: Sequence[Annotation], findings: Findings, overlaps: bool) -> None:
     ents = set(winner.ents)
     for version in versions:
         if version.complete:
             differing = ents ^ set(version.ents)
-            if any(not _is_gap(version, span) and not _is_gap(winner, span) for span in differing):
+            if any(not (overlaps and (_is_gap(version, span) or _is_gap(winner, span))) for span in differing):
                 findings.note("entity_conflict", version.where, f"differs from {winner.where}, which is kept")
             continue
         wrong = [span for span in version.ents if span not in ents]

@@ -283,3 +283,26 @@ def test_the_loop_goes_round(tmp_path: Path) -> None:
     rows = json.loads((folder / "rounds.json").read_text(encoding="utf8"))
     assert [row["texts"] for row in rows] == [8, 14] and all("spans_sc_f" in row["scores"] for row in rows)
     shutil.rmtree(folder)
+
+
+def test_yes_and_no_fill_the_gaps_of_a_complete_annotation(tmp_path: Path) -> None:
+    shown = manual(TEXT, MAYOR, config={"labels": ["ROLE"]})
+    other = CharSpan(0, 5, "CITY")
+    answers = [shown, yes_or_no(TEXT, CITY, "accept"), yes_or_no(TEXT, other, "reject")]
+    answers.append(yes_or_no(TEXT, CharSpan(0, 5, "ROLE"), "accept"))  # against the complete one, which wins
+    report = merge([], tmp_path / "c", answers=[write_jsonl(tmp_path / "a.jsonl", *answers)], spans_key="sc")
+    (doc,) = load_docs(tmp_path / "c" / "train.spacy")
+    assert char_spans(doc.spans["sc"]) == sorted([MAYOR, CITY])
+    assert char_spans(doc.spans["incorrect_spans"]) == [other]
+    assert char_spans(doc.spans["unknown_spans"]) == [CharSpan(0, len(TEXT), "CITY")]
+    assert [conflict.kind for conflict in report.conflicts] == ["binary_against_manual"]
+    before = (tmp_path / "c" / "train.spacy").read_bytes()
+    merge([tmp_path / "c"], tmp_path / "c", answers=[tmp_path / "a.jsonl"], spans_key="sc")
+    assert (tmp_path / "c" / "train.spacy").read_bytes() == before
+    # Nor does it forget them when it is about another text
+    another = write_jsonl(tmp_path / "b.jsonl", manual("another"))
+    merge([tmp_path / "c"], tmp_path / "c", answers=[another], spans_key="sc")
+    (kept,) = [found for found in load_docs(tmp_path / "c" / "train.spacy") if found.text == TEXT]
+    assert {key: char_spans(group) for key, group in kept.spans.items()} == {
+        key: char_spans(group) for key, group in doc.spans.items()
+    }
