@@ -351,8 +351,7 @@ def test_annotation_that_no_legal_path_fits_has_no_probability_and_no_gradient(k
 
     assert log_likelihood([0, 1, 2]).isneginf().tolist() == [False, True, True]
     of_all, of_first = (
-        torch.autograd.grad(log_likelihood(rows).sum(), [emissions, *crf.parameters()])
-        for rows in ([0, 1, 2], [0])
+        torch.autograd.grad(log_likelihood(rows).sum(), [emissions, *crf.parameters()]) for rows in ([0, 1, 2], [0])
     )
     assert of_first[0][0].any() and not of_all[0][1:].any()
     for found, expected in zip(of_all, of_first):

@@ -82,7 +82,7 @@ def test_twenty_sentences_are_learned_by_the_decoder(bert_folder: str, tmp_path:
     examples = twenty(nlp)
     initialize_nlp(nlp, examples=examples)
     before = [eg.reference.to_bytes() for eg in examples]
-    learn(nlp, examples, 80, 0.005)
+    learn(nlp, examples, 60, 0.008)
     scores = nlp.evaluate(twenty(nlp))
     assert scores["ents_f"] == 1.0 and [eg.reference.to_bytes() for eg in examples] == before
     docs = list(nlp.pipe([eg.text for eg in examples]))
