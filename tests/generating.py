@@ -1,7 +1,7 @@
 """Tiny encoder-decoders with tokenizers made here, for the tests of generation."""
 
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -78,6 +78,8 @@ def make_language_model(folder: Path, kind: str, seed: int = 0) -> str:
         "bart": lambda: BartConfig(vocab_size=size, **BART_SIZES),
     }
     model = AutoModelForSeq2SeqLM.from_config(configs[kind]())
+    # As checkpoints for summaries have it
+    model.generation_config.no_repeat_ngram_size = 1
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -86,7 +88,3 @@ def make_language_model(folder: Path, kind: str, seed: int = 0) -> str:
 def text_to_text(name: str, **settings: Any) -> Dict[str, Any]:
     """Config of spacy_bert_heads.TextToText.v1."""
     return {"@architectures": "spacy_bert_heads.TextToText.v1", "name": name, **settings}
-
-
-def make_words(n: int) -> List[str]:
-    return (TEXTS[0] + " ").split()[:n]

@@ -10,7 +10,7 @@ SOURCE: Paolini et al. (2021), arXiv 2101.05779.
 
 from collections import Counter
 from functools import lru_cache
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy
 from spacy.tokens import Doc
@@ -157,6 +157,7 @@ class Markup:
     begins (Dict[int, int]): Token that begins with a piece, where a span may begin: by number of the piece.
     ends (Dict[int, int]): Token that ends before a piece, where a span may end: by number of that piece.
     later (Sequence[int]): For each piece, and for the end, the places behind it where a span that has it may end.
+    walls (Set[int]): Places that no span may cross, by the number of the piece behind them.
     alphabet (Alphabet): The other symbols.
     """
 
@@ -166,12 +167,14 @@ class Markup:
         begins: Dict[int, int],
         ends: Dict[int, int],
         later: Sequence[int],
+        walls: Set[int],
         alphabet: Alphabet,
     ) -> None:
         self.pieces = pieces
         self.begins = begins
         self.ends = ends
         self.later = later
+        self.walls = walls
         self.alphabet = alphabet
         self.most = len(begins) * (MOST_PER_TOKEN if alphabet.nested else 1)
 
@@ -195,20 +198,23 @@ class Markup:
         ids = pieces.ids[first : pieces.bounds[window[1]]]
         begins: Dict[int, int] = {}
         ends: Dict[int, int] = {}
+        walls: Set[int] = set()
         shut = numpy.zeros(len(ids) + 1, dtype=bool)
         for token in range(*window):
             start, end = pieces.begins[token] - first, pieces.ends[token] - first
             if pieces.begins[token] < 0:
-                continue
-            if closed[token]:
+                if closed[token]:
+                    walls.add(pieces.bounds[token] - first)
+            elif closed[token]:
                 shut[start:end] = True
             elif free[token]:
                 begins[start] = token - window[0]
                 ends[end] = token - window[0]
         later = [0] * (len(ids) + 1)
         for number in reversed(range(len(ids))):
-            later[number] = 0 if shut[number] else later[number + 1] + (number + 1 in ends)
-        return cls(ids, begins, ends, later, alphabet)
+            further = 0 if number + 1 in walls else later[number + 1]
+            later[number] = 0 if shut[number] else further + (number + 1 in ends)
+        return cls(ids, begins, ends, later, walls, alphabet)
 
     def allowed(self, place: Place) -> List[int]:
         """RETURNS (List[int]): Symbols that may follow: one at least. After the end, the end again."""
@@ -217,6 +223,8 @@ class Markup:
             return [alphabet.end]
         found: List[int] = []
         n_labels, later, counts = alphabet.n_labels, self.later[copied], Counter(opened)
+        if opened and opened[0] < copied and copied in self.walls:
+            later = 0
         if copied < len(self.pieces):
             if not opened or _places_needed(counts, n_labels) <= later:
                 found.append(self.pieces[copied])

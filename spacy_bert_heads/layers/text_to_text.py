@@ -76,6 +76,8 @@ class LanguageModelShim(TorchShim):
 
     def _take(self, found: LanguageModel, n_labels: int) -> None:
         survive_forks()
+        # What checkpoints bring along for summaries, such as "no three words twice", would forbid to copy a text
+        found.module.generation_config = GenerationConfig()
         self._model = found.module.to(get_torch_default_device())
         self.tokenizer = found.tokenizer
         self.special = SpecialTokens.of(found.tokenizer)
@@ -242,11 +244,14 @@ def generate(module: Any, states: Sequence[Tensor], markups: Sequence[Markup], n
         if (number // n, symbols) not in zip(rows, written) and markups[number // n].read(symbols) is not None:
             rows.append(number // n)
             written.append(symbols)
+    for row in set(range(len(markups))) - set(rows):
+        # Weights that are no numbers choose nothing legal
+        rows.append(row)
+        written.append(markups[row].write([]) or [])
     readings: List[List[Reading]] = [[] for _ in markups]
-    if rows:
-        values = score(module, [states[row] for row in rows], [markups[row] for row in rows], written).tolist()
-        for row, symbols, value in zip(rows, written, values):
-            readings[row].append(Reading(in_order(markups[row].read(symbols) or ()), value))
+    values = score(module, [states[row] for row in rows], [markups[row] for row in rows], written).tolist()
+    for row, symbols, value in zip(rows, written, values):
+        readings[row].append(Reading(in_order(markups[row].read(symbols) or ()), value))
     for found in readings:
         found.sort(key=lambda reading: -reading.log_probability)
     return readings

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.corpus.convert import convert
 from spacy_bert_heads.corpus.readers.formats import ReadOptions
+from spacy_bert_heads.project.configs import factory_of
 from spacy_bert_heads.project.init import package_name
 
 SAMPLE = Path("assets") / "sample.jsonl"
@@ -64,8 +65,8 @@ def test_init_writes_a_project_with_a_valid_config(
     nlp = load_model_from_config(load_config(folder / "configs" / config), validate=True)
     assert nlp.lang == lang
     order = ("textcat", "textcat_multilabel", "regression", "ner", "spans", "seq2seq")
-    names = sorted((f"bert_{head.strip()}" for head in heads.split(",")), key=lambda name: order.index(name[5:]))
-    assert nlp.pipe_names == ["transformer", *names]
+    names = sorted((head.strip() for head in heads.split(",")), key=order.index)
+    assert nlp.pipe_names == ["transformer", *map(factory_of, names)]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh", "de"])
@@ -115,6 +116,7 @@ def test_a_folder_that_holds_something_needs_force(tmp_path: Path) -> None:
         (["--heads", ","], "[H218]"),
         (["--heads", "textcat,textcat_multilabel"], "[H219]"),
         (["--heads", "regression,textcat,ner"], "[H219]"),
+        (["--heads", "ner,seq2seq"], "[H717]"),
         (["--lang", "klingon"], "[H119]"),
     ],
 )
@@ -196,7 +198,7 @@ def check_project(folder: Path, lang: str, heads: List[str]) -> None:
     project = srsly.read_yaml(folder / "project.yml")
     config = load_config(next((folder / "configs").iterdir()))
     assert config["nlp"]["lang"] == lang
-    assert config["nlp"]["pipeline"] == ["transformer", *(f"bert_{head}" for head in heads)]
+    assert config["nlp"]["pipeline"] == ["transformer", *(factory_of(head) for head in heads)]
     corpus = project["commands"][0]
     assert corpus["deps"] == ["assets"] and f"convert assets corpus/{lang} --lang {lang}" in corpus["script"][0]
     assert project["vars"]["split"] == "0.8,0.1,0.1"

@@ -12,6 +12,7 @@ import spacy
 import srsly
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spacy.language import Language
 from spacy.tokens import Doc
 
 from spacy_bert_heads.layers.markup import Alphabet, Markup, Pieces, Place, cut_pieces, split_doc
@@ -127,7 +128,7 @@ def _lie_well(a: NumberedSpan, b: NumberedSpan, nested: bool) -> bool:
 def test_whatever_is_chosen_ends_in_something_legal(
     text: str, nested: bool, n_labels: int, closed: List[int], seed: int
 ) -> None:
-    doc = spacy.blank("en")(text)
+    doc = _blank()(text)
     markup = make_markup(_tokenizer("spaces"), doc, nested, n_labels, closed)
     chooser, place, symbols = random.Random(seed), Place(), []
     while not place.ended:
@@ -180,6 +181,11 @@ def test_samples_of_real_corpora_go_to_markup_and_back(shared_data: Path) -> Non
                     assert written is not None and in_order(markup.read(written) or []) == in_order(spans)
                     checked += 1
     assert checked > 100
+
+
+@lru_cache
+def _blank() -> Language:
+    return spacy.blank("en")
 
 
 @lru_cache

@@ -82,7 +82,7 @@ def test_twenty_sentences_are_learned_by_the_decoder(bert_folder: str, tmp_path:
     examples = twenty(nlp)
     initialize_nlp(nlp, examples=examples)
     before = [eg.reference.to_bytes() for eg in examples]
-    learn(nlp, examples, 80, 0.005)
+    learn(nlp, examples, 60, 0.008)
     scores = nlp.evaluate(twenty(nlp))
     assert scores["ents_f"] == 1.0 and [eg.reference.to_bytes() for eg in examples] == before
     docs = list(nlp.pipe([eg.text for eg in examples]))
@@ -120,6 +120,8 @@ def test_language_models_load_train_save_and_give_the_same_again(kind: str, tmp_
     assert learn(nlp, examples, 12, 0.01)["seq2seq_ner"] < 0.7 * first
     texts = [*(eg.text for eg in examples), "", " ", "我的 😀 [ | ]", "order " * 5]
     docs = list(nlp.pipe(texts))
+    # Far from the plain copy that stands in where nothing legal is found
+    assert any(doc.ents for doc in docs)
     nlp.to_disk(tmp_path / "model")
     for path in (tmp_path / kind).iterdir():
         path.unlink()

@@ -106,10 +106,11 @@ def test_probabilities_of_all_legal_sequences_sum_to_one(
         monkeypatch.setattr(automaton, "MOST_PER_TOKEN", 1)
     memory = make_memory(decoder, [(kinds, marks)], nested)
     most = int(memory.rules.most[0])
-    sets = sorted(all_sets(kinds, marks, nested, min(most, 3)))
     if nested and most > 3:
         # Of 20 spans, up to three
-        memory = memory._replace(rules=memory.rules._replace(most=torch.tensor([3])))
+        most = 3
+        memory = memory._replace(rules=memory.rules._replace(most=torch.tensor([most])))
+    sets = sorted(all_sets(kinds, marks, nested, most))
     scores = score_sets(decoder, memory, sets)
     assert float(scores.exp().sum()) == pytest.approx(1.0, abs=1e-4)
     assert len(set(scores.tolist())) > len(sets) // 2 or len(sets) < 4
