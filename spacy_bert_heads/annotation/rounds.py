@@ -20,12 +20,12 @@ from ..files import lock, write_files
 from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
 from ..training.run import run
+from .comparison import compare
 from .curve import draw_rounds, render_rounds
 from .heads import find_heads
 from .merge import list_spacy_files, merge
 from .prelabel.prelabel import Plan, Teacher, prelabel
 from .suggest import suggest
-from .three import compare
 
 CURVE, ROUNDS = "rounds.png", "rounds.json"
 TASKS, CONFIG, METRICS, AGREEMENT = "tasks.jsonl", "config.cfg", "metrics.json", "agreement.json"

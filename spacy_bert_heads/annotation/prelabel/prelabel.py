@@ -43,6 +43,8 @@ FORMATS = (ProdigyWriter.name, LabelStudioWriter.name, DoccanoWriter.name)
 MILLION = 1_000_000
 # After so many prompts without an answer, one after the other, the endpoint is not asked any more.
 MAX_IN_A_ROW = 5
+# Why prompts were refused: so many reasons are named.
+MAX_REASONS = 20
 CHUNK_BYTES = 1 << 20
 # What is in a file of tasks once somebody has answered some
 ANSWER_MARKS = (b'"answer":', b'"_annotator_id":', b'"annotations":')
@@ -134,7 +136,8 @@ class Plan(NamedTuple):
         """RETURNS (str): What is to be confirmed."""
         also = f", each with some of {self.n_examples:,} annotated texts," if self.n_examples else ""
         open_way = "" if self.is_encrypted else ", not encrypted"
-        return f"{self.n_texts:,} texts{also} would be sent to {self.host}{open_way} ({self.n_prompts:,} prompts)"
+        size = f"{self.n_prompts:,} prompts, at most {self.most_in:,} tokens"
+        return f"{self.n_texts:,} texts{also} would be sent to {self.host}{open_way} ({size})"
 
 
 class Prompt(NamedTuple):
@@ -278,6 +281,8 @@ def prelabel(
     nlp = load_tokenizer(lang)
     examples = Examples(teacher.examples, nlp)
     question = make_question(teacher, examples)
+    if teacher.twice and question.instructions() == question.instructions(reverse=True):
+        raise BertHeadsError("H504", name="--twice", found="on", expected="several labels or categories to reorder")
     n_examples = examples.choose(ents=bool(question.labels), cats=bool(question.categories))
     report = PrelabelReport(Findings(skip_bad=skip_bad), priced=bool(teacher.price_in or teacher.price_out))
     run = _Run(source, nlp, teacher, question, examples, endpoint, limit, report)
@@ -573,6 +578,8 @@ class _Asking:
         error = work.exception()
         if isinstance(error, RefusedError):
             why = str(error)
+            if why not in self.report.refused and len(self.report.refused) >= MAX_REASONS:
+                why = "other reasons"
             self.refused.add(prompt.key)
             self.report.refused[why] = self.report.refused.get(why, 0) + 1
             self._in_a_row += 1
