@@ -3,10 +3,10 @@
     python benchmarks/silver.py --data FOLDER [--seeds 0] [--silver 500] [--conditions 50 50+silver ...]
 
 The teacher is a server on loopback that `bert-heads prelabel --twice` asks; its answers go through `merge --silver`,
-as a user's would. It knows the truth and errs as large models without examples are reported to: about 60 F1 on
-slots and 85 % of intents (the share of each kind of error is in ERRORS). Its errors are not just noise. Each label is
-easier or harder than others, and is mistaken for the same other label each time; two answers to a text share most
-errors, so that what they disagree on says little about what they both have wrong.
+as a user's would. It knows the truth and errs as large models without examples are reported to: about 60 F1 on slots
+and 85 % of intents (the share of each kind of error is in ERRORS). Its errors are not just noise. Each label is easier
+or harder than others, and is mistaken for the same other label each time; two answers to a text share most errors, so
+that what they disagree on says little about what they both have wrong.
 
 The student is trained as in active_learning.py: configs/joint.cfg, half of MiniLM frozen, steps of 16 texts, their
 number by `n_steps`, no dev split. It learns from so many texts that a person has corrected (gold), with and without

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, cast
 
 from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST
@@ -22,14 +22,20 @@ from ..files import lock, write_files
 from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
 from ..training.run import run
+from .comparison import compare
 from .curve import draw_rounds, render_rounds
 from .heads import find_heads
 from .merge import list_spacy_files, merge
+from .prelabel.prelabel import Plan, Teacher, prelabel
 from .suggest import suggest
 from .tasks import SPANS_VIEWS
 
 CURVE, ROUNDS = "rounds.png", "rounds.json"
-TASKS, CONFIG, METRICS = "tasks.jsonl", "config.cfg", "metrics.json"
+TASKS, CONFIG, METRICS, AGREEMENT = "tasks.jsonl", "config.cfg", "metrics.json", "agreement.json"
+# What the teacher said, beside the folders of the rounds
+TEACHER_ANSWERS = "teacher.answers"
+# Of the first answers, where there is no dev split
+FIRST_SPLIT = "0.8,0.2,0"
 # Endings of files that are not all there yet.
 UNFINISHED = ("~", ".tmp", ".part", ".crdownload")
 # Of each training, on the dev split.
@@ -43,7 +49,8 @@ class LoopSettings:
 
     config (Path): Training config, such as configs/joint.cfg.
     raw (Path): Texts to choose from, as for `suggest`.
-    dev (Path): Annotated texts that choose the best checkpoint of each training.
+    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: with a teacher, a
+        share of the first answers is set aside for it.
     test (Optional[Path]): Annotated texts that score each round. None: those of `dev`.
     bases (Tuple[Path, ...]): Annotated texts to begin with, as for `merge`.
     model (Optional[str]): Trained pipeline to begin with. None: one is trained on `bases`.
@@ -56,11 +63,14 @@ class LoopSettings:
     off_tokens (str): What to do with spans not at token boundaries.
     skip_bad (bool): Whether to leave bad records out.
     gpu (int): Number of the GPU, -1 for none.
+    teacher (Optional[Teacher]): The large language model that fills in the first tasks, where there is no annotation
+        at all.
+    confirm (Callable[[Plan], bool]): See prelabel.
     """
 
     config: Path
     raw: Path
-    dev: Path
+    dev: Optional[Path] = None
     test: Optional[Path] = None
     bases: Tuple[Path, ...] = ()
     model: Optional[str] = None
@@ -73,6 +83,8 @@ class LoopSettings:
     off_tokens: str = "error"
     skip_bad: bool = False
     gpu: int = -1
+    teacher: Optional[Teacher] = None
+    confirm: Callable[[Plan], bool] = lambda plan: False
 
 
 class Round(NamedTuple):
@@ -92,6 +104,11 @@ class Round(NamedTuple):
         return self.folder / "corpus" / "train.spacy"
 
     @property
+    def set_aside(self) -> Path:
+        """RETURNS (Path): Its answers that are for dev, if there are any."""
+        return self.folder / "corpus" / "dev.spacy"
+
+    @property
     def report(self) -> Path:
         """RETURNS (Path): What `merge` says about it; written last."""
         return self.folder / "corpus" / "merge.json"
@@ -106,7 +123,7 @@ class Round(NamedTuple):
         """RETURNS (List[Path]): Every file that somebody has put into the folder, under whatever name."""
         if not self.folder.is_dir():
             return []
-        ours = (TASKS, CONFIG, METRICS)
+        ours = (TASKS, CONFIG, METRICS, AGREEMENT)
         return sorted(
             path
             for path in self.folder.iterdir()
@@ -123,15 +140,20 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
     say (Callable[[str], Any]): Takes what is to be shown.
     RETURNS (str): What it waits for.
     RAISES (BertHeadsError): H187 if another process works in the folder; H521 if there is nothing to begin with; H522
-        if all there is to learn from are rejected entities; whatever suggest, merge, fit-config, train and evaluate
-        find wrong.
+        if all there is to learn from are rejected entities; H753 for a teacher beside something else to begin with,
+        H754 if there is no dev split, H755 if none of the first answers is for it; whatever suggest, prelabel, merge,
+        fit-config, train and evaluate find wrong.
     """
     folder = Path(os.path.abspath(folder))
-    for path in (settings.config, settings.raw, settings.dev, *([settings.test] if settings.test else [])):
+    for path in filter(None, (settings.config, settings.raw, settings.dev, settings.test)):
         if not path.exists():
             raise BertHeadsError("H101", path=path)
-    if settings.model is None and not settings.bases:
+    if settings.teacher is not None and (settings.model is not None or settings.bases):
+        raise BertHeadsError("H753", path=folder, found="--base" if settings.bases else "--model")
+    if settings.teacher is None and settings.model is None and not settings.bases:
         raise BertHeadsError("H521", path=folder)
+    if settings.teacher is None and settings.dev is None:
+        raise BertHeadsError("H754", path=folder)
     with lock(folder):
         now = Round(0, folder)
         model = _begin(now, settings, say)
@@ -143,11 +165,13 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
             model = _learn(now, model, settings, say)
 
 
-def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> str:
+def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Optional[str]:
     """The pipeline to begin with, scored.
 
-    RETURNS (str): Its name or folder.
+    RETURNS (Optional[str]): Its name or folder. None: a teacher begins.
     """
+    if settings.teacher is not None:
+        return None
     if settings.bases:
         _merge_answers(first, settings, say)
     if settings.model is None:
@@ -157,7 +181,7 @@ def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> s
     return model
 
 
-def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Callable[[str], Any]) -> str:
+def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings, say: Callable[[str], Any]) -> str:
     """Choose what to annotate, unless that is done.
 
     RETURNS (str): What to do with it.
@@ -165,9 +189,12 @@ def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Cal
     tasks = now.folder / TASKS
     if not tasks.exists():
         done = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
-        for path in (before.corpus, settings.dev, settings.test):
+        for path in (before.corpus, _dev(now, settings), settings.test):
             done += list_spacy_files(path) if path is not None and path.exists() else []
         try:
+            if model is None:
+                say(_prelabel(tasks, done, settings))
+                return _waiting(now)
             chosen = suggest(
                 model,
                 settings.raw,
@@ -184,13 +211,43 @@ def _ask(now: Round, before: Round, model: str, settings: LoopSettings, say: Cal
         except NothingToAskError as error:
             return f"{error}\nThe loop has come to its end; add more texts to {settings.raw} to continue."
         say(chosen.to_text())
+    return _waiting(now)
+
+
+def _waiting(now: Round) -> str:
+    tasks = now.folder / TASKS
     return (
         f"Round {now.number} is waiting for answers: annotate {tasks}, save the result in the same folder, for "
         f"example as {now.folder / 'answers.jsonl'}, and run this command again."
     )
 
 
-def _learn(now: Round, model: str, settings: LoopSettings, say: Callable[[str], Any]) -> str:
+def _prelabel(tasks: Path, done: Sequence[Path], settings: LoopSettings) -> str:
+    """Have the teacher fill in the first tasks. Its answers are beside the rounds, whose other files are people's.
+
+    RETURNS (str): What came of it.
+    """
+    assert settings.teacher is not None
+    report = prelabel(
+        settings.raw,
+        tasks,
+        settings.teacher,
+        confirm=settings.confirm,
+        lang=read_config(settings.config)["nlp"]["lang"],
+        limit=settings.limit,
+        exclude=done,
+        cache=tasks.parent.parent / TEACHER_ANSWERS,
+        skip_bad=settings.skip_bad,
+    )
+    return report.to_text()
+
+
+def _dev(now: Round, settings: LoopSettings) -> Optional[Path]:
+    """Texts that choose the best checkpoint: those that were given, or those that the first round set aside."""
+    return settings.dev or Round(1, now.loop).set_aside
+
+
+def _learn(now: Round, model: Optional[str], settings: LoopSettings, say: Callable[[str], Any]) -> str:
     """From answers to a pipeline and its scores.
 
     RETURNS (str): Folder of the pipeline.
@@ -206,22 +263,27 @@ def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]
     if now.report.exists():
         return
     config = read_config(settings.config)
+    dev = _dev(now, settings)
+    is_dividing = settings.dev is None and now.number == 1
     before = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
     report = merge(
         settings.bases,
         now.corpus.parent,
         answers=[*before, *now.answers],
         merged_before=before,
-        split="1,0,0",
-        leave_out=[settings.dev, *([settings.test] if settings.test else [])],
+        split=FIRST_SPLIT if is_dividing else "1,0,0",
+        leave_out=[path for path in (None if is_dividing else dev, settings.test) if path is not None],
         lang=config["nlp"]["lang"],
-        exclusive=EXCLUSIVE_FACTORY in _factories(config).values(),
+        exclusive=chooses_one(settings.config),
         off_tokens=settings.off_tokens,
         skip_bad=settings.skip_bad,
         report_path=now.report,
         spans_key=_spans_key(config, settings.view),
     )
     say(report.to_text())
+    if is_dividing and not report.splits["dev"].docs:
+        now.report.unlink()
+        raise BertHeadsError("H755", path=now.folder, found=report.splits["train"].docs)
     counts = report.splits["train"]
     if counts.rejected and not counts.ents_complete and not counts.spans:
         now.report.unlink()
@@ -237,7 +299,7 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
         settings.config,
         config,
         train=now.corpus,
-        dev=Path(os.path.abspath(settings.dev)),
+        dev=Path(os.path.abspath(cast(Path, _dev(now, settings)))),
         encoder=None,
         epochs=settings.epochs,
         seed=None,
@@ -270,6 +332,11 @@ def source_components(config_path: Path, nlp: Language, model: str) -> None:
         if getattr(nlp.get_pipe(name), "is_trainable", False):
             config["components"][name] = {"source": model}
     write_files({config_path: config.to_str(interpolate=False).encode("utf8")})
+
+
+def chooses_one(config_path: Path) -> bool:
+    """RETURNS (bool): Whether a training config has a head for categories of which exactly one holds."""
+    return EXCLUSIVE_FACTORY in _factories(read_config(config_path)).values()
 
 
 def _factories(config: Config) -> Dict[str, str]:
@@ -306,20 +373,40 @@ def _new_labels(nlp: Language, report: Dict[str, Any]) -> Set[str]:
 
 def _evaluate(now: Round, model: str, settings: LoopSettings) -> None:
     if not (now.folder / METRICS).exists():
-        write_report(evaluate(model, settings.test or settings.dev), now.folder / METRICS)
+        write_report(evaluate(model, cast(Path, settings.test or _dev(now, settings))), now.folder / METRICS)
 
 
 def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
     """Table and picture of all rounds up to now."""
     weights = dict(read_config(settings.config)["training"]["score_weights"])
-    rows = [_read_row(Round(number, last.loop), weights) for number in range(last.number + 1)]
+    rounds = [Round(number, last.loop) for number in range(last.number + 1)]
+    rows = [_read_row(one, weights) for one in rounds if (one.folder / METRICS).exists()]
+    if not rows:
+        return
     content = (json.dumps(rows, indent=1) + "\n").encode("utf8")
     write_files({last.loop / ROUNDS: content})
     say(render_rounds(rows))
+    if settings.teacher is not None:
+        _show_agreement(last, settings, say)
     try:
         draw_rounds(rows, last.loop / CURVE)
     except BertHeadsError as error:
         say(f"The rounds are not plotted. {error}")
+
+
+def _show_agreement(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
+    """How often teacher, people and student agree, written once for each round."""
+    path = last.folder / AGREEMENT
+    if not path.exists():
+        done = [Round(number, last.loop) for number in range(1, last.number + 1)]
+        held_out = done[0].set_aside if settings.dev is None else None
+        corpora = [last.corpus, *([held_out] if held_out else [])]
+        agreement = compare([one.folder / TASKS for one in done], corpora, held_out, load_pipeline(str(last.model)))
+        found = {"pairs": agreement.to_list(), "text": agreement.to_text()}
+        write_files({path: (json.dumps(found, indent=1) + "\n").encode("utf8")})
+    shown = json.loads(path.read_text(encoding="utf8"))["text"]
+    if shown:
+        say(shown)
 
 
 def _read_row(one: Round, weights: Dict[str, Optional[float]]) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from ..corpus.readers.prodigy import TEACHER
 from ..corpus.writers.exported import THRESHOLD
 from ..corpus.writers.prodigy import CHOICE_BLOCK, write_options, write_spans, write_tokens
 from ..errors import BertHeadsError
@@ -28,7 +29,7 @@ MIN_CONFIDENCE = 0.05
 NO_HEAD = Head(name="", labels=(), exclusive=False, scored=False)
 # What an earlier task asked and an annotator said.
 ANSWER_KEYS = (
-    *("tokens", "spans", "label", "options", "accept", "answer", "config"),
+    *("tokens", "spans", "label", "options", "accept", "answer", "config", TEACHER),
     *("_input_hash", "_task_hash", "_view_id", "_is_binary", "_session_id", "_annotator_id", "_timestamp"),
 )
 

@@ -5,18 +5,26 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from ..errors import BertHeadsError
+from .prelabel import confirmation
 from .thread_option import THREADS
 
 START = "What to start from"
 TASKS = "What to ask"
 TRAINING = "How to train"
+TEACHER_PANEL = "A large language model for the first round"
 
 FOLDER = typer.Argument(help="Folder of the loop, which holds its whole state.", show_default=False)
 CONFIG = typer.Option("--config", "-c", help="Training config, such as configs/joint.cfg.", show_default=False)
 RAW = typer.Option(
     "--raw", help='Raw texts: .jsonl whose lines have a "text", or .txt, one text per line.', show_default=False
 )
-DEV = typer.Option("--dev", help="Annotated texts that choose the best checkpoint, a .spacy file.", show_default=False)
+DEV = typer.Option(
+    "--dev",
+    help="Annotated texts that choose the best checkpoint, a .spacy file. With --teacher not needed: a fifth of the "
+    "first answers is set aside.",
+    show_default=False,
+)
 TEST = typer.Option(
     "--test", help="Annotated texts that score each round, a .spacy file.", show_default="those of --dev"
 )
@@ -57,6 +65,29 @@ OFF_TOKENS = typer.Option(
 SKIP_BAD = typer.Option(
     "--skip-bad", help="Skip bad records, counted and named, instead of stopping.", rich_help_panel=TRAINING
 )
+TEACHER = typer.Option(
+    "--teacher",
+    help="Endpoint of a large language model, as in prelabel, that fills in the first round: for a start with no "
+    "annotation at all.",
+    rich_help_panel=TEACHER_PANEL,
+    show_default=False,
+)
+TEACHER_MODEL = typer.Option(
+    "--teacher-model", help="Name of the model there.", rich_help_panel=TEACHER_PANEL, show_default=False
+)
+LABELS = typer.Option(
+    "--labels", help="Entity labels, separated by commas.", rich_help_panel=TEACHER_PANEL, show_default=False
+)
+CATEGORIES = typer.Option(
+    "--categories", help="Categories, separated by commas.", rich_help_panel=TEACHER_PANEL, show_default=False
+)
+DESCRIPTIONS = typer.Option(
+    "--descriptions",
+    help="File that says what labels and categories mean, as in prelabel.",
+    rich_help_panel=TEACHER_PANEL,
+    show_default=False,
+)
+YES = typer.Option("--yes", "-y", help="Send the texts there without asking.", rich_help_panel=TEACHER_PANEL)
 GPU = typer.Option("--gpu-id", "-g", help="Number of the GPU to use; -1: none.", rich_help_panel=TRAINING)
 
 
@@ -64,7 +95,7 @@ def loop_cli(
     folder: Annotated[Path, FOLDER],
     config: Annotated[Path, CONFIG],
     raw: Annotated[Path, RAW],
-    dev: Annotated[Path, DEV],
+    dev: Annotated[Optional[Path], DEV] = None,
     test: Annotated[Optional[Path], TEST] = None,
     base: Annotated[Optional[List[Path]], BASE] = None,
     model: Annotated[Optional[str], MODEL] = None,
@@ -77,6 +108,12 @@ def loop_cli(
     off_tokens: Annotated[str, OFF_TOKENS] = "error",
     skip_bad: Annotated[bool, SKIP_BAD] = False,
     gpu: Annotated[int, GPU] = -1,
+    teacher: Annotated[Optional[str], TEACHER] = None,
+    teacher_model: Annotated[Optional[str], TEACHER_MODEL] = None,
+    labels: Annotated[Optional[str], LABELS] = None,
+    categories: Annotated[Optional[str], CATEGORIES] = None,
+    descriptions: Annotated[Optional[Path], DESCRIPTIONS] = None,
+    yes: Annotated[bool, YES] = False,
     threads: Annotated[str, THREADS] = "auto",
 ) -> None:
     """
@@ -91,9 +128,23 @@ def loop_cli(
     settle(threads)
     from spacy.cli._util import setup_gpu
 
-    from ..annotation.rounds import LoopSettings, run_loop
+    from ..annotation.prelabel.prelabel import Teacher
+    from ..annotation.rounds import LoopSettings, chooses_one, run_loop
+    from ..annotation.tasks import split_names
 
     setup_gpu(gpu)
+    first = None
+    if teacher is not None:
+        if teacher_model is None:
+            raise BertHeadsError("H504", name="--teacher-model", found="none", expected="the name of the model there")
+        first = Teacher(
+            teacher,
+            teacher_model,
+            labels=split_names(labels),
+            categories=split_names(categories),
+            multiple=not chooses_one(config),
+            descriptions=descriptions,
+        )
     settings = LoopSettings(
         config=config,
         raw=raw,
@@ -110,5 +161,7 @@ def loop_cli(
         off_tokens=off_tokens,
         skip_bad=skip_bad,
         gpu=gpu,
+        teacher=first,
+        confirm=confirmation(yes),
     )
     typer.echo(run_loop(folder, settings, say=typer.echo))

@@ -66,7 +66,9 @@ TWICE = typer.Option(
 )
 FORMAT = typer.Option("--format", "-f", help="Format of the tasks: prodigy, label-studio or doccano.")
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits the texts.")
-LIMIT = typer.Option("--limit", "-n", help="How many texts, from the beginning.", show_default="all")
+LIMIT = typer.Option(
+    "--limit", "-n", help="How many texts, drawn at random; a higher limit draws others besides.", show_default="all"
+)
 EXCLUDE = typer.Option(
     "--exclude",
     "-e",

@@ -178,7 +178,7 @@ class ChatEndpoint:
             if status == 429 or status >= 500:
                 failure = RefusedError(f"status {status}: {detail}")
                 # Some servers say so when they cannot hold an answer to a schema
-                if status != 429 and not self.settled and self._dialect.form != PROSE and number:
+                if status in (500, 501) and not self.settled and self._dialect.form != PROSE and number:
                     return status, content, detail
                 delay = min(LONGEST_WAIT, _retry_after(headers.get("Retry-After"), delay))
                 continue

@@ -30,6 +30,7 @@ from ...files import Staging, check_not_read, check_writable
 from ..hashes import input_hash
 from ..label_studio.client import read_token
 from ..raw_texts import Record, check_raw, read_annotated, read_raw_texts
+from ..strategies import random_number
 from .answers import REASONS, Aligned, UnusableError, align, read_answer
 from .cache import AnswerCache, Reply, open_cache, prompt_key
 from .endpoint import KEY_VARIABLE, ChatEndpoint, RefusedError, most_tokens
@@ -42,6 +43,8 @@ FORMATS = (ProdigyWriter.name, LabelStudioWriter.name, DoccanoWriter.name)
 MILLION = 1_000_000
 # After so many prompts without an answer, one after the other, the endpoint is not asked any more.
 MAX_IN_A_ROW = 5
+# Why prompts were refused: so many reasons are named.
+MAX_REASONS = 20
 CHUNK_BYTES = 1 << 20
 # What is in a file of tasks once somebody has answered some
 ANSWER_MARKS = (b'"answer":', b'"_annotator_id":', b'"annotations":')
@@ -133,7 +136,8 @@ class Plan(NamedTuple):
         """RETURNS (str): What is to be confirmed."""
         also = f", each with some of {self.n_examples:,} annotated texts," if self.n_examples else ""
         open_way = "" if self.is_encrypted else ", not encrypted"
-        return f"{self.n_texts:,} texts{also} would be sent to {self.host}{open_way} ({self.n_prompts:,} prompts)"
+        size = f"{self.n_prompts:,} prompts, at most {self.most_in:,} tokens"
+        return f"{self.n_texts:,} texts{also} would be sent to {self.host}{open_way} ({size})"
 
 
 class Prompt(NamedTuple):
@@ -247,7 +251,8 @@ def prelabel(
     confirm (Callable[[Plan], bool]): Asked before a text leaves this machine; not if the endpoint is on it.
     format (str): One of FORMATS.
     lang (str): Language whose tokenizer splits the texts.
-    limit (Optional[int]): How many texts, from the beginning. None: all.
+    limit (Optional[int]): How many texts, drawn at random: the same ones each time, and with a higher limit others
+        besides. None: all.
     exclude (Sequence[Path]): Files of texts that are not to be asked about, in any format that `convert` reads.
     cache (Optional[Path]): File of answers. None: beside the output, by its name and ".answers".
     force (bool): Replace a file of tasks that is there, unless somebody has answered some.
@@ -276,6 +281,8 @@ def prelabel(
     nlp = load_tokenizer(lang)
     examples = Examples(teacher.examples, nlp)
     question = make_question(teacher, examples)
+    if teacher.twice and question.instructions() == question.instructions(reverse=True):
+        raise BertHeadsError("H504", name="--twice", found="on", expected="several labels or categories to reorder")
     n_examples = examples.choose(ents=bool(question.labels), cats=bool(question.categories))
     report = PrelabelReport(Findings(skip_bad=skip_bad), priced=bool(teacher.price_in or teacher.price_out))
     run = _Run(source, nlp, teacher, question, examples, endpoint, limit, report)
@@ -359,6 +366,7 @@ class _Run:
         self._excluded: Set[int] = {hash_text(text) for text in examples.texts}
         self._edited: Set[int] = set()
         self._refused: Set[str] = set()
+        self._drawn: Optional[Set[int]] = None
         # Whatever changes an answer is in the prompt or here
         self._key = (teacher.endpoint.rstrip("/"), teacher.model, self.schema)
 
@@ -482,21 +490,35 @@ class _Run:
         findings = Findings(skip_bad=True) if findings is None else findings
         report = PrelabelReport(findings) if report is None else report
         seen: Set[int] = set()
+        drawn = self._draw() if self.limit is not None else None
         for text, record in read_raw_texts(self.source, self.nlp, findings):
             report.n_read += 1
             if not text.strip():
                 report.n_blank += 1
                 continue
             key = hash_text(text)
-            if key in self._excluded or (self._edited and input_hash(text) in self._edited):
+            if self._is_excluded(text):
                 report.n_excluded += 1
             elif key in seen:
                 report.n_duplicates += 1
             else:
                 seen.add(key)
-                yield text, record
-                if len(seen) == self.limit:
-                    return
+                if drawn is None or key in drawn:
+                    yield text, record
+
+    def _is_excluded(self, text: str) -> bool:
+        return hash_text(text) in self._excluded or (bool(self._edited) and input_hash(text) in self._edited)
+
+    def _draw(self) -> Set[int]:
+        """Which texts to ask about, where they are not all."""
+        if self._drawn is None:
+            findings = Findings(skip_bad=self.report.findings.skip_bad)
+            keys: Set[int] = set()
+            for text, _ in read_raw_texts(self.source, self.nlp, findings):
+                if text.strip() and not self._is_excluded(text):
+                    keys.add(hash_text(text))
+            self._drawn = set(sorted(keys, key=lambda key: (random_number(str(key), 0), key))[: self.limit])
+        return self._drawn
 
 
 class _Asking:
@@ -556,6 +578,8 @@ class _Asking:
         error = work.exception()
         if isinstance(error, RefusedError):
             why = str(error)
+            if why not in self.report.refused and len(self.report.refused) >= MAX_REASONS:
+                why = "other reasons"
             self.refused.add(prompt.key)
             self.report.refused[why] = self.report.refused.get(why, 0) + 1
             self._in_a_row += 1

@@ -127,12 +127,12 @@ def make_task(doc: Doc, record: Record, question: Question, opinion: Opinion, pr
 
 def keep_keys(record: Record) -> Record:
     """RETURNS (Dict[str, Any]): The keys of a source that a task keeps."""
-    return {key: value for key, value in record.items() if key not in (*ANSWER_KEYS, TEACHER, "text")}
+    return {key: value for key, value in record.items() if key not in (*ANSWER_KEYS, "text")}
 
 
 def export_doc(doc: Doc, record: Record, where: Where, contents: Contents, provenance: Dict[str, str]) -> Exported:
     """RETURNS (Exported): A Doc with its opinion and where that is from, for the writers of other formats."""
-    others = {**keep_keys(record), "teacher": provenance["model"], "prompt": provenance["prompt"]}
+    others = {**keep_keys(record), TEACHER: provenance["model"], "prompt": provenance["prompt"]}
     return Exported.from_doc(doc, where, contents, others)
 
 

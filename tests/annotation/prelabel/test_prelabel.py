@@ -557,6 +557,7 @@ def test_files_that_cannot_be_used(stub: Stub, tmp_path: Path, name: str, conten
         ({"shots": -1}, "H504"),
         ({"format": "conll"}, "H167"),
         ({"limit": 0}, "H504"),
+        ({"twice": True, "labels": ["LOC"], "categories": []}, "H504"),
     ],
 )
 def test_settings_that_make_no_sense(stub: Stub, raw: Path, settings: Dict[str, Any], code: str) -> None:
