@@ -74,6 +74,9 @@ def split_doc(tokenizer: Any, doc: Doc, longest: int) -> Pieces:
                 continue
             ends[number] = len(kept) + 1
         kept.append(piece)
+    # What is written like the end of a text, or like padding, must not be taken for it
+    special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
+    kept = [unknown if piece in special and unknown is not None else piece for piece in kept]
     bounds = [len(kept)] * (len(doc) + 1)
     for number in reversed(range(len(doc))):
         bounds[number] = begins[number] if begins[number] >= 0 else bounds[number + 1]

@@ -57,6 +57,7 @@ HARD = [
 def test_each_token_is_whole_pieces_and_each_span_comes_back(tokenizer, text: str, lang: str) -> None:
     doc = spacy.blank(lang)(text)
     pieces = split_doc(tokenizer, doc, 50)
+    assert not {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id} & set(pieces.ids)
     last = 0
     for token in doc:
         begin, end = pieces.begins[token.i], pieces.ends[token.i]
