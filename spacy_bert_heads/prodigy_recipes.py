@@ -20,9 +20,7 @@ ARGUMENTS = {
     "dataset": Arg(help="Dataset to save the answers to"),
     "model": Arg(help="Trained pipeline: a folder, or the name of a package"),
     "source": Arg(help="Texts to annotate"),
-    "label": Arg(
-        "--label", "-l", help="Labels to ask about, separated by commas. Default: all labels of the model"
-    ),
+    "label": Arg("--label", "-l", help="Labels to ask about, separated by commas. Default: all labels of the model"),
     "component": Arg("--component", "-c", help="Heads to use if the model has several, separated by commas"),
     "exclude": Arg("--exclude", "-e", help="Datasets whose texts are not asked about again, separated by commas"),
     "output": Arg("--output", "-o", help="Folder for the model at the end, updated from the answers"),

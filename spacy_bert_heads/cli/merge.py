@@ -11,9 +11,7 @@ BASES = typer.Argument(
     metavar="[BASE]...",
     show_default=False,
 )
-ANSWERS = typer.Option(
-    "--answers", "-a", help="File of answered tasks; can be repeated.", show_default=False
-)
+ANSWERS = typer.Option("--answers", "-a", help="File of answered tasks; can be repeated.", show_default=False)
 OUTPUT = typer.Option(
     "--output", "-o", help="Folder for train.spacy, dev.spacy and test.spacy; may be BASE.", show_default=False
 )
