@@ -1,5 +1,6 @@
 """How often teacher, student and people agree: a large language model, the pipeline, and those who corrected both."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence
 
@@ -7,14 +8,16 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..corpus.annotations import Annotation, CharSpan
-from ..corpus.doc_bins import read_doc_bins
 from ..corpus.findings import Findings, Where
 from ..corpus.readers.lines import read_json_objects
+from ..corpus.readers.options import ReadOptions
 from ..corpus.readers.prodigy import TEACHER, read_record
+from ..corpus.readers.spacy_files import DocBinConverter
 from ..corpus.writers.exported import THRESHOLD
 from ..errors import BertHeadsError
 from .agreement import Agreement
 from .heads import Heads, find_heads
+from .merge import list_spacy_files
 from .tasks import BINARY_VIEWS
 
 TEACHER_NAME, STUDENT_NAME, PERSON_NAME = "teacher", "student", "person"
@@ -35,15 +38,12 @@ def compare(tasks: Sequence[Path], corpora: Sequence[Path], held_out: Optional[P
     """
     said: Dict[str, List[Annotation]] = {}
     for path in corpora:
-        for doc in _read_docs(path, nlp):
-            complete = doc.has_annotation("ENT_IOB")
-            said.setdefault(doc.text, []).append(_annotate(doc, path, PERSON_NAME, complete, doc.cats))
+        for annotation in _read_corpus(path):
+            said.setdefault(annotation.text, []).append(replace(annotation, annotator=PERSON_NAME))
     if held_out is not None:
         heads = find_heads(nlp)
-        golds = list(_read_docs(held_out, nlp))
-        for gold, doc in zip(golds, nlp.pipe(doc.text for doc in golds)):
-            cats = _chosen(doc, heads)
-            said[gold.text].append(_annotate(doc, held_out, STUDENT_NAME, heads.ner is not None, cats))
+        for doc in nlp.pipe([annotation.text for annotation in _read_corpus(held_out)]):
+            said[doc.text].append(_annotate(doc, held_out, heads))
     for path in tasks:
         for annotation in _read_tasks(path):
             known = said.get(annotation.text, [])
@@ -55,9 +55,9 @@ def compare(tasks: Sequence[Path], corpora: Sequence[Path], held_out: Optional[P
     return agreement
 
 
-def _read_docs(path: Path, nlp: Language) -> Iterator[Doc]:
-    for doc_bin in read_doc_bins(path):
-        yield from doc_bin.get_docs(nlp.vocab)
+def _read_corpus(path: Path) -> Iterator[Annotation]:
+    for file in list_spacy_files(path):
+        yield from DocBinConverter().read(file, Findings(skip_bad=True), ReadOptions())
 
 
 def _read_tasks(path: Path) -> Iterator[Annotation]:
@@ -74,18 +74,20 @@ def _read_tasks(path: Path) -> Iterator[Annotation]:
             yield found
 
 
-def _annotate(doc: Doc, path: Path, name: str, complete: bool, cats: Dict[str, float]) -> Annotation:
-    ents = [CharSpan(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
-    exclusive = len(cats) > 1 and sorted(cats.values())[-2:] == [0.0, 1.0]
+def _annotate(doc: Doc, path: Path, heads: Heads) -> Annotation:
+    """What a pipeline predicts."""
+    cats: Dict[str, float] = {}
+    if heads.textcat is not None:
+        labels = heads.textcat.labels
+        best = max(labels, key=lambda label: doc.cats[label])
+        holding = [best] if heads.textcat.exclusive else [one for one in labels if doc.cats[one] >= THRESHOLD]
+        cats = {label: float(label in holding) for label in labels}
     return Annotation(
-        doc.text, Where(path, 0), ents=ents, complete=complete, cats=dict(cats), exclusive=exclusive, annotator=name
+        doc.text,
+        Where(path, 0),
+        ents=[CharSpan(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents],
+        complete=heads.ner is not None,
+        cats=cats,
+        exclusive=heads.textcat is not None and heads.textcat.exclusive,
+        annotator=STUDENT_NAME,
     )
-
-
-def _chosen(doc: Doc, heads: Heads) -> Dict[str, float]:
-    if heads.textcat is None:
-        return {}
-    if not heads.textcat.exclusive:
-        return {label: float(doc.cats[label] >= THRESHOLD) for label in heads.textcat.labels}
-    best = max(heads.textcat.labels, key=lambda label: doc.cats[label])
-    return {label: float(label == best) for label in heads.textcat.labels}

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, cast
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST
@@ -242,7 +242,7 @@ def _prelabel(tasks: Path, done: Sequence[Path], settings: LoopSettings) -> str:
     return report.to_text()
 
 
-def _dev(now: Round, settings: LoopSettings) -> Optional[Path]:
+def _dev(now: Round, settings: LoopSettings) -> Path:
     """Texts that choose the best checkpoint: those that were given, or those that the first round set aside."""
     return settings.dev or Round(1, now.loop).set_aside
 
@@ -299,7 +299,7 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
         settings.config,
         config,
         train=now.corpus,
-        dev=Path(os.path.abspath(cast(Path, _dev(now, settings)))),
+        dev=Path(os.path.abspath(_dev(now, settings))),
         encoder=None,
         epochs=settings.epochs,
         seed=None,
@@ -373,7 +373,7 @@ def _new_labels(nlp: Language, report: Dict[str, Any]) -> Set[str]:
 
 def _evaluate(now: Round, model: str, settings: LoopSettings) -> None:
     if not (now.folder / METRICS).exists():
-        write_report(evaluate(model, cast(Path, settings.test or _dev(now, settings))), now.folder / METRICS)
+        write_report(evaluate(model, settings.test or _dev(now, settings)), now.folder / METRICS)
 
 
 def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:

@@ -59,6 +59,8 @@ class Examples:
             )
             for stored in in_memory_zones(nlp, store.texts()):
                 annotation = merge(stored.records, findings)
+                if annotation.silver is not None:
+                    continue
                 self.texts.add(annotation.text)
                 if len(self._annotations) < MAX_EXAMPLES:
                     self._annotations.append(annotation)

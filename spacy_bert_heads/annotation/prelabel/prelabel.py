@@ -300,6 +300,8 @@ def prelabel(
                     stream.write(line)
             if not report.n_tasks:
                 raise run.no_tasks()
+            # Somebody may have begun meanwhile
+            check_replaceable(output, force=force)
             staging.commit()
     return report
 

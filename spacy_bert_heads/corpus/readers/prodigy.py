@@ -177,7 +177,9 @@ def read_record(record: Dict[str, Any], where: Where, findings: Findings) -> Ann
         unsure = _read_unsure(record[TEACHER], text, where)
         verdicts["accept"] = [ent for ent in verdicts["accept"] if not _overlaps(ent, unsure)]
         unknown = unknown + unsure if complete else []
-        names = record[TEACHER].get(UNSURE_CATEGORIES) or ()
+        names = record[TEACHER].get(UNSURE_CATEGORIES) or []
+        if not isinstance(names, list):
+            raise where.error("H122", f"{UNSURE_CATEGORIES} {show(names)}")
         # Where exactly one holds, not to know it of some is not to know it of any
         cats = {} if exclusive and names else {name: value for name, value in cats.items() if name not in names}
     return Annotation(

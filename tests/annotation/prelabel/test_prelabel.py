@@ -128,6 +128,27 @@ def test_a_file_that_somebody_answers_is_never_replaced(stub: Stub, raw: Path) -
     assert stub.n_requests == 5
 
 
+def test_a_file_that_appears_meanwhile_is_not_replaced_either(stub: Stub, raw: Path) -> None:
+    output = raw.parent / "tasks.jsonl"
+
+    def meanwhile(body: Dict[str, Any], number: int, handler: Any) -> bool:
+        output.write_text('{"text": "x", "answer": "accept"}\n', encoding="utf8")
+        return False
+
+    stub.failing = meanwhile
+    assert error_of(stub, raw).code == "H750" and "accept" in output.read_text(encoding="utf8")
+    assert error_of(stub, raw, force=True).code == "H751" and stub.n_requests == 5
+
+
+def test_a_higher_limit_draws_others_besides(stub: Stub, tmp_path: Path) -> None:
+    raw = write_jsonl(tmp_path / "raw.jsonl", *({"text": f"text {number}"} for number in range(100)))
+    run(stub, raw, labels=["PER"], categories=[], limit=10)
+    first = {task["text"] for task in read_tasks(tmp_path)}
+    assert len(first) == 10 and not first <= {f"text {number}" for number in range(20)}
+    report = run(stub, raw, labels=["PER"], categories=[], limit=25, force=True)
+    assert first < {task["text"] for task in read_tasks(tmp_path)} and (report.n_asked, report.n_cached) == (15, 10)
+
+
 def test_texts_are_asked_about_once_and_not_those_that_are_done(stub: Stub, tmp_path: Path) -> None:
     raw = write_jsonl(tmp_path / "raw.jsonl", *({"text": text} for text in [*TEXTS, TEXTS[0], "  ", TEXTS[0]]))
     done = write_jsonl(tmp_path / "done.jsonl", {"text": TEXTS[2], "spans": [], "answer": "ignore"})
