@@ -43,8 +43,11 @@ def optimize_cli(
     categories, entities and spans, and how much faster they get them. The copy loads with spacy.load like any other
     and cannot be trained.
     """
+    import os
     from itertools import islice
 
+    # Said explicitly, or tokenizers warns each time that a backend starts its compiler
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from ..backends.measure import MOST_TEXTS
     from ..backends.optimize import optimize
     from ..errors import BertHeadsError
