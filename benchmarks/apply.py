@@ -59,6 +59,7 @@ def make_big(data: Path, folder: Path) -> List[str]:
     for example in examples:
         example.reference.cats = {label: float(label in example.reference.cats) for label in sorted(labels)}
     nlp.config["initialize"]["before_init"] = None
+    nlp.config["training"]["optimizer"]["total_steps"] = 1000  # which before_init would have counted
     nlp.initialize(lambda: examples)
     nlp.to_disk(folder)
     return texts
