@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tupl
 
 import numpy
 from spacy.errors import Errors
+from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from spacy.util import logger
@@ -15,11 +16,15 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 
 from ..errors import BertHeadsError
 from ..extensions import get_silver
+from ..factory_names import finds_entities
 from ..layers.torch_shim import step_pending
 from ..models.encoder import initialize_encoders
 from ..models.ngrams import learn_ngrams
 from ..models.outputs import release_outputs
 from .fitted import Fitted
+
+# Docs whose encoder outputs are in memory together where a head is asked about Docs outside of a pipeline
+SCORED_AT_ONCE = 128
 
 
 class NotRehearsed:
@@ -44,6 +49,37 @@ def example_weights(examples: Iterable[Example]) -> Optional[numpy.ndarray]:
     if all(weight is None for weight in found):
         return None
     return numpy.array([1.0 if weight is None else weight for weight in found], dtype="float32")
+
+
+def check_spans_keys(*keys: Optional[str]) -> None:
+    """RAISES (BertHeadsError): H273 if two of a component's keys of `doc.spans` are the same. The first is where it
+    writes; None is none.
+    """
+    given = [key for key in keys if key is not None]
+    if len(set(given)) < len(given):
+        raise BertHeadsError("H273", name="spans_key", found=repr(keys[0]), expected="three different keys")
+
+
+def check_places(component: Any, nlp: Language, *, spans_key: Optional[str], writes_ents: bool) -> None:
+    """See that no other component of a pipeline writes where this one does.
+
+    component (Any): It is about to be initialised.
+    nlp (Language): Its pipeline.
+    spans_key (Optional[str]): Key of `doc.spans` that it writes. None: none.
+    writes_ents (bool): Whether it writes `doc.ents`.
+    RAISES (BertHeadsError): H365 if another one does.
+    """
+    for name, other in nlp.pipeline:
+        if other is component or name == component.name:
+            continue
+        # Ours, spaCy's trainable ones, and its ruler
+        config = getattr(other, "cfg", None) or {}
+        keys = getattr(other, "spans_key", None), config.get("spans_key"), getattr(other, "key", None)
+        if spans_key is not None and spans_key in keys:
+            raise BertHeadsError("H365", component=component.name, found=name, place=f"doc.spans[{spans_key!r}]")
+        factory = nlp.get_pipe_meta(name).factory
+        if writes_ents and (getattr(other, "annotate_ents", False) or finds_entities(factory, other)):
+            raise BertHeadsError("H365", component=component.name, found=name, place="doc.ents")
 
 
 class Head(NotRehearsed, Fitted):

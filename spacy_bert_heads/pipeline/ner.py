@@ -21,7 +21,7 @@ from ..models.bilstm_crf import get_crf
 from ..tags import Span as EntitySpan
 from ..tags import TagScheme
 from ..types import TagIds
-from .base import TokenHead, example_weights
+from .base import SCORED_AT_ONCE, TokenHead, example_weights
 from .entity_annotations import (
     NO_PATH,
     REJECTED_IGNORED,
@@ -35,8 +35,6 @@ from .entity_annotations import (
 )
 from .fitted import FITTED, THRESHOLDS
 
-# Docs whose encoder outputs `nbest` and `uncertainty` hold in memory together
-SCORED_AT_ONCE = 128
 # Tokens. Of longer entities, a long Doc would have too many to look at each
 LONGEST_CANDIDATE = 50
 

@@ -16,16 +16,13 @@ from thinc.api import Model
 
 from ..errors import BertHeadsError
 from ..extensions import forget_confidence, set_confidence, set_group_confidence
-from ..factory_names import finds_entities
 from ..layers.readings import Generated, NumberedSpan, in_order
 from ..models.generation import Generator, Text, get_generator, name_words
 from ..tags import Span as EntitySpan
-from .base import TokenHead
+from .base import SCORED_AT_ONCE, TokenHead, check_places, check_spans_keys
 from .entity_annotations import ENT_UNALIGNED, EXCERPT, UNREADABLE, Skipped, find_preset, read_annotation
 from .span_annotations import SPAN_UNALIGNED, SPAN_WITHOUT_LABEL, SpanKeys, find_blank, read_spans
 
-# Docs whose encoder outputs are in memory together where nobody else asks for them
-SCORED_AT_ONCE = 128
 # Reasons to leave out a whole text: keys of errors.MESSAGES
 TEXT_UNALIGNED = "H712"
 TEXT_LABEL_UNKNOWN = "H713"
@@ -87,9 +84,7 @@ class GenerativeEntityRecognizer(TokenHead, TrainablePipe):
             raise BertHeadsError("H273", name="loss_weight", found=loss_weight, expected="0 or more")
         if beam_width < 1:
             raise BertHeadsError("H273", name="beam_width", found=beam_width, expected="1 or more")
-        keys = [key for key in (spans_key, incorrect_spans_key, unknown_spans_key) if key is not None]
-        if len(set(keys)) < len(keys):
-            raise BertHeadsError("H273", name="spans_key", found=repr(spans_key), expected="three different keys")
+        check_spans_keys(spans_key, incorrect_spans_key, unknown_spans_key)
         self.vocab = vocab
         self.model = model
         self.name = name
@@ -131,7 +126,7 @@ class GenerativeEntityRecognizer(TokenHead, TrainablePipe):
         """
         validate_get_examples(get_examples, "GenerativeEntityRecognizer.initialize")
         if nlp is not None:
-            self._check_others(nlp)
+            check_places(self, nlp, spans_key=self.spans_key, writes_ents=self.spans_key is None)
         self.forget_fitted()
         self.skipped = Skipped(self.name)
         seen: Dict[str, None] = {}
@@ -324,21 +319,6 @@ class GenerativeEntityRecognizer(TokenHead, TrainablePipe):
         doc = Doc(self.vocab, words=name_words(label))
         with self.encoded([doc]):
             return self.model.layers[0].predict([doc])[0]
-
-    def _check_others(self, nlp: Language) -> None:
-        for name, other in nlp.pipeline:
-            if other is self or name == self.name:
-                continue
-            config = getattr(other, "cfg", None) or {}
-            keys = getattr(other, "spans_key", None), config.get("spans_key"), getattr(other, "key", None)
-            if self.spans_key is not None and self.spans_key in keys:
-                place = f"doc.spans[{self.spans_key!r}]"
-                raise BertHeadsError("H365", component=self.name, found=name, place=place)
-            writes_ents = getattr(other, "annotate_ents", False) or finds_entities(
-                nlp.get_pipe_meta(name).factory, other
-            )
-            if self.spans_key is None and writes_ents:
-                raise BertHeadsError("H365", component=self.name, found=name, place="doc.ents")
 
 
 def _trim(doc: Doc, ents: Sequence[EntitySpan]) -> List[EntitySpan]:

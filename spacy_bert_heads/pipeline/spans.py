@@ -14,7 +14,6 @@ from thinc.types import Floats2d
 
 from ..errors import BertHeadsError
 from ..extensions import forget_confidence, set_confidence, set_group_confidence
-from ..factory_names import NER_FACTORIES
 from ..layers.global_pointer import (
     FoundSpans,
     Tempering,
@@ -24,7 +23,7 @@ from ..layers.global_pointer import (
     span_uncertainty,
 )
 from ..models.global_pointer import get_max_width, set_max_width
-from .base import TokenHead, example_weights
+from .base import TokenHead, check_places, check_spans_keys, example_weights
 from .entity_annotations import Skipped, find_preset
 from .fitted import AROUND, FITTED, THRESHOLDS
 from .span_annotations import SpanKeys, find_blank, read_spans, to_targets
@@ -84,9 +83,7 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
         for value in (threshold, *label_thresholds.values()):
             if not 0 < value < 1:
                 raise BertHeadsError("H273", name="threshold", found=value, expected="above 0 and below 1")
-        keys = [key for key in (spans_key, incorrect_spans_key, unknown_spans_key) if key is not None]
-        if len(set(keys)) < len(keys):
-            raise BertHeadsError("H273", name="spans_key", found=repr(spans_key), expected="three different keys")
+        check_spans_keys(spans_key, incorrect_spans_key, unknown_spans_key)
         self.vocab = vocab
         self.model = model
         self.name = name
@@ -147,7 +144,7 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
         """
         validate_get_examples(get_examples, "BertSpanCategorizer.initialize")
         if nlp is not None:
-            self._check_others(nlp)
+            check_places(self, nlp, spans_key=self.spans_key, writes_ents=self.annotate_ents)
         self.skipped = Skipped(self.name)
         seen: Dict[str, None] = {}
         rejected: Dict[str, None] = {}
@@ -266,20 +263,6 @@ class BertSpanCategorizer(TokenHead, TrainablePipe):
             "annotate_ents": self.annotate_ents,
         }
         return self.scorer(examples, **{**settings, **kwargs})
-
-    def _check_others(self, nlp: Language) -> None:
-        for name, other in nlp.pipeline:
-            if other is self or name == self.name:
-                continue
-            # Ours, spaCy's trainable ones, and its ruler
-            config = getattr(other, "cfg", None) or {}
-            keys = getattr(other, "spans_key", None), config.get("spans_key"), getattr(other, "key", None)
-            if self.spans_key in keys:
-                place = f"doc.spans[{self.spans_key!r}]"
-                raise BertHeadsError("H365", component=self.name, found=name, place=place)
-            writes_ents = getattr(other, "annotate_ents", False) or nlp.get_pipe_meta(name).factory in NER_FACTORIES
-            if self.annotate_ents and writes_ents:
-                raise BertHeadsError("H365", component=self.name, found=name, place="doc.ents")
 
 
 def log_odds(probabilities: Sequence[float]) -> numpy.ndarray:
