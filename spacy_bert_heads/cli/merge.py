@@ -6,6 +6,7 @@ from typing import Annotated, List, Optional
 import typer
 
 from ..errors import BertHeadsError
+from .reading_options import OFF_TOKENS, SKIP_BAD
 
 BASES = typer.Argument(
     help="The corpus so far: annotation files, .spacy files, or a folder of train.spacy, dev.spacy and test.spacy, "
@@ -33,11 +34,6 @@ SILVER = typer.Option(
 SILVER_WEIGHT = typer.Option("--silver-weight", help="How much a text of --silver counts in training, up to 1.")
 LANG = typer.Option("--lang", "-l", help="Language whose tokenizer splits texts that come without tokens.")
 EXCLUSIVE = typer.Option("--exclusive", help="Exactly one category applies to each text of BASE.")
-OFF_TOKENS = typer.Option(
-    "--off-tokens",
-    help="Spans not at token boundaries: error (a bad record), drop, expand to whole tokens, or split the tokens.",
-)
-SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
 SPANS_KEY = typer.Option(
     "--spans-key",
     help="Entities may overlap and are in this group of doc.spans, such as sc, in the corpus and in what is written.",

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Callable, List, Optional
 
 import typer
 
+from .reading_options import SKIP_BAD
+from .suggest import SOURCE
+
 if TYPE_CHECKING:
     from ..annotation.prelabel.prelabel import Plan
 
@@ -13,11 +16,6 @@ MODEL_PANEL = "Whom to ask"
 QUESTION = "What to ask"
 COST = "What it may cost"
 
-SOURCE = typer.Argument(
-    help='Raw texts: .jsonl whose lines have a "text" (other keys are kept), or .txt, one text per line.',
-    metavar="RAW",
-    show_default=False,
-)
 OUTPUT = typer.Argument(help="Task file to write.", metavar="TASKS", show_default=False)
 ENDPOINT = typer.Option(
     "--endpoint",
@@ -79,7 +77,6 @@ CACHE = typer.Option(
     "--cache", help="File in which answers are kept, so that none is paid for twice.", show_default="TASKS.answers"
 )
 FORCE = typer.Option("--force", help="Replace a task file that is there, unless somebody has answered some tasks.")
-SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
 MAX_TOKENS = typer.Option("--max-tokens", help="The most tokens of an answer.", rich_help_panel=COST)
 PRICE_IN = typer.Option("--price-in", help="Price of a million tokens of prompts.", rich_help_panel=COST)
 PRICE_OUT = typer.Option("--price-out", help="Price of a million tokens of answers.", rich_help_panel=COST)

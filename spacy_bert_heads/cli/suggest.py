@@ -5,6 +5,7 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from .reading_options import SKIP_BAD
 from .thread_option import THREADS
 
 MODEL = typer.Argument(help="Trained pipeline: a folder or an installed package.", show_default=False)
@@ -42,7 +43,6 @@ EXCLUDE = typer.Option(
 DIVERSE = typer.Option("--diverse", help="Choose texts that differ from each other (needs scikit-learn and --limit).")
 RANDOM_SHARE = typer.Option("--random-share", help="Share of --limit to draw at random, such as 0.1.")
 SEED = typer.Option("--seed", help="Seed of random choices: another number draws other texts.")
-SKIP_BAD = typer.Option("--skip-bad", help="Skip bad records, counted and named, instead of stopping.")
 
 
 def suggest_cli(
