@@ -374,7 +374,8 @@ def _check_labels(report: DataReport, head: Head) -> None:
         elif label not in train:
             report.warnings.append(str(BertHeadsError("H314", label=label, component=head.name)))
         elif train[label] < FEW:
-            report.warnings.append(f"'{head.name}' has only {train[label]} training examples of {label!r}")
+            examples = "1 training example" if train[label] == 1 else f"{train[label]} training examples"
+            report.warnings.append(f"'{head.name}' has only {examples} of {label!r}")
     for label in sorted((head.labels or set()) - set(train)):
         if label not in total:
             report.warnings.append(f"'{head.name}' has the label {label!r}, but there is no example of it")

@@ -28,6 +28,7 @@ def follow(
     *,
     changes: Mapping[str, str] = {},
     before: Mapping[str, Callable[[], Any]] = {},
+    every: Mapping[str, Callable[[], Any]] = {},
     skip: Mapping[str, str] = {},
 ) -> Followed:
     """Do what a guide says, in its order, in the current folder.
@@ -35,7 +36,9 @@ def follow(
     page (Path): The guide. Blocks of the language "console" are typed, blocks with a title are written to the file of
         that name, and blocks of the language "python" without one are run, all with the same names.
     changes (Mapping[str, str]): What to put in place of what, in commands and files: a tiny encoder, fewer epochs.
-    before (Mapping[str, Callable]): What somebody else does before a command that begins like this, such as annotate.
+    before (Mapping[str, Callable]): What somebody else does before the first command that begins like this, such as
+        annotate.
+    every (Mapping[str, Callable]): The same, before each such command.
     skip (Mapping[str, str]): How commands begin that need what a test does not have, each with the reason.
     """
     done = Followed({}, [], {})
@@ -57,6 +60,8 @@ def follow(
         for command in block.commands() if block.language == "console" else []:
             for start in [start for start in waiting if command.startswith(start)]:
                 waiting.pop(start)()
+            for start in [start for start in every if command.startswith(start)]:
+                every[start]()
             reasons = [start for start in skip if command.startswith(start)]
             if reasons:
                 used.update(reasons)

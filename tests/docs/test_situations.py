@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 import spacy
@@ -14,6 +14,10 @@ import srsly
 from thinc.api import Config
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
+from spacy_bert_heads.bulk import local
+
+from ..annotation.prelabel.stub import serve
+from ..bulk.inline import InlineWorker
 from ..making import make_bert_folder
 from .following import follow
 from .pages import DOCS, ROOT, blocks
@@ -91,6 +95,10 @@ def test_which_head(clone: Path, encoder: str) -> None:
     assert init["nlp"]["pipeline"] == ["transformer", "bert_textcat_multilabel", "bert_ner", "bert_spans"]
 
 
+def built(command: List[str]) -> Optional[Any]:
+    return subprocess.CompletedProcess(command, 0) if "build" in command else None
+
+
 @pytest.fixture(scope="module")
 def production(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> Path:
     """A folder in which the guide about Prodigy was followed to the end."""
@@ -98,7 +106,8 @@ def production(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         # As in tests/packaging: spaCy writes the package, and the build, which would fetch its tools, is left out
-        patch.setattr(subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 0))
+        run = subprocess.run
+        patch.setattr(subprocess, "run", lambda command, **options: built(command) or run(command, **options))
         copy_configs(encoder)
         (folder / "assets" / "en").mkdir(parents=True)
         shutil.copy(ROOT / "assets" / "en" / "generated.jsonl", "assets/en")
@@ -124,6 +133,111 @@ def test_from_prodigy_to_production(production: Path) -> None:
     assert nlp.pipe_names == ["transformer", "bert_textcat", "bert_ner"]
     config = spacy.util.load_config(production / "training" / "config.cfg")
     assert config["paths"]["train"] == "corpus/train.spacy" and config["training"]["max_epochs"] == 1
+
+
+@pytest.fixture
+def in_production(production: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder."""
+    shutil.copytree(production, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    texts = [{"id": number, "text": record["text"]} for number, record in enumerate(make_records())]
+    write_lines(Path("texts.jsonl"), texts)
+    return tmp_path / "copy"
+
+
+def test_a_million_documents(in_production: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "Worker", InlineWorker)
+    done = follow(
+        GUIDES / "million-documents.md",
+        # auto would export to all that is installed
+        changes={"optimize training/final fast": "optimize training/final fast --backend torch --precision fp32"},
+        skip={
+            "pip install": "the packages are there",
+            'python -m spacy bert-heads apply training/final "/shared': "a cluster; tests/bulk tries Ray",
+            "MODEL=": "never ends; tests/test_examples.py tries the server",
+            "curl": "see above",
+        },
+    )
+    assert len(done.left_out) == 5
+    records = [record for path in sorted(Path("predictions").glob("part-*")) for record in srsly.read_jsonl(path)]
+    assert [record["id"] for record in records] == list(range(54)) and {"text", "ents", "cats"} <= set(records[0])
+    (few,) = Path("intents").glob("part-*")
+    assert not {"text", "ents"} & set(next(iter(srsly.read_jsonl(few))))
+    assert "optimized" in srsly.read_json("fast/meta.json")
+
+
+@pytest.mark.slow
+def test_reading_the_report(in_production: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plots")
+
+    def correct() -> None:
+        """A person who agrees with every annotation."""
+        found = list(srsly.read_jsonl("errors/choice.jsonl")) if Path("errors/choice.jsonl").exists() else []
+        record = {**next(iter(srsly.read_jsonl("intents.jsonl"))), "answer": "accept"}
+        srsly.write_jsonl("corrected.jsonl", [record, *({**task, "answer": "accept"} for task in found)])
+
+    done = follow(
+        GUIDES / "reading-the-report.md",
+        changes={"--folds 3": "--folds 2 --epochs 1"},
+        before={"python -m spacy bert-heads merge": correct},
+        skip={"prodigy": "needs a licence"},
+    )
+    assert Path("report/report.html").is_file() and Path("curves.png").is_file()
+    (evaluated, *_) = done.said.values()
+    for words in ("Confidence", "Only the sure ones", "support"):
+        assert words in evaluated
+    assert len(list(Path("history").glob("*.json"))) == 2 and Path("curves/history.html").is_file()
+    compared = [text for command, text in done.said.items() if "bert-heads compare report" in command]
+    assert "Whole texts" in compared[0] and Path("comparison/compare.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_first_hour(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPACY_BERT_HEADS_API_KEY", raising=False)
+    truth = {record["text"]: record for record in make_records()}
+    write_lines(Path("texts.jsonl"), [{"text": text} for text in truth])
+
+    def know(text: str) -> Dict[str, Any]:
+        """What a large model would say: all but the cities."""
+        record = truth[text]
+        people = [span for span in record["spans"] if span["label"] == "PERSON"]
+        ents = [{"text": text[span["start"] : span["end"]], "label": "PERSON", "occurrence": 1} for span in people]
+        return {"entities": ents, "categories": [f"{record['accept'][0]}_ORDER"]}
+
+    def annotate(tasks: str, answers: str) -> None:
+        """What people make of the tasks."""
+        lines = []
+        for task in srsly.read_jsonl(tasks):
+            record = truth[task["text"]]
+            task.update(spans=record["spans"], accept=[f"{record['accept'][0]}_ORDER"], answer="accept")
+            lines.append(task)
+        srsly.write_jsonl(answers, lines)
+
+    with serve() as stub:
+        stub.answer = know
+        page = GUIDES / "first-hour.md"
+        loop = "python -m spacy bert-heads loop rounds"
+        loops = [command for block in blocks(page) for command in block.commands() if command.startswith(loop)]
+        assert len(loops) == 2 and loops[0] == loops[1]
+        rounds = iter(
+            [
+                lambda: None,
+                lambda: annotate("rounds/round-01/tasks.jsonl", "rounds/round-01/answers.jsonl"),
+            ]
+        )
+        done = follow(
+            page,
+            changes={"http://127.0.0.1:8000/v1": stub.url, "--limit 100": "--limit 24"},
+            every={loop: lambda: next(rounds)()},
+            before={"python -m spacy bert-heads convert": lambda: annotate("tasks.jsonl", "answers.jsonl")},
+            skip={"python -m spacy bert-heads suggest en_support": "a pipeline of somebody else's"},
+        )
+    assert "Round 2 is waiting" in done.said[loops[0]]
+    tasks = list(srsly.read_jsonl("tasks.jsonl"))
+    assert len(tasks) == 24 and all(span["label"] == "PERSON" for task in tasks for span in task["spans"])
+    assert len(srsly.read_json("tasks.json")) == 24
+    assert len(list(srsly.read_jsonl("rounds/round-02/tasks.jsonl"))) == 24
+    assert Path("by-hand/round-01/tasks.jsonl").is_file()
 
 
 def test_moving(clone: Path, encoder: str) -> None:
@@ -188,7 +302,7 @@ def test_contributing_code_in_a_scratch_copy(tmp_path: Path) -> None:
     assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout
 
 
-TRIAL = '''\
+TRIAL = """\
 import spacy
 from pathlib import Path
 import spacy_bert_heads
@@ -201,7 +315,7 @@ def test_all_of_it(tmp_path):
     (tmp_path / "a.txt").write_text("[Anna](PERSON) saw it\\n[Kim](PERSON) did not\\n")
     assert find_converter(tmp_path / "a.txt", "auto").name == "brackets"
     nlp = spacy.blank("en")
-    embed = {"@architectures": "spacy_bert_heads.NgramEmbed.v1"}
+    embed = {"@architectures": "spacy_bert_heads.NgramEmbed.v1", "widths": [16], "min_count": 1}
     model = {"@architectures": "spacy_bert_heads.TextMax.v1", "tok2vec": embed, "exclusive_classes": True}
     nlp.add_pipe("bert_textcat", config={"model": model})
     docs = [nlp.make_doc(text) for text in ("yes please", "no")]
@@ -213,4 +327,4 @@ def test_all_of_it(tmp_path):
     for _ in range(40):
         nlp.update(examples)
     assert [doc.cats["A"] > 0.5 for doc in nlp.pipe(["yes please", "no"])] == [False, True]
-'''
+"""
