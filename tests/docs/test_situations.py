@@ -227,7 +227,7 @@ def test_the_first_hour(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         done = follow(
             page,
-            changes={"http://127.0.0.1:8000/v1": stub.url, "--limit 100": "--limit 24"},
+            changes={"http://127.0.0.1:8000/v1": stub.url, "--limit 100": "--limit 24", "--epochs 30": "--epochs 3"},
             every={loop: lambda: next(rounds)()},
             before={"python -m spacy bert-heads convert": lambda: annotate("tasks.jsonl", "answers.jsonl")},
             skip={"python -m spacy bert-heads suggest en_support": "a pipeline of somebody else's"},
