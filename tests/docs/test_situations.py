@@ -268,15 +268,16 @@ def test_moving(clone: Path, encoder: str) -> None:
         assert nlp.pipe_names == ["transformer", "bert_ner"]
 
 
-def test_contributing_code_in_a_scratch_copy(tmp_path: Path) -> None:
-    """What the guide adds is applied to a copy, whose own tests, written by the guide, then run there."""
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A copy of the repository's code to which everything in the guide for contributors was added."""
     for name in ("spacy_bert_heads", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    page = list(blocks(GUIDES / "contributing-code.md"))
-    for block in page:
+    for block in blocks(GUIDES / "contributing-code.md"):
         path = tmp_path / block.title
         if block.language == "python":
+            assert not path.exists() and path.parent.is_dir(), block.title
             path.write_text(block.content, encoding="utf8")
         elif block.language == "diff":
             lines = block.content.splitlines(keepends=True)
@@ -284,18 +285,32 @@ def test_contributing_code_in_a_scratch_copy(tmp_path: Path) -> None:
             text = path.read_text(encoding="utf8")
             assert text.count(old) == 1, f"{block.title} has not once: {old}"
             path.write_text(text.replace(old, new), encoding="utf8")
+    return tmp_path
+
+
+def test_what_contributors_add_fits_the_code(scratch: Path) -> None:
+    added = [path for path in scratch.rglob("*.py") if not (ROOT / path.relative_to(scratch)).exists()]
+    assert len(added) == 5
+    changed = {block.title for block in blocks(GUIDES / "contributing-code.md") if block.title.endswith(".py")}
+    assert len(changed) == 9
+    for name in changed:
+        compile((scratch / name).read_text(encoding="utf8"), name, "exec")
+
+
+@pytest.mark.slow
+def test_what_contributors_add_works(scratch: Path) -> None:
+    """The tests that the guide writes run in the copy, and another one that uses what it added."""
+    page = list(blocks(GUIDES / "contributing-code.md"))
     # What the installation would make of the new entry point
     added = [line[1:] for block in page if block.title == "pyproject.toml" for line in block.content.splitlines()]
-    (tmp_path / "scratch-0.dist-info").mkdir()
-    (tmp_path / "scratch-0.dist-info" / "METADATA").write_text("Name: scratch\nVersion: 0\n", encoding="utf8")
+    (scratch / "scratch-0.dist-info").mkdir()
+    (scratch / "scratch-0.dist-info" / "METADATA").write_text("Name: scratch\nVersion: 0\n", encoding="utf8")
     points = "[spacy_architectures]\n" + added[-1].replace('"', "") + "\n"
-    (tmp_path / "scratch-0.dist-info" / "entry_points.txt").write_text(points, encoding="utf8")
-    for path in (tmp_path / "tests" / "conftest.py", tmp_path / "tests" / "test_trial.py"):
-        path.write_text("", encoding="utf8")
-    (tmp_path / "tests" / "test_trial.py").write_text(TRIAL, encoding="utf8")
+    (scratch / "scratch-0.dist-info" / "entry_points.txt").write_text(points, encoding="utf8")
+    (scratch / "tests" / "test_trial.py").write_text(TRIAL, encoding="utf8")
     (command, *_) = [command for block in page for command in block.commands() if command.startswith("pytest ")]
     typed = [sys.executable, "-m", *command.split(), "tests/test_trial.py", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(typed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf8")
+    done = subprocess.run(typed, cwd=scratch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf8")
     assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout
 
 
@@ -303,7 +318,6 @@ TRIAL = """\
 import spacy
 from pathlib import Path
 import spacy_bert_heads
-from spacy_bert_heads.corpus.convert import convert
 from spacy_bert_heads.corpus.readers.formats import find_converter
 
 
