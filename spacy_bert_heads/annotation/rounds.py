@@ -59,7 +59,8 @@ class LoopSettings:
     limit (int): Texts in a round.
     diverse (bool): Choose texts that are not alike.
     random_share (float): So much of the limit is drawn at random.
-    epochs (Optional[int]): Times over the corpus in each training. None: as in the config.
+    epochs (Optional[int]): Times over the corpus in each training. None: as many as suit the texts where a training
+        begins from the start, otherwise as in the config.
     off_tokens (str): What to do with spans not at token boundaries.
     skip_bad (bool): Whether to leave bad records out.
     gpu (int): Number of the GPU, -1 for none.
@@ -295,24 +296,24 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
     if now.folder.joinpath(METRICS).exists():
         return
     config = now.folder / CONFIG
+    nlp = None if model is None else load_pipeline(model)
+    new = set() if nlp is None else _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
+    if new:
+        nlp = None
+        named = printable(", ".join(sorted(new)))
+        say(f"New to the pipeline: {named}. It is therefore trained from the start.")
     fit = fit_config(
         settings.config,
         config,
         train=now.corpus,
         dev=Path(os.path.abspath(_dev(now, settings))),
         encoder=None,
-        epochs=settings.epochs,
+        epochs=0 if settings.epochs is None and nlp is None else settings.epochs,
         seed=None,
         evaluations=N_EVALUATIONS,
     )
-    if model is not None:
-        nlp = load_pipeline(model)
-        new = _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
-        if new:
-            named = printable(", ".join(sorted(new)))
-            say(f"New to the pipeline: {named}. It is therefore trained from the start.")
-        else:
-            source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
+    if nlp is not None and model is not None:
+        source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
     say(f"Round {now.number}: training on {fit.docs} texts, {fit.steps} steps")
     say(run(config, now.model.parent, overrides={}, use_gpu=settings.gpu, resume=True, verbose=False))
 

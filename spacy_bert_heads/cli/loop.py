@@ -55,7 +55,10 @@ RANDOM_SHARE = typer.Option(
     "--random-share", help="Share of --limit to draw at random, such as 0.1.", rich_help_panel=TASKS
 )
 EPOCHS = typer.Option(
-    "--epochs", help="Passes over all annotated texts.", rich_help_panel=TRAINING, show_default="as in the config"
+    "--epochs",
+    help="Passes over all annotated texts.",
+    rich_help_panel=TRAINING,
+    show_default="from the start as many as suit the texts, later as in the config",
 )
 OFF_TOKENS = typer.Option(
     "--off-tokens",

@@ -42,11 +42,11 @@ def build_head_start_v1() -> Callable[[Language], Language]:
     spacy_bert_heads.head_start.v1.
 
     Each enabled text head of PooledClassifier.v1 gets the weights that minimise its own loss plus a penalty, over the
-    vectors of the training texts, at most MOST_TEXTS of them: logistic regression, or with `bert_regression` ridge
-    regression. Before, where classes are exclusive and have a median of FEW texts or fewer, the encoder learns with a
-    contrastive loss over pairs of texts (Tunstall et al. 2022, SetFit, with the loss of Khosla et al. 2020). Heads
-    and encoders that are frozen, or that come from another pipeline, stay as they are; so does an encoder from
-    scratch, which knows nothing yet.
+    vectors of 2,000 training texts at most: logistic regression, or with `bert_regression` ridge regression. Before,
+    where classes are exclusive and half of them have 64 texts or fewer, the encoder learns with a contrastive loss
+    over pairs of texts (Tunstall et al. 2022, SetFit, with the loss of Khosla et al. 2020). Heads and encoders that
+    are frozen, or that come from another pipeline, stay as they are; so does an encoder from scratch, which knows
+    nothing yet.
 
     RETURNS (Callable[[Language], Language]): The callback.
     """
