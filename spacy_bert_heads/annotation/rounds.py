@@ -24,6 +24,7 @@ from ..training.fit_config import fit_config, read_config
 from ..training.run import run
 from .comparison import compare
 from .curve import draw_rounds, render_rounds
+from .forecast import forecast
 from .heads import find_heads
 from .merge import list_spacy_files, merge
 from .prelabel.prelabel import Plan, Teacher, prelabel
@@ -387,6 +388,11 @@ def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Non
     content = (json.dumps(rows, indent=1) + "\n").encode("utf8")
     write_files({last.loop / ROUNDS: content})
     say(render_rounds(rows))
+    expected = forecast(
+        [row["texts"] for row in rows], [row["score"] for row in rows], rows[-1]["scored"], settings.limit
+    )
+    if expected is not None:
+        say(expected.to_text())
     if settings.teacher is not None:
         _show_agreement(last, settings, say)
     try:
@@ -420,6 +426,7 @@ def _read_row(one: Round, weights: Dict[str, Optional[float]]) -> Dict[str, Any]
         "round": one.number,
         "texts": counts["docs"],
         "tokens": counts["tokens"]["sum"],
+        "scored": found["docs"],
         "scores": scores,
         "score": sum((weights[name] or 0.0) * (score or 0.0) for name, score in scores.items()),
     }
