@@ -1,7 +1,7 @@
 """A few texts of each class: what a pipeline learns from them, beside SetFit, logistic regression, and itself before.
 
     python benchmarks/few_labels.py --data FOLDER [--sets trec6 snips messages] [--sizes 8 16 64] [--seeds 0 1 2 3 4]
-                                    [--methods ours before frozen setfit] [--setfit-python PATH]
+                                    [--methods ours before frozen setfit] [--setfit-python PATH] [--first]
 
 Accuracy on test of classifiers that learned from 8, 16 or 64 texts of each class, with the encoder MiniLM:
 
@@ -12,6 +12,10 @@ setfit: peers/setfit_classes.py, run by --setfit-python, the interpreter of an e
 
 And the F1 of entities on test of ours and before with configs/ner.cfg: sets snips_slots and wnut17, where a size is
 the number of all texts.
+
+--first: which texts to annotate first. Accuracy of `frozen` with the first texts of a loop that begins with nothing,
+typical ones of 2,400 of the train split, beside as many that are drawn, and the number of classes among them. The
+sizes are numbers of texts here.
 
 trec6 and snips are as for benchmarks/text_heads.py and benchmarks/snips.py, wnut17 as for benchmarks/ner_learning.py;
 messages are the generated English ones of assets/, tested on those written by hand. The texts are drawn by the seed.
@@ -34,6 +38,7 @@ import spacy
 from environment import add_common_arguments, data_folder, write_result
 from ner_learning import WNUT_FILES, make_doc, read_wnut
 from runs import predict, read_snips, set_values
+from sklearn.linear_model import LogisticRegression
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin
 from spacy.training import iob_utils
@@ -43,6 +48,8 @@ from spacy.util import load_config
 from spacy.vocab import Vocab
 from text_heads import read_trec6
 
+from spacy_bert_heads.annotation.cold_start import choose_typical
+from spacy_bert_heads.annotation.vectors import annotate_vectors, get_vector
 from spacy_bert_heads.layers.encoder_module import resolve_source
 from spacy_bert_heads.project.configs import DEMO_ENCODER, render_config
 from spacy_bert_heads.training.fit_config import fit_config
@@ -50,6 +57,8 @@ from spacy_bert_heads.training.fit_config import fit_config
 ASSETS = Path(__file__).parent.parent / "assets"
 PEER = Path(__file__).parent / "peers" / "setfit_classes.py"
 EPOCHS_BEFORE = 10
+# Texts to choose the first ones from
+POOL = 2400
 METHODS = ("ours", "before", "frozen", "setfit")
 
 
@@ -180,28 +189,49 @@ def run_pipeline(head: str, docs: List[Doc], test: List[Doc], seed: int, before:
     return {**found, "training_cpu_seconds": round(seconds, 1), "steps": fit.steps}
 
 
-def run_frozen(docs: List[Doc], test: List[Doc]) -> Dict[str, Any]:
-    from sklearn.linear_model import LogisticRegression
-
+def frozen_vectors(docs: List[Doc]) -> numpy.ndarray:
+    """The mean of the encoder's wordpieces, of length 1. Float, (n_docs, width)."""
     nlp = spacy.blank("en")
-    nlp.add_pipe("bert_encoder", config={"model": {"name": DEMO_ENCODER, "precision": "fp32"}, "keep_outputs": True})
+    nlp.add_pipe("bert_encoder", config={"model": {"name": DEMO_ENCODER, "precision": "fp32"}})
     nlp.initialize()
+    annotate_vectors(nlp)
+    rows = []
+    for doc in nlp.pipe([doc.text for doc in docs], batch_size=64):
+        rows.append(get_vector(doc))
+        doc._.trf_data = None
+    return numpy.array(rows)
 
-    def vectors(found: List[Doc]) -> numpy.ndarray:
-        rows = []
-        for doc in nlp.pipe([doc.text for doc in found], batch_size=64):
-            data = doc._.trf_data
-            hidden = data.model_output.last_hidden_state
-            rows.append(hidden.reshape(-1, hidden.shape[-1])[numpy.unique(data.align.dataXd)].mean(axis=0))
-            doc._.trf_data = None
-        array = numpy.array(rows)
-        return array / numpy.linalg.norm(array, axis=1, keepdims=True)
 
+def run_frozen(docs: List[Doc], test: List[Doc]) -> Dict[str, Any]:
     start = time.process_time()
-    model = LogisticRegression(max_iter=1000).fit(vectors(docs), [class_of(doc) for doc in docs])
+    model = LogisticRegression(max_iter=1000).fit(frozen_vectors(docs), [class_of(doc) for doc in docs])
     seconds = time.process_time() - start
-    accuracy = model.score(vectors(test), [class_of(doc) for doc in test])
+    accuracy = model.score(frozen_vectors(test), [class_of(doc) for doc in test])
     return {"accuracy": round(100 * float(accuracy), 2), "training_cpu_seconds": round(seconds, 1)}
+
+
+def run_first(corpora: Corpora, sizes: List[int], seeds: List[int], n_test: int) -> Dict[str, Any]:
+    """Texts to begin with, typical ones and drawn ones: means over the seeds."""
+    pool = random.Random(0).sample(corpora.pool, min(POOL, len(corpora.pool)))
+    X, y = frozen_vectors(pool), numpy.array([class_of(doc) for doc in pool])
+    test = corpora.test[:n_test]
+    test_X, test_y = frozen_vectors(test), [class_of(doc) for doc in test]
+    found: Dict[str, Any] = {}
+    for size in sizes:
+        scores: Dict[str, List[Tuple[float, int]]] = {"typical": [], "drawn": []}
+        for seed in seeds:
+            drawn = random.Random(seed).sample(range(len(pool)), size)
+            for name, rows in (("typical", choose_typical(X, size, seed)), ("drawn", drawn)):
+                model = LogisticRegression(max_iter=1000, C=10).fit(X[rows], y[rows])
+                scores[name].append((100 * model.score(test_X, test_y), len(set(y[rows]))))
+        found[str(size)] = {
+            name: {
+                "accuracy": round(statistics.mean(score for score, _ in values), 1),
+                "classes": round(statistics.mean(n_classes for _, n_classes in values), 1),
+            }
+            for name, values in scores.items()
+        }
+    return found
 
 
 def run_setfit(args: argparse.Namespace, docs: List[Doc], test: List[Doc], seed: int) -> Dict[str, Any]:
@@ -243,10 +273,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--setfit-python", help="Interpreter of SetFit's environment")
+    parser.add_argument("--first", action="store_true", help="Compare which texts to annotate first")
     parser.add_argument("--n-test", type=int, default=700, help="Texts to test on, at most")
     args = parser.parse_args()
     result = json.loads(args.output.read_text(encoding="utf8")) if args.output.exists() else {}
     runs: List[Dict[str, Any]] = result.get("runs", [])
+    if args.first:
+        for name in args.sets:
+            found = run_first(CLASSES[name](args), args.sizes, args.seeds, args.n_test)
+            result.setdefault("first", {})[name] = found
+            print(name, found, flush=True)
+            write_result(args.output, result)
+        return
     for name in args.sets:
         is_text = name in CLASSES
         corpora = (CLASSES if is_text else ENTITIES)[name](args)
@@ -267,7 +305,7 @@ def main() -> None:
                         found = run_pipeline(head, docs, test, seed, method == "before")
                     runs.append({**job, **found})
                     print(json.dumps(runs[-1]), flush=True)
-                    write_result(args.output, {"table": summarise(runs), "runs": runs})
+                    write_result(args.output, {**result, "table": summarise(runs), "runs": runs})
 
 
 if __name__ == "__main__":

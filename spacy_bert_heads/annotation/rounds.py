@@ -22,12 +22,14 @@ from ..files import lock, write_files
 from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
 from ..training.run import run
+from .cold_start import choose_first_texts
 from .comparison import compare
 from .curve import draw_rounds, render_rounds
 from .forecast import forecast
 from .heads import find_heads
 from .merge import list_spacy_files, merge
 from .prelabel.prelabel import Plan, Teacher, prelabel
+from .prelabel.questions import Question
 from .suggest import suggest
 from .tasks import SPANS_VIEWS
 
@@ -50,8 +52,8 @@ class LoopSettings:
 
     config (Path): Training config, such as configs/joint.cfg.
     raw (Path): Texts to choose from, as for `suggest`.
-    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: with a teacher, a
-        share of the first answers is set aside for it.
+    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: where nothing is
+        annotated yet, a share of the first answers is set aside for it.
     test (Optional[Path]): Annotated texts that score each round. None: those of `dev`.
     bases (Tuple[Path, ...]): Annotated texts to begin with, as for `merge`.
     model (Optional[str]): Trained pipeline to begin with. None: one is trained on `bases`.
@@ -65,6 +67,8 @@ class LoopSettings:
     off_tokens (str): What to do with spans not at token boundaries.
     skip_bad (bool): Whether to leave bad records out.
     gpu (int): Number of the GPU, -1 for none.
+    labels, categories (Tuple[str, ...]): What is asked about the first texts where there is neither annotation nor a
+        teacher.
     teacher (Optional[Teacher]): The large language model that fills in the first tasks, where there is no annotation
         at all.
     confirm (Callable[[Plan], bool]): See prelabel.
@@ -85,8 +89,15 @@ class LoopSettings:
     off_tokens: str = "error"
     skip_bad: bool = False
     gpu: int = -1
+    labels: Tuple[str, ...] = ()
+    categories: Tuple[str, ...] = ()
     teacher: Optional[Teacher] = None
     confirm: Callable[[Plan], bool] = lambda plan: False
+
+    @property
+    def begins_with_nothing(self) -> bool:
+        """RETURNS (bool): Whether there is neither a pipeline nor annotation to begin with."""
+        return self.model is None and not self.bases
 
 
 class Round(NamedTuple):
@@ -152,9 +163,10 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
             raise BertHeadsError("H101", path=path)
     if settings.teacher is not None and (settings.model is not None or settings.bases):
         raise BertHeadsError("H753", path=folder, found="--base" if settings.bases else "--model")
-    if settings.teacher is None and settings.model is None and not settings.bases:
+    asks = settings.teacher is not None or settings.labels or settings.categories
+    if settings.begins_with_nothing and not asks:
         raise BertHeadsError("H521", path=folder)
-    if settings.teacher is None and settings.dev is None:
+    if not settings.begins_with_nothing and settings.dev is None:
         raise BertHeadsError("H754", path=folder)
     with lock(folder):
         now = Round(0, folder)
@@ -170,9 +182,9 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
 def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Optional[str]:
     """The pipeline to begin with, scored.
 
-    RETURNS (Optional[str]): Its name or folder. None: a teacher begins.
+    RETURNS (Optional[str]): Its name or folder. None: a teacher or people begin.
     """
-    if settings.teacher is not None:
+    if settings.begins_with_nothing:
         return None
     if settings.bases:
         _merge_answers(first, settings, say)
@@ -195,7 +207,8 @@ def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings
             done += list_spacy_files(path) if path is not None and path.exists() else []
         try:
             if model is None:
-                say(_prelabel(tasks, done, settings))
+                begin = _choose_first if settings.teacher is None else _prelabel
+                say(begin(tasks, done, settings))
                 return _waiting(now)
             chosen = suggest(
                 model,
@@ -239,6 +252,25 @@ def _prelabel(tasks: Path, done: Sequence[Path], settings: LoopSettings) -> str:
         limit=settings.limit,
         exclude=done,
         cache=tasks.parent.parent / TEACHER_ANSWERS,
+        skip_bad=settings.skip_bad,
+    )
+    return report.to_text()
+
+
+def _choose_first(tasks: Path, done: Sequence[Path], settings: LoopSettings) -> str:
+    """Choose the first texts by the encoder alone.
+
+    RETURNS (str): What came of it.
+    """
+    question = Question(settings.labels, settings.categories, chooses_one(settings.config))
+    report = choose_first_texts(
+        settings.raw,
+        tasks,
+        question,
+        config=settings.config,
+        limit=settings.limit,
+        exclude=done,
+        seed=1,
         skip_bad=settings.skip_bad,
     )
     return report.to_text()
