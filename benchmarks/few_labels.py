@@ -10,8 +10,10 @@ before: the same without the head start, for 10 epochs: what this package did un
 frozen: logistic regression of scikit-learn on the mean of the encoder's wordpieces.
 setfit: peers/setfit_classes.py, run by --setfit-python, the interpreter of an environment with peers/setfit.txt.
 
+no_start: ours without the head start, but for as long.
+
 And the F1 of entities on test of ours and before with configs/ner.cfg: sets snips_slots and wnut17, where a size is
-the number of all texts.
+the number of all texts; and both figures of ours and no_start with configs/joint.cfg: set snips_joint.
 
 --first: which texts to annotate first. Accuracy of `frozen` with the first texts of a loop that begins with nothing,
 typical ones of 2,400 of the train split, beside as many that are drawn, and the number of classes among them. The
@@ -59,7 +61,7 @@ PEER = Path(__file__).parent / "peers" / "setfit_classes.py"
 EPOCHS_BEFORE = 10
 # Texts to choose the first ones from
 POOL = 2400
-METHODS = ("ours", "before", "frozen", "setfit")
+METHODS = ("ours", "before", "no_start", "frozen", "setfit")
 
 
 class Corpora(NamedTuple):
@@ -136,7 +138,11 @@ CLASSES: Dict[str, Callable[[argparse.Namespace], Corpora]] = {
 ENTITIES: Dict[str, Callable[[argparse.Namespace], Corpora]] = {
     "snips_slots": read_snips_docs,
     "wnut17": read_wnut_docs,
+    "snips_joint": read_snips_docs,
 }
+# What is compared by default, and with which heads
+USUAL = {"snips_slots": ("ours", "before"), "wnut17": ("ours", "before"), "snips_joint": ("ours", "no_start")}
+HEADS = {"snips_slots": ["ner"], "wnut17": ["ner"], "snips_joint": ["textcat", "ner"]}
 
 
 def class_of(doc: Doc) -> str:
@@ -154,7 +160,7 @@ def draw(pool: List[Doc], size: int, seed: int, by_class: bool) -> List[Doc]:
     return [doc for label in sorted(groups) for doc in groups[label][:size]]
 
 
-def run_pipeline(head: str, docs: List[Doc], test: List[Doc], seed: int, before: bool) -> Dict[str, Any]:
+def run_pipeline(heads: List[str], docs: List[Doc], test: List[Doc], seed: int, method: str) -> Dict[str, Any]:
     """Train and score, in percent."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -162,20 +168,20 @@ def run_pipeline(head: str, docs: List[Doc], test: List[Doc], seed: int, before:
         DocBin(docs=test, store_user_data=True).to_disk(folder / "test.spacy")
         DocBin(docs=docs[:20], store_user_data=True).to_disk(folder / "dev.spacy")
         config_path = folder / "config.cfg"
-        config_path.write_text(render_config("en", [head], DEMO_ENCODER), encoding="utf8")
+        config_path.write_text(render_config("en", heads, DEMO_ENCODER), encoding="utf8")
         fit = fit_config(
             config_path,
             folder / "fitted.cfg",
             train=folder / "train.spacy",
             dev=folder / "dev.spacy",
             encoder=DEMO_ENCODER,
-            epochs=EPOCHS_BEFORE if before else 0,
+            epochs=EPOCHS_BEFORE if method == "before" else 0,
             seed=seed,
             evaluations=1,
         )
         config = load_config(folder / "fitted.cfg", interpolate=False)
         set_values(config, {"training.logger.progress_bar": False})
-        if before:
+        if method != "ours":
             config["initialize"]["after_init"] = None
         start = time.process_time()
         (folder / "training").mkdir()
@@ -184,8 +190,8 @@ def run_pipeline(head: str, docs: List[Doc], test: List[Doc], seed: int, before:
         seconds = time.process_time() - start
         nlp = spacy.load(folder / "training" / "model-last")
         scores = Scorer(nlp).score(predict(nlp, folder / "test.spacy"))
-    figure = {"accuracy": "cats_acc"} if head == "textcat" else {"f1": "ents_f"}
-    found = {name: round(100 * scores[score], 2) for name, score in figure.items()}
+    figures = {"textcat": ("accuracy", "cats_acc"), "ner": ("f1", "ents_f")}
+    found = {figures[head][0]: round(100 * scores[figures[head][1]], 2) for head in heads}
     return {**found, "training_cpu_seconds": round(seconds, 1), "steps": fit.steps}
 
 
@@ -256,11 +262,14 @@ def summarise(runs: List[Dict[str, Any]]) -> Dict[str, Any]:
         groups[found["set"], found["size"], found["method"]].append(found)
     table: Dict[str, Any] = {}
     for (name, size, method), same in sorted(groups.items()):
-        figure = "accuracy" if "accuracy" in same[0] else "f1"
-        values = [found[figure] for found in same]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        parts = []
+        for figure in ("accuracy", "f1"):
+            values = [found[figure] for found in same if figure in found]
+            if values:
+                spread = statistics.stdev(values) if len(values) > 1 else 0.0
+                parts.append(f"{figure} {statistics.mean(values):.1f} ± {spread:.1f}")
         seconds = statistics.mean(found["training_cpu_seconds"] for found in same)
-        row = f"{statistics.mean(values):.1f} ± {spread:.1f} ({len(values)} seeds, {seconds:.0f} s)"
+        row = f"{', '.join(parts)} ({len(same)} seeds, {seconds:.0f} s)"
         table.setdefault(name, {}).setdefault(str(size), {})[method] = row
     return table
 
@@ -271,7 +280,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=[*CLASSES, *ENTITIES], default=list(CLASSES))
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 16, 64])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="Default: those above for each set")
     parser.add_argument("--setfit-python", help="Interpreter of SetFit's environment")
     parser.add_argument("--first", action="store_true", help="Compare which texts to annotate first")
     parser.add_argument("--n-test", type=int, default=700, help="Texts to test on, at most")
@@ -292,7 +301,7 @@ def main() -> None:
         for size in args.sizes:
             for seed in args.seeds:
                 docs = draw(corpora.pool, size, seed, is_text)
-                for method in args.methods if is_text else [m for m in args.methods if m in ("ours", "before")]:
+                for method in args.methods or USUAL.get(name, ("ours", "before", "frozen", "setfit")):
                     job = {"set": name, "size": size, "seed": seed, "method": method, "n_test": len(test)}
                     if any(job.items() <= found.items() for found in runs):
                         continue
@@ -301,8 +310,7 @@ def main() -> None:
                     elif method == "setfit":
                         found = run_setfit(args, docs, test, seed)
                     else:
-                        head = "textcat" if is_text else "ner"
-                        found = run_pipeline(head, docs, test, seed, method == "before")
+                        found = run_pipeline(HEADS.get(name, ["textcat"]), docs, test, seed, method)
                     runs.append({**job, **found})
                     print(json.dumps(runs[-1]), flush=True)
                     write_result(args.output, {**result, "table": summarise(runs), "runs": runs})
