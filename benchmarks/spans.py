@@ -14,10 +14,10 @@ nested: --corpus genia (the default): its dev file as training set (every tenth 
     embeddings frozen. configs/spans.cfg, and the same with spaCy's spancat in place of bert_spans: the same encoder,
     optimizer and number of epochs, an ngram suggester up to the longest span, and the best of several learning rates
     of the head on the sentences that choose. Seconds of training are given: they are not the same.
-heads: the heads alone, which is quick: over token vectors of the encoder that are stored and not trained. SNIPS and
-    GENIA as above; bert_ner, bert_spans with and without a BiLSTM and with the ranking loss, Adam at 0.001 for the
-    same number of epochs, and spancat for four times the seconds of bert_spans. F1 on test, calibration, and seconds
-    of the processor's time.
+heads: the heads alone, which is quick: over token vectors of the encoder that are stored and not trained. --corpus
+    snips (the default), genia or germeval, as above. bert_spans, on SNIPS also bert_ner and bert_spans without a BiLSTM
+    and with the ranking loss, Adam at 0.001 for the same number of epochs, and spancat for --times the seconds of
+    bert_spans. F1 on test, calibration, and seconds of the processor's time.
 speed: texts per second of the processor's time, so that other work on the machine matters little, of the pipelines of
     `flat` and of a spancat on the same encoder, SNIPS test; and GENIA test, if `nested` was there before.
 scaling: the head alone on one text of 1,000 to 16,000 words, 50 labels and spans of up to 32 words: seconds of the
@@ -67,8 +67,6 @@ KEY = "sc"
 # Learning rates of the head that spancat is tried with, as multiples of the encoder's
 SPANCAT_RATES = (5.0, 20.0)
 PRECISION = "fp32"
-# How many times as long as bert_spans it is trained in `heads`
-SPANCAT_TIMES = 4.0
 # Token vectors by text, for `heads`
 STORED: Dict[str, Any] = {}
 
@@ -419,10 +417,10 @@ def run_head(head: str, folder: Path, args: argparse.Namespace, seconds: float =
     return figures
 
 
-def store_vectors(folder: Path, others: Iterable[Doc] = ()) -> None:
-    """Token vectors of the demo encoder for all texts of a corpus, and for others."""
+def store_vectors(folder: Path, others: Iterable[Doc] = (), encoder_name: str = DEMO_ENCODER) -> None:
+    """Token vectors of an encoder for all texts of a corpus, and for others."""
     vocab = Vocab()
-    encoder = registry.architectures.get("spacy_bert_heads.BertEncoder.v1")(name=DEMO_ENCODER, precision=PRECISION)
+    encoder = registry.architectures.get("spacy_bert_heads.BertEncoder.v1")(name=encoder_name, precision=PRECISION)
     vectors = registry.architectures.get("spacy_bert_heads.TokenVectors.v1")(encoder)
     vectors.initialize(X=[Doc(vocab, words=["a"])])
     read = (DocBin().from_disk(folder / f"{split}.spacy").get_docs(vocab) for split in SPLITS)
@@ -433,20 +431,24 @@ def store_vectors(folder: Path, others: Iterable[Doc] = ()) -> None:
 
 
 def run_heads(args: argparse.Namespace) -> Dict[str, Any]:
-    result: Dict[str, Any] = {}
-    genia = args.models / "genia-corpus"
-    genia.mkdir(parents=True, exist_ok=True)
-    write_genia(data_folder(args, "nested") / "genia", genia, args.n_train, args.n_test)
-    others = ["bert_ner", "bert_spans, no bilstm", "bert_spans, ranking loss"]
-    for folder, heads in ((snips(args)[0], others), (genia, others[1:2])):
-        STORED.clear()
-        store_vectors(folder)
-        ours = run_head("bert_spans", folder, args)
-        # spancat has several times as long
-        seconds = SPANCAT_TIMES * ours["training_seconds"]
-        found = {"bert_spans": ours, "spancat": run_head("spancat", folder, args, seconds)}
-        result[folder.name] = {**found, **{head: run_head(head, folder, args) for head in heads}}
-    return result
+    folder, encoder = args.models / f"{args.corpus}-corpus", DEMO_ENCODER
+    folder.mkdir(parents=True, exist_ok=True)
+    others: List[str] = []
+    if args.corpus == "snips":
+        snips(args)
+        others = ["bert_ner", "bert_spans, no bilstm", "bert_spans, ranking loss"]
+    elif args.corpus == "genia":
+        write_genia(data_folder(args, "nested") / "genia", folder, args.n_train, args.n_test)
+    else:
+        data = data_folder(args, "nested") / "germeval2014"
+        write_germeval(data, folder, args.n_train, args.n_dev, args.n_test)
+        use_multilingual(folder)
+        encoder = str(folder / "encoder")
+    store_vectors(folder, encoder_name=encoder)
+    ours = run_head("bert_spans", folder, args)
+    seconds = args.times * ours["training_seconds"]
+    found = {"bert_spans": ours, "spancat": run_head("spancat", folder, args, seconds)}
+    return {**found, **{head: run_head(head, folder, args) for head in others}}
 
 
 def run_speed(args: argparse.Namespace) -> Dict[str, Any]:
@@ -560,6 +562,7 @@ def main() -> None:
     parser.add_argument(
         "--spancat-rates", type=float, nargs="+", default=SPANCAT_RATES, help="Of `nested`, learning rates of spancat"
     )
+    parser.add_argument("--times", type=float, default=4.0, help="Of `heads`, how much longer spancat is trained")
     parser.add_argument("--ours-only", action="store_true", help="Of `nested`, train bert_spans alone")
     parser.add_argument("--n-words", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
@@ -574,7 +577,7 @@ def main() -> None:
         found = {"precision": PRECISION, **{name: getattr(args, name) for name in names}, **found}
     result = json.loads(args.output.read_text(encoding="utf8")) if args.output.exists() else {}
     result.pop("environment", None)
-    if args.part in ("flat", "nested"):
+    if args.part in ("flat", "nested", "heads"):
         result.setdefault(args.part, {}).setdefault(args.corpus, {})[f"seed {args.seed}"] = found
     else:
         result[args.part] = found
