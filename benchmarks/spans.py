@@ -15,9 +15,9 @@ nested: --corpus genia (the default): its dev file as training set (every tenth 
     optimizer and number of epochs, an ngram suggester up to the longest span, and the best of several learning rates
     of the head on the sentences that choose. Seconds of training are given: they are not the same.
 heads: the heads alone, which is quick: over token vectors of the encoder that are stored and not trained. --corpus
-    snips (the default), genia or germeval, as above. bert_spans, on SNIPS also bert_ner and bert_spans without a BiLSTM
-    and with the ranking loss, Adam at 0.001 for the same number of epochs, and spancat for --times the seconds of
-    bert_spans. F1 on test, calibration, and seconds of the processor's time.
+    snips (the default), genia or germeval, as above. bert_spans, on SNIPS also bert_ner and bert_spans without a
+    BiLSTM and with the ranking loss, Adam at 0.001 for the same number of epochs, and spancat for --times the
+    seconds of bert_spans. F1 on test, calibration, and seconds of the processor's time.
 speed: texts per second of the processor's time, so that other work on the machine matters little, of the pipelines of
     `flat` and of a spancat on the same encoder, SNIPS test; and GENIA test, if `nested` was there before.
 scaling: the head alone on one text of 1,000 to 16,000 words, 50 labels and spans of up to 32 words: seconds of the
