@@ -1,10 +1,11 @@
 """seq2seq_ner against bert_ner on SNIPS slots: the same encoder and texts, each with the config of this repository.
 
-    python benchmarks/seq2seq.py PART --data FOLDER [--train 1000] [--epochs 10] [--seed 0]
+    python benchmarks/seq2seq.py PART --data FOLDER [--n-train 1000] [--epochs 10] [--seed 0] [--models FOLDER]
 
 Each part and each seed adds its figures to the JSON file: F1 on test by spaCy's scorer, seconds of training, and texts
 per second of the processor's time, of seq2seq_ner with beams of several widths. The expected calibration error of the
-confidences is that of bins of equal width. FOLDER/snips is as for benchmarks/snips.py.
+confidences is that of bins of equal width. FOLDER/snips is as for benchmarks/snips.py. What --models holds already is
+not trained again; benchmarks/spans.py puts its bert_ner there, too.
 
 bert_ner, seq2seq_ner: the head with its encoder, trained as its config says.
 frozen: both heads alone, which is quick: over token vectors of the encoder that are stored and not trained, with Adam
@@ -14,21 +15,20 @@ frozen: both heads alone, which is quick: over token vectors of the encoder that
 import argparse
 import json
 import random
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List
 
 import spacy
-from environment import add_common_arguments, data_folder, write_result
-from runs import BATCH_SIZE, predict, train_pipeline
+from environment import add_common_arguments, write_result
+from runs import BATCH_SIZE, predict
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.util import fix_random_seed, minibatch
 from spacy.vocab import Vocab
-from spans import store_vectors, write_snips
+from spans import run, snips, store_vectors
 from thinc.api import Adam
 
 from spacy_bert_heads.evaluation.calibration import calibration_report
@@ -66,22 +66,13 @@ def calibration(examples: List[Example]) -> float:
     return float(calibration_report(confidences, correct)["expected_calibration_error"])
 
 
-def run(args: argparse.Namespace, data: Path, folder: Path) -> Dict[str, Any]:
+def run_trained(args: argparse.Namespace) -> Dict[str, Any]:
     """Train one head and measure it."""
-    counts = write_snips(data, folder, args.train, args.dev, args.test, args.seed)
-    output = folder / args.part
-    training = train_pipeline(
-        CONFIGS[args.part],
-        folder / "train.spacy",
-        folder / "dev.spacy",
-        counts["train"],
-        output,
-        epochs=args.epochs,
-        precision="fp32",
-        seed=args.seed,
-    )
-    nlp = spacy.load(output / "model-best")
-    result: Dict[str, Any] = {"texts": counts, "epochs": args.epochs, **training}
+    folder, n_train = snips(args)
+    name = {"bert_ner": "ner-snips", "seq2seq_ner": "seq2seq-snips"}[args.part]
+    figures = run(args, name, CONFIGS[args.part], folder, n_train)
+    nlp = spacy.load(args.models / name / "model-best")
+    result = {"n_train": n_train, "epochs": args.epochs, "training_seconds": figures["training_seconds"]}
     if args.part == "bert_ner":
         return {**result, **measure(nlp, folder / "test.spacy")}
     for width in BEAMS:
@@ -90,16 +81,15 @@ def run(args: argparse.Namespace, data: Path, folder: Path) -> Dict[str, Any]:
     return result
 
 
-def run_frozen(args: argparse.Namespace, data: Path, folder: Path) -> Dict[str, Any]:
+def run_frozen(args: argparse.Namespace) -> Dict[str, Any]:
     """Both heads over token vectors of the encoder that are stored and not trained."""
-    counts = write_snips(data, folder, args.train, args.dev, args.test, args.seed)
-    # The names of labels are read too; nothing else needs dev here
+    folder, n_train = snips(args)
     vocab = Vocab()
     docs = list(DocBin().from_disk(folder / "train.spacy").get_docs(vocab))
     labels = sorted({ent.label_ for doc in docs for ent in doc.ents})
-    DocBin(docs=[Doc(vocab, words=name_words(label)) for label in labels]).to_disk(folder / "dev.spacy")
-    store_vectors(folder)
-    result: Dict[str, Any] = {"texts": counts, "epochs": args.epochs}
+    # The names of labels are read too
+    store_vectors(folder, [Doc(vocab, words=name_words(label)) for label in labels])
+    result: Dict[str, Any] = {"n_train": n_train, "epochs": args.epochs}
     for head in CONFIGS:
         nlp = spacy.blank("en")
         model = {"tok2vec": {"@architectures": "benchmarks.StoredVectors.v1"}, "lr_scale": 1.0}
@@ -129,15 +119,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=[*CONFIGS, "frozen"])
     add_common_arguments(parser, "seq2seq.json")
-    parser.add_argument("--train", type=int, default=1000, help="Texts of the train split")
-    parser.add_argument("--dev", type=int, default=100, help="Texts that choose the checkpoint")
-    parser.add_argument("--test", type=int, default=700, help="Texts of the test split")
+    parser.add_argument(
+        "--models", type=Path, default=Path("spans-models"), help="Where corpora and pipelines are kept"
+    )
+    parser.add_argument("--n-train", type=int, default=1000, help="Texts to learn from")
+    parser.add_argument("--n-dev", type=int, default=350, help="Texts that choose the checkpoint")
+    parser.add_argument("--n-test", type=int, default=0, help="Texts to test on; 0: all")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    snips = data_folder(args, "snips")
-    with tempfile.TemporaryDirectory() as name:
-        found = (run_frozen if args.part == "frozen" else run)(args, snips, Path(name))
+    found = run_frozen(args) if args.part == "frozen" else run_trained(args)
     result = json.loads(args.output.read_text(encoding="utf8")) if args.output.is_file() else {}
     result.pop("environment", None)
     result.setdefault(f"seed {args.seed}", {})[args.part] = found

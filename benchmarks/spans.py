@@ -1,27 +1,31 @@
 """bert_spans: which loss; against bert_ner on flat entities and spaCy's spancat on nested ones; speed; long texts.
 
-    python benchmarks/spans.py PART --data FOLDER [--models FOLDER] [--epochs 4] [--seed 0]
+    python benchmarks/spans.py PART --data FOLDER [--corpus NAME] [--models FOLDER] [--epochs 4] [--seed 0]
 
-Each part adds its figures to the JSON file:
+Each part, corpus and seed adds its figures to the JSON file. What --models holds already is not trained again;
+trainings of another size or seed need another folder.
 
 loss: SNIPS slots, two trainings of configs/spans.cfg on the same texts: binary cross-entropy, and the ranking loss of
     Su et al. (2022), equation 5, summed over labels. F1 on test, and the expected calibration error of the confidence.
-flat: SNIPS slots, configs/ner.cfg on the texts of `loss`. F1 of doc.ents on test, of bert_spans by annotate_ents.
-nested: GENIA, its dev file as training set (every tenth sentence chooses the best checkpoint), its test file as test;
-    configs/spans.cfg, and the same with spaCy's spancat in place of bert_spans: the same encoder, optimizer and number
-    of epochs, an ngram suggester up to the longest span, and the best of several learning rates of the head on the
-    sentences that choose. Seconds of training are given: they are not the same.
-heads: the heads alone, which is quick: over token vectors of the encoder that are stored and not trained. SNIPS and
-    GENIA as above; bert_ner, bert_spans with and without a BiLSTM and with the ranking loss, Adam at 0.001 for the
-    same number of epochs, and spancat for four times the seconds of bert_spans. F1 on test, calibration, and seconds
-    of the processor's time.
+flat: --corpus snips (slots; the default) or wnut17; configs/ner.cfg and configs/spans.cfg on the same texts. F1 of
+    doc.ents on test, of bert_spans by annotate_ents.
+nested: --corpus genia (the default): its dev file as training set (every tenth sentence chooses the best checkpoint),
+    its test file as test; or germeval: outer and inner entities, multilingual-e5-small trimmed to German, its
+    embeddings frozen. configs/spans.cfg, and the same with spaCy's spancat in place of bert_spans: the same encoder,
+    optimizer and number of epochs, an ngram suggester up to the longest span, and the best of several learning rates
+    of the head on the sentences that choose. Seconds of training are given: they are not the same.
+heads: the heads alone, which is quick: over token vectors of the encoder that are stored and not trained. --corpus
+    snips (the default), genia or germeval, as above. bert_spans, on SNIPS also bert_ner and bert_spans without a
+    BiLSTM and with the ranking loss, Adam at 0.001 for the same number of epochs, and spancat for --times the
+    seconds of bert_spans. F1 on test, calibration, and seconds of the processor's time.
 speed: texts per second of the processor's time, so that other work on the machine matters little, of the pipelines of
     `flat` and of a spancat on the same encoder, SNIPS test; and GENIA test, if `nested` was there before.
 scaling: the head alone on one text of 1,000 to 16,000 words, 50 labels and spans of up to 32 words: seconds of the
     processor's time and peak memory of prediction and of a step of training, each in a process of its own.
 
-FOLDER/snips is as for benchmarks/snips.py; FOLDER/nested/genia holds genia.dev.iob2.gz and genia.test.iob2.gz, with a
-column of words and four of tags.
+FOLDER/snips is as for benchmarks/snips.py, FOLDER/wnut17 as for benchmarks/ner_learning.py; FOLDER/nested/genia holds
+genia.dev.iob2.gz and genia.test.iob2.gz, with a column of words and four of tags, FOLDER/nested/germeval2014 holds
+germ.train.iob2.gz, germ.dev.iob2.gz and germ.test.iob2.gz, with two columns of tags.
 """
 
 import argparse
@@ -33,13 +37,15 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy
 import spacy
 import torch
 from environment import add_common_arguments, data_folder, write_result
+from recipe import convert_wnut
 from runs import SPLITS, predict, read_snips, train_pipeline
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin, Span
@@ -49,18 +55,18 @@ from spacy.vocab import Vocab
 from thinc.api import Adam, Config, Model
 from thinc.types import Floats2d
 
+from spacy_bert_heads.encoders.fetch import fetch_encoder
 from spacy_bert_heads.evaluation.calibration import calibration_report
 from spacy_bert_heads.extensions import get_confidence_in
 from spacy_bert_heads.layers import global_pointer
 from spacy_bert_heads.pipeline import spans as component
 from spacy_bert_heads.project.configs import DEMO_ENCODER
+from spacy_bert_heads.training.vocabulary import read_texts
 
 KEY = "sc"
 # Learning rates of the head that spancat is tried with, as multiples of the encoder's
 SPANCAT_RATES = (5.0, 20.0)
 PRECISION = "fp32"
-# How many times as long as bert_spans it is trained in `heads`
-SPANCAT_TIMES = 4.0
 # Token vectors by text, for `heads`
 STORED: Dict[str, Any] = {}
 
@@ -119,6 +125,42 @@ def read_columns(path: Path) -> Iterator[Tuple[List[str], List[List[str]]]]:
             yield list(columns[0]), [list(column) for column in columns[1:]]
 
 
+def write_wnut(args: argparse.Namespace, folder: Path) -> Dict[str, int]:
+    """Docs with entities, and the same as spans. RETURNS the number of each split."""
+    convert_wnut(args, folder)
+    limits, counts = {"train": args.n_train, "dev": args.n_dev, "test": args.n_test or None}, {}
+    for split in SPLITS:
+        docs = list(DocBin().from_disk(folder / f"{split}.spacy").get_docs(Vocab()))[: limits[split]]
+        for doc in docs:
+            doc.spans[KEY] = list(doc.ents)
+        DocBin(docs=docs).to_disk(folder / f"{split}.spacy")
+        counts[split] = len(docs)
+    return counts
+
+
+def make_nested(vocab: Vocab, words: List[str], columns: List[List[str]]) -> Doc:
+    """A Doc with the spans of several columns of tags."""
+    doc = Doc(vocab, words=words)
+    spans: Dict[Tuple[int, int, str], None] = {}
+    for tags in columns:
+        for span in iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(tags)):
+            spans[span.start, span.end, span.label_] = None
+    doc.spans[KEY] = [Span(doc, *span) for span in spans]
+    return doc
+
+
+def write_germeval(data: Path, folder: Path, n_train: int, n_dev: int, n_test: int) -> Dict[str, int]:
+    """Docs with nested spans. RETURNS the number of each split."""
+    vocab, counts = Vocab(), {}
+    for split, limit in zip(SPLITS, (n_train, n_dev, n_test or None)):
+        docs = DocBin()
+        for words, columns in islice(read_columns(data / f"germ.{split}.iob2.gz"), limit):
+            docs.add(make_nested(vocab, words, columns))
+        docs.to_disk(folder / f"{split}.spacy")
+        counts[split] = len(docs)
+    return counts
+
+
 def write_genia(data: Path, folder: Path, n_train: int, n_test: int) -> Dict[str, int]:
     """Docs with nested spans. RETURNS the number of each split."""
     limits = {"train": n_train, "dev": n_train // 8, "test": n_test or 1_000_000}
@@ -126,12 +168,7 @@ def write_genia(data: Path, folder: Path, n_train: int, n_test: int) -> Dict[str
     bins = {split: DocBin() for split in SPLITS}
     for name in ("dev", "test"):
         for number, (words, columns) in enumerate(read_columns(data / f"genia.{name}.iob2.gz")):
-            doc = Doc(vocab, words=words)
-            spans: Dict[Tuple[int, int, str], None] = {}
-            for tags in columns:
-                for span in iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(tags)):
-                    spans[span.start, span.end, span.label_] = None
-            doc.spans[KEY] = [Span(doc, *span) for span in spans]
+            doc = make_nested(vocab, words, columns)
             split = "test" if name == "test" else "dev" if number % 10 == 9 else "train"
             if len(bins[split]) < limits[split]:
                 bins[split].add(doc)
@@ -240,11 +277,20 @@ def run_loss(args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def run_flat(args: argparse.Namespace) -> Dict[str, Any]:
-    folder, n_train = snips(args)
-    ner = run(args, "ner-snips", "ner.cfg", folder, n_train)
-    spans = run(args, "spans-snips", "spans.cfg", folder, n_train)
+    folder, n_train = flat_corpus(args)
+    ner = run(args, f"ner-{args.corpus}", "ner.cfg", folder, n_train)
+    spans = run(args, f"spans-{args.corpus}", "spans.cfg", folder, n_train)
     difference = round(spans["test"]["ents_f"] - ner["test"]["ents_f"], 2)
     return {"bert_ner": ner, "bert_spans": spans, "difference_ents_f": difference}
+
+
+def flat_corpus(args: argparse.Namespace) -> Tuple[Path, int]:
+    """Folder with the corpus, and how many texts its train split has."""
+    if args.corpus == "snips":
+        return snips(args)
+    folder = args.models / "wnut17-corpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, write_wnut(args, folder)["train"]
 
 
 def snips(args: argparse.Namespace) -> Tuple[Path, int]:
@@ -256,22 +302,48 @@ def snips(args: argparse.Namespace) -> Tuple[Path, int]:
 
 
 def run_nested(args: argparse.Namespace) -> Dict[str, Any]:
-    folder = args.models / "genia-corpus"
+    folder = args.models / f"{args.corpus}-corpus"
     folder.mkdir(parents=True, exist_ok=True)
-    counts = write_genia(data_folder(args, "nested") / "genia", folder, args.n_train, args.n_test)
+    nested = data_folder(args, "nested")
+    use_encoder: Optional[Callable[[Config], None]] = None
+    if args.corpus == "genia":
+        counts = write_genia(nested / "genia", folder, args.n_train, args.n_test)
+    else:
+        counts = write_germeval(nested / "germeval2014", folder, args.n_train, args.n_dev, args.n_test)
+        use_encoder = use_multilingual(folder)
     docs = DocBin().from_disk(folder / "train.spacy").get_docs(Vocab())
     longest = max(len(span) for doc in docs for span in doc.spans[KEY])
-    ours = run(args, "spans-genia", "spans.cfg", folder, counts["train"])
+    ours = run(args, f"spans-{args.corpus}", "spans.cfg", folder, counts["train"], use_encoder)
     result = {"docs": counts, "longest": longest, "bert_spans": ours}
     if args.ours_only:
         return result
-    tried = {
-        rate: run(args, f"spancat-genia-{rate}", "spans.cfg", folder, counts["train"], use_spancat(longest, rate))
-        for rate in args.spancat_rates
-    }
+    tried = {}
+    for rate in args.spancat_rates:
+
+        def change(config: Config, rate: float = rate) -> None:
+            if use_encoder is not None:
+                use_encoder(config)
+            use_spancat(longest, rate)(config)
+
+        name = f"spancat-{args.corpus}-{rate}"
+        tried[rate] = run(args, name, "spans.cfg", folder, counts["train"], change)
     best = max(tried, key=lambda rate: tried[rate]["dev"]["spans_sc_f"])
     difference = round(ours["test"]["spans_sc_f"] - tried[best]["test"]["spans_sc_f"], 2)
     return {**result, "spancat": tried, "spancat_rate": best, "difference_spans_sc_f": difference}
+
+
+def use_multilingual(folder: Path) -> Callable[[Config], None]:
+    """Puts multilingual-e5-small, trimmed to German and to the texts of train and dev, in the encoder's place."""
+    encoder = folder / "encoder"
+    if not encoder.exists():
+        texts = [text for split in SPLITS[:2] for text in read_texts(folder / f"{split}.spacy")]
+        fetch_encoder("multilingual", encoder, languages=["de"], texts=texts, most_pieces=20000)
+
+    def change(config: Config) -> None:
+        config["paths"]["encoder"] = str(encoder)
+        config["training"]["optimizer"]["freeze_embeddings"] = True
+
+    return change
 
 
 @registry.architectures("benchmarks.StoredVectors.v1")
@@ -345,40 +417,45 @@ def run_head(head: str, folder: Path, args: argparse.Namespace, seconds: float =
     return figures
 
 
-def store_vectors(folder: Path) -> None:
-    """Token vectors of the demo encoder for all texts of a corpus."""
+def store_vectors(folder: Path, others: Iterable[Doc] = (), encoder_name: str = DEMO_ENCODER) -> None:
+    """Token vectors of an encoder for all texts of a corpus, and for others."""
     vocab = Vocab()
-    encoder = registry.architectures.get("spacy_bert_heads.BertEncoder.v1")(name=DEMO_ENCODER, precision=PRECISION)
+    encoder = registry.architectures.get("spacy_bert_heads.BertEncoder.v1")(name=encoder_name, precision=PRECISION)
     vectors = registry.architectures.get("spacy_bert_heads.TokenVectors.v1")(encoder)
     vectors.initialize(X=[Doc(vocab, words=["a"])])
-    for split in SPLITS:
-        docs = DocBin().from_disk(folder / f"{split}.spacy").get_docs(vocab)
+    read = (DocBin().from_disk(folder / f"{split}.spacy").get_docs(vocab) for split in SPLITS)
+    for docs in (*read, others):
         for batch in minibatch(docs, 64):
             for doc, found in zip(batch, vectors.predict(batch)):
                 STORED[doc.text] = found.copy()
 
 
 def run_heads(args: argparse.Namespace) -> Dict[str, Any]:
-    result: Dict[str, Any] = {}
-    genia = args.models / "genia-corpus"
-    genia.mkdir(parents=True, exist_ok=True)
-    write_genia(data_folder(args, "nested") / "genia", genia, args.n_train, args.n_test)
-    others = ["bert_ner", "bert_spans, no bilstm", "bert_spans, ranking loss"]
-    for folder, heads in ((snips(args)[0], others), (genia, others[1:2])):
-        STORED.clear()
-        store_vectors(folder)
-        ours = run_head("bert_spans", folder, args)
-        # spancat has several times as long
-        seconds = SPANCAT_TIMES * ours["training_seconds"]
-        found = {"bert_spans": ours, "spancat": run_head("spancat", folder, args, seconds)}
-        result[folder.name] = {**found, **{head: run_head(head, folder, args) for head in heads}}
-    return result
+    folder, encoder = args.models / f"{args.corpus}-corpus", DEMO_ENCODER
+    folder.mkdir(parents=True, exist_ok=True)
+    others: List[str] = []
+    if args.corpus == "snips":
+        snips(args)
+        others = ["bert_ner", "bert_spans, no bilstm", "bert_spans, ranking loss"]
+    elif args.corpus == "genia":
+        write_genia(data_folder(args, "nested") / "genia", folder, args.n_train, args.n_test)
+    else:
+        data = data_folder(args, "nested") / "germeval2014"
+        write_germeval(data, folder, args.n_train, args.n_dev, args.n_test)
+        use_multilingual(folder)
+        encoder = str(folder / "encoder")
+    store_vectors(folder, encoder_name=encoder)
+    ours = run_head("bert_spans", folder, args)
+    seconds = args.times * ours["training_seconds"]
+    found = {"bert_spans": ours, "spancat": run_head("spancat", folder, args, seconds)}
+    return {**found, **{head: run_head(head, folder, args) for head in others}}
 
 
 def run_speed(args: argparse.Namespace) -> Dict[str, Any]:
     """Texts per second, the median of several rounds in which each pipeline has its turn."""
-    folder, _ = snips(args)
-    result = {"snips": measure_speed(args, folder, "spans-snips", {"bert_ner": "ner-snips"})}
+    result = {}
+    if (args.models / "spans-snips").exists():
+        result["snips"] = measure_speed(args, snips(args)[0], "spans-snips", {"bert_ner": "ner-snips"})
     if (args.models / "spans-genia").exists():
         result["genia"] = measure_speed(args, args.models / "genia-corpus", "spans-genia", {})
     return result
@@ -472,6 +549,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     add_common_arguments(parser, "spans.json")
+    parser.add_argument("--corpus", choices=("snips", "wnut17", "genia", "germeval"), help="Of `flat` and `nested`")
     parser.add_argument(
         "--models", type=Path, default=Path("spans-models"), help="Where corpora and pipelines are kept"
     )
@@ -484,6 +562,7 @@ def main() -> None:
     parser.add_argument(
         "--spancat-rates", type=float, nargs="+", default=SPANCAT_RATES, help="Of `nested`, learning rates of spancat"
     )
+    parser.add_argument("--times", type=float, default=4.0, help="Of `heads`, how much longer spancat is trained")
     parser.add_argument("--ours-only", action="store_true", help="Of `nested`, train bert_spans alone")
     parser.add_argument("--n-words", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
@@ -491,12 +570,18 @@ def main() -> None:
     if args.n_words:
         measure_scaling(args.n_words, args.kind == "training")
         return
+    args.corpus = args.corpus or ("genia" if args.part == "nested" else "snips")
     found = PARTS[args.part](args)
-    before = json.loads(args.output.read_text()) if args.output.exists() else {}
-    before.pop("environment", None)
-    names = ("epochs", "seed", "n_train", "n_dev", "n_test")
-    settings = {"precision": PRECISION, **{name: getattr(args, name) for name in names}}
-    write_result(args.output, {**before, args.part: found if args.part == "scaling" else {**settings, **found}})
+    if args.part != "scaling":
+        names = ("epochs", "seed", "n_train", "n_dev", "n_test")
+        found = {"precision": PRECISION, **{name: getattr(args, name) for name in names}, **found}
+    result = json.loads(args.output.read_text(encoding="utf8")) if args.output.exists() else {}
+    result.pop("environment", None)
+    if args.part in ("flat", "nested", "heads"):
+        result.setdefault(args.part, {}).setdefault(args.corpus, {})[f"seed {args.seed}"] = found
+    else:
+        result[args.part] = found
+    write_result(args.output, result)
 
 
 if __name__ == "__main__":

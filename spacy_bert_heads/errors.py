@@ -277,7 +277,7 @@ MESSAGES: Dict[str, str] = {
     # H520 to H539 merging answers, and rounds of the loop
     "H520": "the last line is incomplete: {found}. The file is still being written, or was only partly copied. Merge "
     "again when it is complete, or pass --skip-bad to use the complete lines now.",
-    "H521": "there is nothing to start from. Give --base, annotated texts to train on, or --model, a trained pipeline.",
+    "H521": "there is nothing to start from. Give --base, annotated texts to train on, or --model, a trained pipeline; or, if nothing is annotated yet, --labels and --categories, which people are to find, or --teacher.",
     "H522": "all answers about entities so far ({found}) are rejections, and there is nothing else to train on. From "
     "rejections alone, a pipeline only learns to find nothing. Give --base, the texts that it was trained on, or "
     "also accept what is right.",
@@ -380,7 +380,7 @@ MESSAGES: Dict[str, str] = {
     "H751": "there are answers in this file ({found!r}), so it is not replaced. Choose another name.",
     "H752": "the budget of {found} is too small for a single prompt, which can cost up to {most}. Raise --budget, or lower --max-tokens.",
     "H753": "--teacher begins where there is no annotation at all, so it does not go with {found}. Leave one of the two out.",
-    "H754": "there are no texts to choose the best checkpoint by. Give --dev; only --teacher sets some of the first answers aside for it.",
+    "H754": "there are no texts to choose the best checkpoint by. Give --dev; only a loop that begins with no annotation sets some of the first answers aside for it.",
     "H755": "none of the {found} texts that were answered in the first round falls to the share that is set aside as dev. Answer more of them, or give --dev.",
     "H716": "the tokenizer of '{found}' does not say where its pieces are in the text. Use a model with a fast tokenizer (tokenizer.json).",
 }

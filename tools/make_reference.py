@@ -267,8 +267,7 @@ def factories_page(things: Sequence[Registered]) -> str:
         settings = dict(_component_settings(component, meta.default_config))
         lines += ["| setting | type | |", "|---|---|---|"]
         lines += [
-            f"| `{name}` | `{setting.type}` | {renderer.text(setting.text)} |"
-            for name, setting in settings.items()
+            f"| `{name}` | `{setting.type}` | {renderer.text(setting.text)} |" for name, setting in settings.items()
         ]
         scores = meta.default_score_weights
         shown = ", ".join(f"`{name}`" for name, weight in scores.items() if weight is not None)

@@ -22,11 +22,14 @@ from ..files import lock, write_files
 from ..pipeline_io import load_pipeline
 from ..training.fit_config import fit_config, read_config
 from ..training.run import run
+from .cold_start import choose_first_texts
 from .comparison import compare
 from .curve import draw_rounds, render_rounds
+from .forecast import forecast
 from .heads import find_heads
 from .merge import list_spacy_files, merge
 from .prelabel.prelabel import Plan, Teacher, prelabel
+from .prelabel.questions import Question
 from .suggest import suggest
 from .tasks import SPANS_VIEWS
 
@@ -49,8 +52,8 @@ class LoopSettings:
 
     config (Path): Training config, such as configs/joint.cfg.
     raw (Path): Texts to choose from, as for `suggest`.
-    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: with a teacher, a
-        share of the first answers is set aside for it.
+    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: where nothing is
+        annotated yet, a share of the first answers is set aside for it.
     test (Optional[Path]): Annotated texts that score each round. None: those of `dev`.
     bases (Tuple[Path, ...]): Annotated texts to begin with, as for `merge`.
     model (Optional[str]): Trained pipeline to begin with. None: one is trained on `bases`.
@@ -59,10 +62,13 @@ class LoopSettings:
     limit (int): Texts in a round.
     diverse (bool): Choose texts that are not alike.
     random_share (float): So much of the limit is drawn at random.
-    epochs (Optional[int]): Times over the corpus in each training. None: as in the config.
+    epochs (Optional[int]): Times over the corpus in each training. None: as many as suit the texts where a training
+        begins from the start, otherwise as in the config.
     off_tokens (str): What to do with spans not at token boundaries.
     skip_bad (bool): Whether to leave bad records out.
     gpu (int): Number of the GPU, -1 for none.
+    labels, categories (Tuple[str, ...]): What is asked about the first texts where there is neither annotation nor a
+        teacher.
     teacher (Optional[Teacher]): The large language model that fills in the first tasks, where there is no annotation
         at all.
     confirm (Callable[[Plan], bool]): See prelabel.
@@ -83,8 +89,15 @@ class LoopSettings:
     off_tokens: str = "error"
     skip_bad: bool = False
     gpu: int = -1
+    labels: Tuple[str, ...] = ()
+    categories: Tuple[str, ...] = ()
     teacher: Optional[Teacher] = None
     confirm: Callable[[Plan], bool] = lambda plan: False
+
+    @property
+    def begins_with_nothing(self) -> bool:
+        """RETURNS (bool): Whether there is neither a pipeline nor annotation to begin with."""
+        return self.model is None and not self.bases
 
 
 class Round(NamedTuple):
@@ -150,9 +163,10 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
             raise BertHeadsError("H101", path=path)
     if settings.teacher is not None and (settings.model is not None or settings.bases):
         raise BertHeadsError("H753", path=folder, found="--base" if settings.bases else "--model")
-    if settings.teacher is None and settings.model is None and not settings.bases:
+    asks = settings.teacher is not None or settings.labels or settings.categories
+    if settings.begins_with_nothing and not asks:
         raise BertHeadsError("H521", path=folder)
-    if settings.teacher is None and settings.dev is None:
+    if not settings.begins_with_nothing and settings.dev is None:
         raise BertHeadsError("H754", path=folder)
     with lock(folder):
         now = Round(0, folder)
@@ -168,9 +182,9 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
 def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Optional[str]:
     """The pipeline to begin with, scored.
 
-    RETURNS (Optional[str]): Its name or folder. None: a teacher begins.
+    RETURNS (Optional[str]): Its name or folder. None: a teacher or people begin.
     """
-    if settings.teacher is not None:
+    if settings.begins_with_nothing:
         return None
     if settings.bases:
         _merge_answers(first, settings, say)
@@ -193,7 +207,8 @@ def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings
             done += list_spacy_files(path) if path is not None and path.exists() else []
         try:
             if model is None:
-                say(_prelabel(tasks, done, settings))
+                begin = _choose_first if settings.teacher is None else _prelabel
+                say(begin(tasks, done, settings))
                 return _waiting(now)
             chosen = suggest(
                 model,
@@ -237,6 +252,25 @@ def _prelabel(tasks: Path, done: Sequence[Path], settings: LoopSettings) -> str:
         limit=settings.limit,
         exclude=done,
         cache=tasks.parent.parent / TEACHER_ANSWERS,
+        skip_bad=settings.skip_bad,
+    )
+    return report.to_text()
+
+
+def _choose_first(tasks: Path, done: Sequence[Path], settings: LoopSettings) -> str:
+    """Choose the first texts by the encoder alone.
+
+    RETURNS (str): What came of it.
+    """
+    question = Question(settings.labels, settings.categories, chooses_one(settings.config))
+    report = choose_first_texts(
+        settings.raw,
+        tasks,
+        question,
+        config=settings.config,
+        limit=settings.limit,
+        exclude=done,
+        seed=1,
         skip_bad=settings.skip_bad,
     )
     return report.to_text()
@@ -295,24 +329,24 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
     if now.folder.joinpath(METRICS).exists():
         return
     config = now.folder / CONFIG
+    nlp = None if model is None else load_pipeline(model)
+    new = set() if nlp is None else _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
+    if new:
+        nlp = None
+        named = printable(", ".join(sorted(new)))
+        say(f"New to the pipeline: {named}. It is therefore trained from the start.")
     fit = fit_config(
         settings.config,
         config,
         train=now.corpus,
         dev=Path(os.path.abspath(_dev(now, settings))),
         encoder=None,
-        epochs=settings.epochs,
+        epochs=0 if settings.epochs is None and nlp is None else settings.epochs,
         seed=None,
         evaluations=N_EVALUATIONS,
     )
-    if model is not None:
-        nlp = load_pipeline(model)
-        new = _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
-        if new:
-            named = printable(", ".join(sorted(new)))
-            say(f"New to the pipeline: {named}. It is therefore trained from the start.")
-        else:
-            source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
+    if nlp is not None and model is not None:
+        source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
     say(f"Round {now.number}: training on {fit.docs} texts, {fit.steps} steps")
     say(run(config, now.model.parent, overrides={}, use_gpu=settings.gpu, resume=True, verbose=False))
 
@@ -386,6 +420,11 @@ def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Non
     content = (json.dumps(rows, indent=1) + "\n").encode("utf8")
     write_files({last.loop / ROUNDS: content})
     say(render_rounds(rows))
+    expected = forecast(
+        [row["texts"] for row in rows], [row["score"] for row in rows], rows[-1]["scored"], settings.limit
+    )
+    if expected is not None:
+        say(expected.to_text())
     if settings.teacher is not None:
         _show_agreement(last, settings, say)
     try:
@@ -419,6 +458,7 @@ def _read_row(one: Round, weights: Dict[str, Optional[float]]) -> Dict[str, Any]
         "round": one.number,
         "texts": counts["docs"],
         "tokens": counts["tokens"]["sum"],
+        "scored": found["docs"],
         "scores": scores,
         "score": sum((weights[name] or 0.0) * (score or 0.0) for name, score in scores.items()),
     }

@@ -12,6 +12,7 @@ from .thread_option import THREADS
 START = "What to start from"
 TASKS = "What to ask"
 TRAINING = "How to train"
+NOTHING_PANEL = "If nothing is annotated yet"
 TEACHER_PANEL = "A large language model for the first round"
 
 FOLDER = typer.Argument(help="Folder of the loop, which holds its whole state.", show_default=False)
@@ -21,8 +22,8 @@ RAW = typer.Option(
 )
 DEV = typer.Option(
     "--dev",
-    help="Annotated texts that choose the best checkpoint, a .spacy file. With --teacher not needed: a fifth of the "
-    "first answers is set aside.",
+    help="Annotated texts that choose the best checkpoint, a .spacy file. Not needed if nothing is annotated yet: a "
+    "fifth of the first answers is set aside.",
     show_default=False,
 )
 TEST = typer.Option(
@@ -55,7 +56,10 @@ RANDOM_SHARE = typer.Option(
     "--random-share", help="Share of --limit to draw at random, such as 0.1.", rich_help_panel=TASKS
 )
 EPOCHS = typer.Option(
-    "--epochs", help="Passes over all annotated texts.", rich_help_panel=TRAINING, show_default="as in the config"
+    "--epochs",
+    help="Passes over all annotated texts.",
+    rich_help_panel=TRAINING,
+    show_default="from the start as many as suit the texts, later as in the config",
 )
 OFF_TOKENS = typer.Option(
     "--off-tokens",
@@ -76,10 +80,10 @@ TEACHER_MODEL = typer.Option(
     "--teacher-model", help="Name of the model there.", rich_help_panel=TEACHER_PANEL, show_default=False
 )
 LABELS = typer.Option(
-    "--labels", help="Entity labels, separated by commas.", rich_help_panel=TEACHER_PANEL, show_default=False
+    "--labels", help="Entity labels, separated by commas.", rich_help_panel=NOTHING_PANEL, show_default=False
 )
 CATEGORIES = typer.Option(
-    "--categories", help="Categories, separated by commas.", rich_help_panel=TEACHER_PANEL, show_default=False
+    "--categories", help="Categories, separated by commas.", rich_help_panel=NOTHING_PANEL, show_default=False
 )
 DESCRIPTIONS = typer.Option(
     "--descriptions",
@@ -119,7 +123,8 @@ def loop_cli(
     """
     Choose texts, wait for answers, train on them and score, round by round.
 
-    Writes FOLDER/round-01/tasks.jsonl and exits. Annotate the tasks, save the answers next to them in any format, and
+    Writes FOLDER/round-01/tasks.jsonl and exits. If nothing is annotated yet, give --labels and --categories: the
+    first texts are then typical of many others. Annotate the tasks, save the answers next to them in any format, and
     run the same command again: it merges all answers, continues training from the last pipeline, shows the scores of
     all rounds and writes the next tasks. It can be interrupted at any moment.
     """
@@ -161,6 +166,8 @@ def loop_cli(
         off_tokens=off_tokens,
         skip_bad=skip_bad,
         gpu=gpu,
+        labels=tuple(split_names(labels) or ()),
+        categories=tuple(split_names(categories) or ()),
         teacher=first,
         confirm=confirmation(yes),
     )

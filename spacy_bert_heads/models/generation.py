@@ -49,7 +49,14 @@ class Generator:
         raise NotImplementedError
 
     def loss(
-        self, model: Model, texts: Sequence[Text], outputs: Any, spans: Sequence[Target], nested: bool, weight: float
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        outputs: Any,
+        spans: Sequence[Target],
+        nested: bool,
+        weight: float,
+        shares: Optional[numpy.ndarray] = None,
     ) -> Tuple[float, Any]:
         """Negative log-likelihood, a mean over the Docs whose spans are known, and its gradient for the outputs.
 
@@ -59,6 +66,7 @@ class Generator:
         spans (Sequence[Target]): What is there. Each can be said.
         nested (bool): Whether spans may overlap.
         weight (float): Multiplies the gradients, but not the loss.
+        shares (Optional[numpy.ndarray]): Of each Doc's loss, what counts. None: all of it. Float, (n_docs,).
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Callable, List, Optional, Sequence, Tuple, cast
 
+import numpy
 from spacy.tokens import Doc
 from thinc.api import Model, concatenate
 from thinc.types import Floats2d
@@ -100,9 +101,17 @@ class PointerGenerator(Generator):
         return not too_many(int((text.free & ~text.closed).sum()), spans)
 
     def loss(
-        self, model: Model, texts: Sequence[Text], outputs: Any, spans: Sequence[Target], nested: bool, weight: float
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        outputs: Any,
+        spans: Sequence[Target],
+        nested: bool,
+        weight: float,
+        shares: Optional[numpy.ndarray] = None,
     ) -> Tuple[float, Any]:
-        return pointer_loss(*self._given(model, texts, outputs), spans, self._settings(nested), weight=weight)
+        settings = self._settings(nested)
+        return pointer_loss(*self._given(model, texts, outputs), spans, settings, weight=weight, shares=shares)
 
     def log_probabilities(
         self, model: Model, texts: Sequence[Text], outputs: Any, spans: Sequence[Sequence[NumberedSpan]], nested: bool

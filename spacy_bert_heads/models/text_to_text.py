@@ -86,7 +86,14 @@ class TextToText(Generator):
         return True
 
     def loss(
-        self, model: Model, texts: Sequence[Text], outputs: Any, spans: Sequence[Target], nested: bool, weight: float
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        outputs: Any,
+        spans: Sequence[Target],
+        nested: bool,
+        weight: float,
+        shares: Optional[numpy.ndarray] = None,
     ) -> Tuple[float, Any]:
         shim = _shim(model)
         shim.step_pending()
@@ -103,6 +110,8 @@ class TextToText(Generator):
                 ]
                 rows = [states[part.doc][part.start : part.stop] for part in batch]
                 scores = score(shim.module, rows, [part.markup for part in batch], written)
+                if shares is not None:
+                    scores = scores * scores.new_tensor([shares[part.doc] for part in batch])
                 (-scores.sum() * (weight / len(known))).backward()
                 total -= float(scores.detach().sum())
         for i in known:

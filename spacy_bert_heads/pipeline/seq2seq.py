@@ -19,7 +19,7 @@ from ..extensions import forget_confidence, set_confidence, set_group_confidence
 from ..layers.readings import Generated, NumberedSpan, in_order
 from ..models.generation import Generator, Text, get_generator, name_words
 from ..tags import Span as EntitySpan
-from .base import SCORED_AT_ONCE, TokenHead, check_places, check_spans_keys
+from .base import SCORED_AT_ONCE, TokenHead, check_places, check_spans_keys, example_weights
 from .entity_annotations import ENT_UNALIGNED, EXCERPT, UNREADABLE, Skipped, find_preset, read_annotation
 from .span_annotations import SPAN_UNALIGNED, SPAN_WITHOUT_LABEL, SpanKeys, find_blank, read_spans
 
@@ -225,7 +225,7 @@ class GenerativeEntityRecognizer(TokenHead, TrainablePipe):
         """The loss of a batch and its gradient for the model's output. What cannot be learned from is in
         `self.skipped`.
 
-        examples (Iterable[Example]): The batch.
+        examples (Iterable[Example]): The batch. Of a Doc with `doc._.silver` only this share of its loss counts.
         scores (Any): The model's output.
         RETURNS (Tuple[float, Any]): The loss in nats, a mean over Docs, and its gradient times loss_weight.
         RAISES (BertHeadsError): H710 if a text is annotated in part.
@@ -234,7 +234,8 @@ class GenerativeEntityRecognizer(TokenHead, TrainablePipe):
         targets = [self._target(eg) for eg in examples]
         self.skipped.log()
         texts = [self._text(eg.predicted, keep_preset=False) for eg in examples]
-        return self.generator.loss(self.model, texts, scores, targets, self.is_nested, self.loss_weight)
+        shares = example_weights(examples)
+        return self.generator.loss(self.model, texts, scores, targets, self.is_nested, self.loss_weight, shares)
 
     def score(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
         """Score predicted Docs.

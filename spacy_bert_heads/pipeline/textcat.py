@@ -114,15 +114,34 @@ class TextHead(_Base):
         self._validate_categories(examples)
         self._warn_of_unknown(examples)
         logits = xp2torch(scores).detach().requires_grad_(True)
-        targets = [numpy.tile(array, (n_classifiers(self.model), 1)) for array in self._targets(examples)]
-        truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
-        weights = example_weights(examples)
-        shares = None if weights is None else logits.new_tensor(numpy.tile(weights, n_classifiers(self.model)))
-        loss = self._loss(logits, truths, known, shares)
+        loss = self.mean_loss(logits, examples)
         if not loss.requires_grad:
             return 0.0, scores * 0
         (loss * self.loss_settings.loss_weight).backward()
         return float(loss.detach()), cast(Floats2d, torch2xp(cast(torch.Tensor, logits.grad)))
+
+    def mean_loss(self, logits: torch.Tensor, examples: List[Example]) -> torch.Tensor:
+        """The loss of logits, without `loss_weight`.
+
+        logits (torch.Tensor): Float, (n_classifiers * n_docs, n_labels).
+        examples (List[Example]): What is true.
+        RETURNS (torch.Tensor): In nats. Float, ().
+        """
+        targets = [numpy.tile(array, (n_classifiers(self.model), 1)) for array in self._targets(examples)]
+        truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
+        weights = example_weights(examples)
+        shares = None if weights is None else logits.new_tensor(numpy.tile(weights, n_classifiers(self.model)))
+        return self._loss(logits, truths, known, shares)
+
+    def is_annotated(self, example: Example) -> bool:
+        """RETURNS (bool): Whether anything is known of an Example that this head can learn."""
+        return bool(self._targets([example])[1].any())
+
+    def only_classes(self, examples: Iterable[Example]) -> List[Optional[int]]:
+        """RETURNS (List[Optional[int]]): For each Example the number of its class, where exactly one label can hold
+        and is known; otherwise None.
+        """
+        return [None for _ in examples]
 
     def _unknown_labels(self, example: Example) -> List[str]:
         """Categories that an Example says hold, and that the component cannot learn."""
@@ -265,6 +284,11 @@ class BertTextCategorizer(TextHead, TextCategorizer):
             raise BertHeadsError("H303", found=", ".join(all_labels), component=self.name)
         super().initialize(get_examples, nlp=nlp, labels=labels, positive_label=positive_label)
         self._set_class_weights(get_examples)
+
+    def only_classes(self, examples: Iterable[Example]) -> List[Optional[int]]:
+        truths, known = self._targets(list(examples))
+        holds = (truths > 0.5) & known
+        return [int(row.argmax()) if row.sum() == 1 else None for row in holds]
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.softmax(dim=1)

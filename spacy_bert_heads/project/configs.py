@@ -58,6 +58,9 @@ SCRATCH_NER_SETTINGS: Dict[str, Any] = {
 }
 # Texts from which on fewer epochs will do
 MANY = 1000
+# Steps that heads over tokens need, however few the texts; a text head has its head start. And epochs at most
+LEAST_STEPS, MOST_EPOCHS = 250, 80
+BATCH_SIZE = 32
 CONFIG_NAMES = {
     ("ner",): "ner",
     ("textcat",): "textcat",
@@ -108,10 +111,14 @@ def suitable_epochs(encoder: str, heads: Sequence[str], docs: int) -> int:
     heads (Sequence[str]): As `parse_heads` returns them.
     docs (int): Texts in the train split.
     RETURNS (int): As many epochs as the settings for the encoder have, for which `MANY` texts are enough; of more
-        texts, fewer, but not less than a third.
+        texts, fewer, but not less than a third. Where there are heads over tokens and so few texts that these would
+        be less than `LEAST_STEPS` steps, more.
     """
-    most = int(encoder_settings(encoder, heads)["epochs"])
-    return max(-(-most // 3), min(most, round(most * MANY / max(1, docs))))
+    usual = int(encoder_settings(encoder, heads)["epochs"])
+    if set(TOKEN_HEADS) & set(heads):
+        steps = -(-max(1, docs) // BATCH_SIZE)
+        usual = max(usual, min(MOST_EPOCHS, -(-LEAST_STEPS // steps)))
+    return max(-(-usual // 3), min(usual, round(usual * MANY / max(1, docs))))
 
 
 def parse_heads(heads: str) -> List[str]:

@@ -10,6 +10,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus
+from spacy.util import load_config
 from thinc.api import Config
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
 from spacy_bert_heads.annotation.tasks import default_view
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.project.configs import MOST_EPOCHS
 from spacy_bert_heads.training import loop as training_loop
 
 from ..corpus.helpers import ALL_TRAIN, load_docs
@@ -161,7 +163,12 @@ def test_the_table_has_every_round_with_its_scores_and_what_was_annotated_for_it
         assert row["scores"] == {name: pytest.approx(scores[name]) for name in ("cats_acc", "ents_f")}
         assert row["score"] == pytest.approx(0.25 * scores["cats_acc"] + 0.75 * scores["ents_f"])
     assert [row["texts"] for row in rows] == [8, 18]
-    assert rows[1]["score"] > rows[0]["score"]
+    assert rows[1]["score"] >= rows[0]["score"] > 0.5
+
+
+def test_the_first_training_is_as_long_as_suits_the_texts_and_later_ones_as_in_the_config(learned: Path) -> None:
+    configs = [load_config(learned / f"round-{number:02}" / "config.cfg", interpolate=False) for number in range(2)]
+    assert [config["training"]["max_epochs"] for config in configs] == [MOST_EPOCHS, 3]
 
 
 def test_the_rounds_are_drawn(learned: Path) -> None:

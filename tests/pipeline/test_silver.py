@@ -1,18 +1,21 @@
 """A Doc that nobody has reviewed pulls as hard as its weight says, in every head, and no further."""
 
+from pathlib import Path
 from typing import Any, List, Optional
 
 import numpy
 import pytest
+import spacy
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
 from spacy_bert_heads.extensions import SILVER, get_silver
 from spacy_bert_heads.pipeline.base import example_weights
 
+from ..generating import make_language_model, text_to_text
 from ..making import gradients, head_module, make_example, make_examples, make_nlp
 
-HEADS = ["bert_textcat", "bert_textcat_multilabel", "bert_regression", "bert_ner", "bert_spans"]
+HEADS = ["bert_textcat", "bert_textcat_multilabel", "bert_regression", "bert_ner", "bert_spans", "seq2seq_ner"]
 
 
 def gradients_by_doc(nlp: Any, head: str, weights: List[Optional[float]]) -> List[numpy.ndarray]:
@@ -35,6 +38,24 @@ def test_the_gradient_of_a_doc_is_its_share_and_that_of_others_stays(bert_folder
     assert all(abs(found).max() > 1e-5 for found in plain)
     for found, before, share in zip(weighed, plain, (1.0, 0.25, 1.0)):
         numpy.testing.assert_allclose(found, share * before, rtol=1e-4, atol=1e-7)
+
+
+def test_a_language_model_that_copies_the_text_too(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    name = make_language_model(tmp_path / "t5", "t5")
+    nlp.add_pipe("seq2seq_ner", config={"model": text_to_text(name)})
+    nlp.initialize(lambda: make_examples(nlp))
+    found = []
+    for weights in ([None, None, None], [None, 0.25, 1.0]):
+        examples = make_examples(nlp)
+        for eg, weight in zip(examples, weights):
+            eg.reference._.silver = weight
+        component: Any = nlp.get_pipe("seq2seq_ner")
+        scores, _ = component.model.begin_update([eg.predicted for eg in examples])
+        found.append([numpy.array(one) for one in component.get_loss(examples, scores)[1]])
+    for plain, weighed, share in zip(*found, (1.0, 0.25, 1.0)):
+        assert abs(plain).max() > 1e-6
+        numpy.testing.assert_allclose(weighed, share * plain, rtol=1e-3, atol=1e-7)
 
 
 def test_tokens_by_themselves_and_rejected_spans_too(bert_folder: str) -> None:

@@ -13,7 +13,15 @@ from thinc.api import Config
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_bert_heads.errors import BertHeadsError
-from spacy_bert_heads.project.configs import DEMO_ENCODER, MULTILINGUAL, SCRATCH, render_config, suitable_epochs
+from spacy_bert_heads.project.configs import (
+    DEMO_ENCODER,
+    LEAST_STEPS,
+    MOST_EPOCHS,
+    MULTILINGUAL,
+    SCRATCH,
+    render_config,
+    suitable_epochs,
+)
 from spacy_bert_heads.training.fit_config import CROWDED, MANY_EMBEDDINGS, Fit, fit_config
 from spacy_bert_heads.training.optimizer import AdamW
 
@@ -233,10 +241,21 @@ def test_large_embeddings_of_a_new_encoder_are_frozen(tmp_path: Path, pieces: in
 
 @pytest.mark.parametrize(
     ("encoder", "docs", "epochs"),
-    [(SCRATCH, 1, 30), (SCRATCH, 1500, 20), (DEMO_ENCODER, 2000, 5), (DEMO_ENCODER, 99999, 4)],
+    [(SCRATCH, 999, 30), (SCRATCH, 1500, 20), (DEMO_ENCODER, 2000, 5), (DEMO_ENCODER, 99999, 4)],
 )
 def test_many_texts_need_fewer_epochs(encoder: str, docs: int, epochs: int) -> None:
     assert suitable_epochs(encoder, ["textcat", "ner"], docs) == epochs
+
+
+def test_few_texts_need_more_epochs_for_heads_over_tokens() -> None:
+    for docs in range(1, 2500):
+        epochs = suitable_epochs(DEMO_ENCODER, ["ner"], docs)
+        steps = epochs * -(-docs // 32)
+        assert steps >= LEAST_STEPS or epochs == MOST_EPOCHS
+        assert epochs <= max(10, -(-LEAST_STEPS // -(-docs // 32)))
+    # The head of a text has its head start
+    assert suitable_epochs(DEMO_ENCODER, ["textcat"], 50) == 10
+    assert suitable_epochs(DEMO_ENCODER, ["textcat", "ner"], 50) == MOST_EPOCHS
 
 
 def test_the_multilingual_encoder_is_the_one_that_was_fetched(tmp_path: Path) -> None:

@@ -96,9 +96,32 @@ def make_task(doc: Doc, record: Record, question: Question, opinion: Opinion, pr
     provenance (Dict[str, str]): Who answered to what: "model" and "prompt".
     RETURNS (Dict[str, Any]): The task. "teacher" tells an answer that nobody has reviewed from one of a person.
     """
+    task = begin_task(doc, record, question, provenance["model"])
+    meta = record.get("meta")
+    shown = {"teacher": provenance["model"], "prompt": provenance["prompt"]}
+    if opinion.agreement is not None:
+        shown["agreement"] = round(opinion.agreement, 2)  # type: ignore[assignment]
+    task["meta"] = {**(meta if isinstance(meta, dict) else {}), **shown}
+    task[TEACHER] = dict(provenance)
+    if opinion.unsure:
+        task[TEACHER][UNSURE] = [[start, end] for start, end, _ in opinion.unsure]
+    if opinion.unsure_cats:
+        task[TEACHER][UNSURE_CATEGORIES] = opinion.unsure_cats
+    return task
+
+
+def begin_task(doc: Doc, record: Record, question: Question, model: Optional[str] = None) -> Record:
+    """Make a task of what is on a Doc, without a word about where it is from.
+
+    doc (Doc): The text, its entities and categories filled in, if somebody has said anything about them.
+    record (Dict[str, Any]): The source of the text; see make_task.
+    question (Question): What is asked about it.
+    model (Optional[str]): Who found the entities.
+    RETURNS (Dict[str, Any]): The task.
+    """
     task: Record = {**keep_keys(record), "text": doc.text}
     if question.labels:
-        task["spans"] = write_spans(doc.ents, get_ents_confidence(doc), provenance["model"])
+        task["spans"] = write_spans(doc.ents, get_ents_confidence(doc), model)
     task = set_hashes(task)
     config: Dict[str, Any] = {}
     if question.labels:
@@ -111,16 +134,6 @@ def make_task(doc: Doc, record: Record, question: Question, opinion: Opinion, pr
         config["blocks"] = blocks(Heads(ner=None, textcat=None))
     if config:
         task["config"] = config
-    meta = record.get("meta")
-    shown = {"teacher": provenance["model"], "prompt": provenance["prompt"]}
-    if opinion.agreement is not None:
-        shown["agreement"] = round(opinion.agreement, 2)  # type: ignore[assignment]
-    task["meta"] = {**(meta if isinstance(meta, dict) else {}), **shown}
-    task[TEACHER] = dict(provenance)
-    if opinion.unsure:
-        task[TEACHER][UNSURE] = [[start, end] for start, end, _ in opinion.unsure]
-    if opinion.unsure_cats:
-        task[TEACHER][UNSURE_CATEGORIES] = opinion.unsure_cats
     task["_view_id"] = question.view
     return task
 

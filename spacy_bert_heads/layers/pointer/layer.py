@@ -91,6 +91,7 @@ def pointer_loss(
     settings: PointerSettings,
     *,
     weight: float,
+    shares: Optional[numpy.ndarray] = None,
 ) -> Tuple[float, List[Floats2d]]:
     """Negative log-likelihood of the spans of each Doc, and the mean of that over the Docs whose spans are known.
 
@@ -99,6 +100,7 @@ def pointer_loss(
     texts (Sequence[PointerText]): The Docs.
     spans (Sequence[Optional[Sequence[NumberedSpan]]]): All spans of each; None: not known.
     weight (float): Multiplies the gradients, but not the loss.
+    shares (Optional[numpy.ndarray]): Of each Doc's loss, what counts. None: all of it. Float, (n_docs,).
     RETURNS (Tuple[float, List[Floats2d]]): Nats, and the gradient for `memory`.
     """
     shim = prepare(model, True)
@@ -113,6 +115,8 @@ def pointer_loss(
         for batch in _batches(memory, known, settings):
             targets = [_within(cast(Sequence[NumberedSpan], spans[i]), window) for i, window in batch]
             scores = _score(module, [vectors[i] for i, _ in batch], batch, texts, targets, settings)
+            if shares is not None:
+                scores = scores * scores.new_tensor([shares[i] for i, _ in batch])
             (-scores.sum() * (weight / len(known))).backward()
             total -= float(scores.detach().sum())
     for i in known:

@@ -1,0 +1,198 @@
+"""The first texts to annotate, where there is no pipeline to ask: those that stand for many others."""
+
+import json
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Set, Tuple
+
+import numpy
+import spacy
+from spacy.language import Language
+from spacy.util import registry
+from thinc.api import Config
+from tqdm import tqdm
+
+from ..corpus.findings import Findings
+from ..corpus.report import render_findings
+from ..errors import BertHeadsError, NothingToAskError
+from ..files import Staging, check_not_read, check_writable
+from ..training.fit_config import ENCODER_FACTORY, SCRATCH_ARCHITECTURE, read_config
+from .prelabel.questions import Question
+from .prelabel.tasks import begin_task
+from .raw_texts import Record, check_raw, read_annotated, read_raw_texts
+from .strategies import RANDOM
+from .vectors import annotate_vectors, get_vector
+
+TYPICAL = "typical"
+# Neighbours whose distance says how typical a text is, and texts of a file that are compared at most
+NEIGHBOURS = 20
+MOST_TEXTS = 20_000
+READ_AT_ONCE = 64
+
+
+@dataclass
+class FirstTexts:
+    """What was chosen.
+
+    strategy (str): TYPICAL, or RANDOM where there is no pretrained encoder to compare texts with.
+    n_read, n_left_out, n_chosen (int): Texts of the file; blank ones, duplicates and excluded ones; tasks.
+    """
+
+    strategy: str
+    findings: Findings
+    n_read: int = 0
+    n_left_out: int = 0
+    n_chosen: int = 0
+    seen: Set[str] = field(default_factory=set, repr=False)
+
+    def to_text(self) -> str:
+        """RETURNS (str): The report, ready for a terminal."""
+        reason = (
+            "each stands for a cluster of texts" if self.strategy == TYPICAL else "no pretrained encoder compares them"
+        )
+        lines = [
+            *render_findings(self.findings),
+            f"Read {self.n_read} texts; left out: {self.n_left_out}",
+            f"Chose {self.n_chosen} texts to begin with by {self.strategy}: {reason}",
+        ]
+        return "\n".join(lines)
+
+
+def choose_first_texts(
+    source: Path,
+    output: Path,
+    question: Question,
+    *,
+    config: Path,
+    limit: int,
+    exclude: Sequence[Path] = (),
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> FirstTexts:
+    """Write empty tasks for texts that nobody has annotated, in Prodigy's format.
+
+    source (Path): As for `suggest`. Of more than 20,000 texts, an even sample of so many is compared.
+    output (Path): The file to be written.
+    question (Question): What is asked about each text.
+    config (Path): Training config, whose encoder compares the texts.
+    limit (int): How many texts.
+    exclude (Sequence[Path]): Annotated texts that are not to be asked about.
+    seed (int): For clusters and draws.
+    skip_bad (bool): Count bad records and continue; otherwise stop at the first one.
+    RETURNS (FirstTexts): What was chosen.
+    RAISES (BertHeadsError): H101 to H107, H138 to H140, H147 or H166 for a bad file; H123 if the output cannot be
+        written; H202 to H205 or H401 for an encoder that cannot be loaded; H410 without scikit-learn; H505 if there is
+        nothing to ask about.
+    """
+    check_writable(output.parent)
+    check_not_read(output, [source, *exclude])
+    check_raw(source)
+    filled = read_config(config).interpolate()
+    nlp = _make_encoder(filled)
+    report = FirstTexts(TYPICAL if nlp.pipe_names else RANDOM, Findings(skip_bad=skip_bad))
+    for path in exclude:
+        report.seen.update(text for text, _ in read_annotated(path))
+    records = _sample(source, nlp, report, seed)
+    if not records:
+        raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-2])
+    if nlp.pipe_names:
+        chosen = choose_typical(_read_vectors(nlp, [text for text, _ in records]), limit, seed)
+    else:
+        chosen = random.Random(seed).sample(range(len(records)), min(limit, len(records)))
+    with Staging() as staging:
+        with staging.open(output) as stream:
+            for number in chosen:
+                text, record = records[number]
+                task = begin_task(nlp.make_doc(text), record, question)
+                meta = record.get("meta")
+                task["meta"] = {**(meta if isinstance(meta, dict) else {}), "strategy": report.strategy}
+                stream.write(json.dumps(task, ensure_ascii=False) + "\n")
+                report.n_chosen += 1
+        staging.commit()
+    return report
+
+
+def choose_typical(vectors: numpy.ndarray, size: int, seed: int = 0) -> List[int]:
+    """Of each of `size` clusters the most typical text: that with the least mean distance to its neighbours there.
+
+    vectors (numpy.ndarray): Of the texts. Float, (n_texts, width).
+    size (int): How many texts.
+    seed (int): For the clusters.
+    RETURNS (List[int]): Numbers of texts, that of the largest cluster first. All texts if there are not more.
+    RAISES (BertHeadsError): H410 without scikit-learn.
+
+    SOURCE: Hacohen, Dekel and Weinshall (2022), Active Learning on a Budget: Opposite Strategies Suit High and Low
+        Budgets, TypiClust. Its typicality is the inverse of this distance.
+    """
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise BertHeadsError("H410", found="scikit-learn", extra="diverse") from error
+    if size >= len(vectors):
+        return list(range(len(vectors)))
+    # Of fewer different texts than clusters some clusters stay empty
+    clusters = KMeans(min(size, len(numpy.unique(vectors, axis=0))), random_state=seed, n_init=1).fit_predict(vectors)
+    distances = numpy.zeros(len(vectors))
+    members = [numpy.flatnonzero(clusters == number) for number in numpy.unique(clusters)]
+    for rows in members:
+        distances[rows] = _neighbour_distances(vectors[rows])
+    members.sort(key=len, reverse=True)
+    first = [int(rows[distances[rows].argmin()]) for rows in members]
+    taken = set(first)
+    rest = [int(row) for row in numpy.argsort(distances, kind="stable") if int(row) not in taken]
+    return [*first, *rest[: size - len(first)]]
+
+
+def _neighbour_distances(vectors: numpy.ndarray) -> numpy.ndarray:
+    """Mean distance of each vector to its nearest neighbours. Float64, (n,)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    n = min(NEIGHBOURS, len(vectors) - 1)
+    if n < 1:
+        return numpy.zeros(len(vectors))
+    # Without an argument no vector is its own neighbour
+    found, _ = NearestNeighbors(n_neighbors=n).fit(vectors).kneighbors()
+    return numpy.asarray(found.mean(axis=1))
+
+
+def _make_encoder(filled: Config) -> Language:
+    """A pipeline of the tokenizer and the encoder of a config alone; without the encoder if it knows nothing yet."""
+    nlp = spacy.blank(filled["nlp"]["lang"])
+    nlp.tokenizer = registry.resolve({"tokenizer": filled["nlp"]["tokenizer"]})["tokenizer"](nlp)
+    components: Dict[str, Any] = filled["components"]
+    models = [block["model"] for block in components.values() if block.get("factory") == ENCODER_FACTORY]
+    if models and models[0]["@architectures"] != SCRATCH_ARCHITECTURE:
+        nlp.add_pipe(ENCODER_FACTORY, config={"model": models[0]})
+        nlp.initialize()
+        annotate_vectors(nlp)
+    return nlp
+
+
+def _sample(source: Path, nlp: Language, report: FirstTexts, seed: int) -> List[Tuple[str, Record]]:
+    """Texts that may be asked about, each once; an even sample of a large file."""
+    draw, n = random.Random(seed), 0
+    kept: List[Tuple[str, Record]] = []
+    for text, record in read_raw_texts(source, nlp, report.findings):
+        report.n_read += 1
+        if not text.strip() or text in report.seen:
+            report.n_left_out += 1
+            continue
+        report.seen.add(text)
+        n += 1
+        place = n - 1 if n <= MOST_TEXTS else draw.randrange(n)
+        if place < MOST_TEXTS:
+            kept[place : place + 1] = [(text, record)]
+    return kept
+
+
+def _read_vectors(nlp: Language, texts: List[str]) -> numpy.ndarray:
+    """RETURNS (numpy.ndarray): One vector for each text. Float32, (n_texts, width)."""
+    rows = []
+    bar = tqdm(total=len(texts), desc="comparing", unit=" texts", delay=1.0, leave=False, disable=None)
+    with bar, nlp.memory_zone():
+        for doc in nlp.pipe(texts, batch_size=READ_AT_ONCE):
+            rows.append(get_vector(doc).copy())
+            doc._.trf_data = None  # no head here lets go of it
+            bar.update()
+    return numpy.array(rows)
