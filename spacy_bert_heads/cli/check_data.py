@@ -32,9 +32,12 @@ def check_data_cli(
     if debug_data:
         from spacy.cli.debug_data import debug_data as run_debug_data
 
+        from ..training.head_start import no_head_start
+
         paths = {"paths.train": train, "paths.dev": dev}
         overrides = {name: str(path) for name, path in paths.items() if path is not None}
-        run_debug_data(config, config_overrides=overrides, no_format=False, silent=False)
+        with no_head_start():
+            run_debug_data(config, config_overrides=overrides, no_format=False, silent=False)
     from ..evaluation.check_data import check_data
 
     report = check_data(config, train=train, dev=dev, test=test, output=output)

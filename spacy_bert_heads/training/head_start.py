@@ -8,6 +8,8 @@ more than texts.
 
 import random
 from collections import defaultdict
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, cast
 
 import numpy
@@ -35,6 +37,7 @@ PAIRS = 16
 FREEDOM = 10.0
 LBFGS_STEPS = 200
 READ_AT_ONCE = 64
+_PAUSED: ContextVar[bool] = ContextVar("no_head_start", default=False)
 
 
 def build_head_start_v1() -> Callable[[Language], Language]:
@@ -55,6 +58,8 @@ def build_head_start_v1() -> Callable[[Language], Language]:
 
 def give_head_start(nlp: Language) -> Language:
     """Fit the text heads of a pipeline that has just been initialised; see build_head_start_v1."""
+    if _PAUSED.get():
+        return nlp
     heads: List[Any] = [pipe for name, pipe in nlp.pipeline if _can_be_fitted(nlp, name, pipe)]
     if not heads:
         return nlp
@@ -67,6 +72,16 @@ def give_head_start(nlp: Language) -> Language:
             fit_head(nlp, head, known)
             logger.info("Head start: %s is fitted to %d texts", head.name, len(known))
     return nlp
+
+
+@contextmanager
+def no_head_start() -> Iterator[None]:
+    """Within it nothing is fitted: for those who initialise a pipeline only to see whether it can be."""
+    token = _PAUSED.set(True)
+    try:
+        yield
+    finally:
+        _PAUSED.reset(token)
 
 
 def fit_head(nlp: Language, head: Any, examples: List[Example]) -> None:

@@ -14,7 +14,7 @@ from spacy.util import registry
 from thinc.api import Config
 
 from spacy_bert_heads.training import head_start
-from spacy_bert_heads.training.head_start import FREEDOM, give_head_start
+from spacy_bert_heads.training.head_start import FREEDOM, give_head_start, no_head_start
 
 from ..making import encoder_module, head_module, make_nlp, make_scratch_config, make_texts, weights
 
@@ -209,7 +209,9 @@ def test_texts_without_annotation_for_the_head_do_not_count(
     torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("case", ["no corpus", "disabled", "encoder from scratch", "another head", "one class known"])
+@pytest.mark.parametrize(
+    "case", ["paused", "no corpus", "disabled", "encoder from scratch", "another head", "one class known"]
+)
 def test_what_there_is_nothing_to_fit_to_stays(tmp_path: Path, bert_folder: str, case: str) -> None:
     if case == "encoder from scratch":
         nlp = make_nlp(encoder=make_scratch_config(), heads=["bert_textcat"])
@@ -228,7 +230,10 @@ def test_what_there_is_nothing_to_fit_to_stays(tmp_path: Path, bert_folder: str,
     if case == "no corpus":
         nlp.config["paths"]["train"] = None
     before = weights(head_module(nlp, "bert_textcat"))
-    if case == "disabled":
+    if case == "paused":
+        with no_head_start():
+            assert give_head_start(nlp) is nlp
+    elif case == "disabled":
         with nlp.select_pipes(disable=["bert_textcat"]):
             assert give_head_start(nlp) is nlp
     else:
