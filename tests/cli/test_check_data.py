@@ -18,6 +18,8 @@ from ..making import make_bert_folder, make_nlp
 
 Entity = Tuple[int, int, str]
 
+BLANK = spacy.blank("en")
+
 
 def run(*arguments: str) -> "tuple[int, str]":
     result = CliRunner().invoke(app, ["check-data", *arguments])
@@ -25,7 +27,7 @@ def run(*arguments: str) -> "tuple[int, str]":
 
 
 def make_doc(text: str, ents: Optional[List[Entity]] = None, cats: Optional[Dict[str, float]] = None) -> Doc:
-    doc = spacy.blank("en").make_doc(text)
+    doc = BLANK.make_doc(text)
     if ents is not None:
         doc.set_ents([doc.char_span(start, end, label=label) for start, end, label in ents], default="outside")
     doc.cats = cats or {}

@@ -55,7 +55,8 @@ def test_groups_keep_to_the_budget_and_begin_with_the_longest(
 def test_rectangles_hold_every_window_and_say_where_its_wordpieces_belong(sizes: Tuple[int, int]) -> None:
     tokenizer, special = make_tokenizer(), SpecialTokens([2], [3], 0)
     texts = [*make_texts(9), "", " ", "order " * 90]
-    docs = [spacy.blank("en").make_doc(text) for text in texts]
+    nlp = spacy.blank("en")
+    docs = [nlp.make_doc(text) for text in texts]
     windowed = [make_windowed_doc(pieces, special, *sizes) for pieces in tokenize(tokenizer, docs)]
     batch = WindowBatch(windowed, special)
     expected = [  # window by window: its ids, and the first row of its Doc's part of the outputs
