@@ -5,6 +5,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Union
 
+import numpy
 import torch
 from spacy.language import Language
 from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
@@ -73,6 +74,10 @@ class BertRegressor(TextHead, MultiLabel_TextCategorizer):
                 if not isinstance(value, Real) or not math.isfinite(value):
                     text = eg.reference.text[:60]
                     raise BertHeadsError("H305", found=repr(value), label=label, component=self.name, text=text)
+
+    def count_labels(self, examples: Iterable[Example]) -> numpy.ndarray:
+        """RETURNS (numpy.ndarray): Of how many Examples each number is known. Int, (n_labels,)."""
+        return self._targets(list(examples))[1].sum(axis=0)
 
     def _unknown_labels(self, example: Example) -> List[str]:
         return [label for label in example.reference.cats if label not in self.labels]

@@ -137,6 +137,11 @@ class TextHead(_Base):
         """RETURNS (bool): Whether anything is known of an Example that this head can learn."""
         return bool(self._targets([example])[1].any())
 
+    def count_labels(self, examples: Iterable[Example]) -> numpy.ndarray:
+        """RETURNS (numpy.ndarray): Of how many Examples each label is known to hold. Int, (n_labels,)."""
+        truths, known = self._targets(list(examples))
+        return ((truths > 0.5) & known).sum(axis=0)
+
     def only_classes(self, examples: Iterable[Example]) -> List[Optional[int]]:
         """RETURNS (List[Optional[int]]): For each Example the number of its class, where exactly one label can hold
         and is known; otherwise None.

@@ -28,7 +28,7 @@ CLASSIFIER = "pooled_classifier"
 SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
 # Texts whose vectors a head is fitted to, at most
 MOST_TEXTS = 2000
-# Texts for each class, the median over the classes, up to which they are compared with each other first
+# Texts for each label, the median over the labels, up to which a head gets a start; with more it needs none
 FEW = 64
 # Times each text is compared, and texts compared, at most
 EPOCHS, MOST_COMPARED = 10, 6000
@@ -44,12 +44,12 @@ def build_head_start_v1() -> Callable[[Language], Language]:
     """For [initialize.after_init]: fits new text heads to the vectors of an encoder that is pretrained. Registered as
     spacy_bert_heads.head_start.v1.
 
-    Each enabled text head of PooledClassifier.v1 gets the weights that minimise its own loss plus a penalty, over the
-    vectors of 2,000 training texts at most: logistic regression, or with `bert_regression` ridge regression. Before,
-    where classes are exclusive and half of them have 64 texts or fewer, the encoder learns with a contrastive loss
-    over pairs of texts (Tunstall et al. 2022, SetFit, with the loss of Khosla et al. 2020). Heads and encoders that
-    are frozen, or that come from another pipeline, stay as they are; so does an encoder from scratch, which knows
-    nothing yet.
+    A head gets it if half of its labels have 64 texts or fewer. Where classes are exclusive, the encoder first learns
+    with a contrastive loss over pairs of texts (Tunstall et al. 2022, SetFit, with the loss of Khosla et al. 2020).
+    Then each enabled text head of PooledClassifier.v1 gets the weights that minimise its own loss plus a penalty, over
+    the vectors of 2,000 training texts at most: logistic regression, or with `bert_regression` ridge regression. Heads
+    and encoders that are frozen, or that come from another pipeline, stay as they are; so does an encoder from
+    scratch, which knows nothing yet.
 
     RETURNS (Callable[[Language], Language]): The callback.
     """
@@ -64,10 +64,10 @@ def give_head_start(nlp: Language) -> Language:
     if not heads:
         return nlp
     seed = nlp.config.interpolate()["training"]["seed"] or 0
-    examples = _read_corpus(nlp, seed)
+    examples, n_texts = _read_corpus(nlp, seed)
     for head in heads:
         known = [eg for eg in examples if head.is_annotated(eg)]
-        if len(known) > 1:
+        if len(known) > 1 and numpy.median(head.count_labels(known)) * n_texts / len(examples) <= FEW:
             _contrast(nlp, head, known, seed)
             fit_head(nlp, head, known)
             logger.info("Head start: %s is fitted to %d texts", head.name, len(known))
@@ -123,12 +123,15 @@ def _can_be_fitted(nlp: Language, name: str, pipe: Any) -> bool:
     return all(SCRATCH_ARCHITECTURE not in str(nlp.config["components"].get(name)) for name in names)
 
 
-def _read_corpus(nlp: Language, seed: int) -> List[Example]:
-    """An even sample of the training corpus. Empty if it cannot be read, about which spaCy itself complains later."""
+def _read_corpus(nlp: Language, seed: int) -> Tuple[List[Example], int]:
+    """An even sample of the training corpus, and how many texts that has. Empty if it cannot be read, about which
+    spaCy itself complains later.
+    """
     config = nlp.config.interpolate()
     training = config["training"]
     draw = random.Random(seed)
     examples: List[Example] = []
+    number = -1
     try:
         (corpus,) = resolve_dot_names(config, [training["train_corpus"]])
         for number, eg in enumerate(corpus(nlp)):
@@ -141,8 +144,8 @@ def _read_corpus(nlp: Language, seed: int) -> List[Example]:
                 if place < MOST_TEXTS:
                     examples[place] = eg
     except (OSError, ValueError):
-        return []
-    return examples
+        return [], 0
+    return examples, number + 1
 
 
 def _vectors(head: Any, examples: Iterable[Example]) -> Iterator[Any]:
@@ -154,7 +157,7 @@ def _vectors(head: Any, examples: Iterable[Example]) -> Iterator[Any]:
 
 
 def _contrast(nlp: Language, head: Any, examples: List[Example], seed: int) -> None:
-    """Teach a head's encoder which texts belong together, if there are few of each class."""
+    """Teach a head's encoder which texts belong together, if their classes exclude each other."""
     enabled = [pipe for _, pipe in nlp.pipeline]
     if head.encoder is not None and head.encoder not in enabled:
         return
@@ -163,7 +166,7 @@ def _contrast(nlp: Language, head: Any, examples: List[Example], seed: int) -> N
         if label is not None:
             groups[label].append(eg)
     n_texts = sum(map(len, groups.values()))
-    if len(groups) < 2 or numpy.median([len(group) for group in groups.values()]) > FEW:
+    if len(groups) < 2:
         return
     draw = random.Random(seed)
     n_steps = -(-min(EPOCHS * n_texts, MOST_COMPARED) // (2 * PAIRS))

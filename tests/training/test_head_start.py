@@ -70,7 +70,7 @@ def mean_vectors(nlp: Language, docs: Sequence[Doc]) -> numpy.ndarray:
 
 
 def without_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_start, "FEW", 0)
+    monkeypatch.setattr(head_start, "_contrast", lambda *_: None)
 
 
 def scaled(vectors: numpy.ndarray) -> numpy.ndarray:
@@ -170,15 +170,29 @@ def test_texts_of_few_classes_are_compared_first(tmp_path: Path, bert_folder: st
     assert closeness() > before + 0.05
 
 
-def test_with_many_texts_the_encoder_waits_for_the_training(
-    tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("few", "most", "starts"), [(9, 100, False), (10, 100, True), (9, 15, False), (10, 15, True)])
+def test_with_many_texts_all_waits_for_the_training(
+    tmp_path: Path, bert_folder: str, monkeypatch: pytest.MonkeyPatch, few: int, most: int, starts: bool
 ) -> None:
-    monkeypatch.setattr(head_start, "FEW", 9)
+    """There are ten of each class, also where a sample of 15 texts is read."""
+    monkeypatch.setattr(head_start, "FEW", few)
+    monkeypatch.setattr(head_start, "MOST_TEXTS", most)
     nlp = prepare(tmp_path, bert_folder)
     before, head = weights(encoder_module(nlp)), weights(head_module(nlp, "bert_textcat"))
     give_head_start(nlp)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(encoder_module(nlp)).items())
-    assert not torch.equal(head_module(nlp, "bert_textcat").linear.weight, head["linear.weight"])
+    learned = [not torch.equal(tensor, before[name]) for name, tensor in weights(encoder_module(nlp)).items()]
+    assert any(learned) == starts
+    assert torch.equal(head_module(nlp, "bert_textcat").linear.weight, head["linear.weight"]) != starts
+
+
+@pytest.mark.parametrize("head", ["bert_textcat_multilabel", "bert_regression"])
+def test_labels_are_counted_by_head(tmp_path: Path, bert_folder: str, head: str) -> None:
+    nlp = prepare(tmp_path, bert_folder, head)
+    examples = [Example(nlp.make_doc(doc.text), doc) for doc in make_docs(nlp, 30)]
+    examples[0].reference.cats = {"CANCEL": 1.0}
+    component: Any = nlp.get_pipe(head)
+    expected = {"bert_textcat_multilabel": [10, 10, 10], "bert_regression": [30, 29, 29]}
+    assert dict(zip(component.labels, component.count_labels(examples))) == dict(zip(CLASSES, expected[head]))
 
 
 @pytest.mark.parametrize("most", [12, 100])
@@ -187,7 +201,9 @@ def test_of_a_large_corpus_an_even_sample_is_read(
 ) -> None:
     monkeypatch.setattr(head_start, "MOST_TEXTS", most)
     nlp = prepare(tmp_path, bert_folder, docs=make_docs(make_nlp(bert_folder, [], initialize=False), 60))
-    found = [eg.reference.text for eg in head_start._read_corpus(nlp, 0)]
+    examples, n_texts = head_start._read_corpus(nlp, 0)
+    found = [eg.reference.text for eg in examples]
+    assert n_texts == 60
     texts = [doc.text for doc in make_docs(nlp, 60)]
     assert len(found) == min(most, 60) and set(found) <= set(texts)
     assert len(found) == 60 or any(text in found for text in texts[30:])
