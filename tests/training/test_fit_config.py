@@ -263,8 +263,8 @@ def test_the_multilingual_encoder_is_the_one_that_was_fetched(tmp_path: Path) ->
     folder = tmp_path / "encoders"
     folder.mkdir()
     found = fit(tmp_path, encoder=MULTILINGUAL, fetched=folder, epochs=0)
-    # 4 steps an epoch
-    assert found.encoder == SCRATCH and 110 < found.steps <= 120
+    # 4 steps an epoch, and few texts
+    assert found.encoder == SCRATCH and LEAST_STEPS - 4 < found.steps <= LEAST_STEPS + 4
     assert len(found.notes) == 1 and "scratch: there is none in" in found.notes[0]
     assert (
         read(tmp_path)["components"]["transformer"]["model"]
@@ -273,7 +273,7 @@ def test_the_multilingual_encoder_is_the_one_that_was_fetched(tmp_path: Path) ->
     name = make_encoder(folder, pooler=False, spread=2.0)
     found = fit(tmp_path, encoder=MULTILINGUAL, fetched=folder, epochs=0)
     assert found.encoder == Path(name).as_posix() and read(tmp_path)["paths"]["encoder"] == found.encoder
-    assert 30 < found.steps <= 40
+    assert LEAST_STEPS - 4 < found.steps <= LEAST_STEPS + 4
     with pytest.raises(BertHeadsError, match="H290.*--fetched"):
         fit(tmp_path, encoder=MULTILINGUAL)
 
