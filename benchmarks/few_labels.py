@@ -33,17 +33,17 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Tuple
 
 import numpy
+import snips
 import spacy
 from environment import add_common_arguments, data_folder, write_result
-from ner_learning import WNUT_FILES, make_doc, read_wnut
-from runs import predict, read_snips, set_values
+from recipe import convert_wnut
+from runs import predict, set_values
 from sklearn.linear_model import LogisticRegression
 from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin
-from spacy.training import iob_utils
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config
@@ -71,63 +71,50 @@ class Corpora(NamedTuple):
     test: List[Doc]
 
 
+def make_docs(rows: Iterable[Tuple[str, Dict[str, float]]]) -> List[Doc]:
+    """Docs of texts and their categories."""
+    nlp, docs = spacy.blank("en"), []
+    for text, cats in rows:
+        doc = nlp.make_doc(text)
+        doc.cats = cats
+        docs.append(doc)
+    return docs
+
+
 def read_trec(args: argparse.Namespace) -> Corpora:
     splits = read_trec6(data_folder(args, "trec6"))
-    nlp = spacy.blank("en")
+    return Corpora(make_docs(splits["train"]), make_docs(splits["test"]))
 
-    def make(rows: Any) -> List[Doc]:
-        docs = []
-        for text, cats in rows:
-            doc = nlp.make_doc(text)
-            doc.cats = cats
-            docs.append(doc)
-        return docs
 
-    return Corpora(make(splits["train"]), make(splits["test"]))
+def read_converted(convert: Callable[[Path], Any]) -> Corpora:
+    """What another benchmark's converter writes into a folder."""
+    with tempfile.TemporaryDirectory() as name:
+        convert(Path(name))
+        pool, test = (
+            list(DocBin().from_disk(Path(name) / f"{split}.spacy").get_docs(Vocab())) for split in ("train", "test")
+        )
+    return Corpora(pool, test)
 
 
 def read_snips_docs(args: argparse.Namespace) -> Corpora:
-    folder, vocab = data_folder(args, "snips"), Vocab()
-    intents = sorted({intent for _, _, intent in read_snips(folder / "train")})
-
-    def make(split: str) -> List[Doc]:
-        docs = []
-        for words, tags, intent in read_snips(folder / split):
-            doc = Doc(vocab, words=words)
-            doc.set_ents(iob_utils.biluo_tags_to_spans(doc, iob_utils.iob_to_biluo(tags)), default="outside")
-            doc.cats = {label: float(label == intent) for label in intents}
-            docs.append(doc)
-        return docs
-
-    return Corpora(make("train"), make("test"))
+    return read_converted(lambda output: snips.convert(data_folder(args, "snips"), output))
 
 
 def read_messages(args: argparse.Namespace) -> Corpora:
-    nlp = spacy.blank("en")
     rows = {
         name: [json.loads(line) for line in (ASSETS / "en" / f"{name}.jsonl").read_text("utf8").splitlines()]
         for name in ("generated", "handwritten")
     }
     labels = sorted({row["accept"][0] for found in rows.values() for row in found})
-
-    def make(name: str) -> List[Doc]:
-        docs = []
-        for row in rows[name]:
-            doc = nlp.make_doc(row["text"])
-            doc.cats = {label: float(label == row["accept"][0]) for label in labels}
-            docs.append(doc)
-        return docs
-
-    return Corpora(make("generated"), make("handwritten"))
+    pool, test = (
+        make_docs((row["text"], {label: float(label == row["accept"][0]) for label in labels}) for row in found)
+        for found in rows.values()
+    )
+    return Corpora(pool, test)
 
 
 def read_wnut_docs(args: argparse.Namespace) -> Corpora:
-    folder, vocab = data_folder(args, "wnut17"), Vocab()
-    pool, test = (
-        [make_doc(vocab, sentence) for sentence in read_wnut(folder / WNUT_FILES[split])]
-        for split in ("train", "test")
-    )
-    return Corpora(pool, test)
+    return read_converted(lambda output: convert_wnut(data_folder(args, "wnut17"), output))
 
 
 CLASSES: Dict[str, Callable[[argparse.Namespace], Corpora]] = {

@@ -127,7 +127,7 @@ def read_columns(path: Path) -> Iterator[Tuple[List[str], List[List[str]]]]:
 
 def write_wnut(args: argparse.Namespace, folder: Path) -> Dict[str, int]:
     """Docs with entities, and the same as spans. RETURNS the number of each split."""
-    convert_wnut(args, folder)
+    convert_wnut(data_folder(args, "wnut17"), folder)
     limits, counts = {"train": args.n_train, "dev": args.n_dev, "test": args.n_test or None}, {}
     for split in SPLITS:
         docs = list(DocBin().from_disk(folder / f"{split}.spacy").get_docs(Vocab()))[: limits[split]]
