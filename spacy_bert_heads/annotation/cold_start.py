@@ -2,9 +2,9 @@
 
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import List, Sequence, Set, Tuple
 
 import numpy
 import spacy
@@ -15,12 +15,16 @@ from tqdm import tqdm
 
 from ..corpus.findings import Findings
 from ..corpus.report import render_findings
-from ..errors import BertHeadsError, NothingToAskError
+from ..corpus.sampling import EvenSample
+from ..corpus.store import hash_text
+from ..errors import NothingToAskError
 from ..files import Staging, check_not_read, check_writable
-from ..training.fit_config import ENCODER_FACTORY, SCRATCH_ARCHITECTURE, read_config
+from ..project.configs import SCRATCH
+from ..training.fit_config import ENCODER_FACTORY, encoder_component, encoder_name, read_config
 from .prelabel.questions import Question
 from .prelabel.tasks import begin_task
 from .raw_texts import Record, check_raw, read_annotated, read_raw_texts
+from .selection import import_clusters
 from .strategies import RANDOM
 from .vectors import annotate_vectors, get_vector
 
@@ -44,7 +48,6 @@ class FirstTexts:
     n_read: int = 0
     n_left_out: int = 0
     n_chosen: int = 0
-    seen: Set[str] = field(default_factory=set, repr=False)
 
     def to_text(self) -> str:
         """RETURNS (str): The report, ready for a terminal."""
@@ -88,12 +91,10 @@ def choose_first_texts(
     check_writable(output.parent)
     check_not_read(output, [source, *exclude])
     check_raw(source)
-    filled = read_config(config).interpolate()
-    nlp = _make_encoder(filled)
+    nlp = _make_encoder(read_config(config))
     report = FirstTexts(TYPICAL if nlp.pipe_names else RANDOM, Findings(skip_bad=skip_bad))
-    for path in exclude:
-        report.seen.update(text for text, _ in read_annotated(path))
-    records = _sample(source, nlp, report, seed)
+    excluded = {hash_text(text) for path in exclude for text, _ in read_annotated(path)}
+    records = _sample(source, nlp, excluded, report, seed)
     if not records:
         raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-2])
     if nlp.pipe_names:
@@ -105,8 +106,7 @@ def choose_first_texts(
             for number in chosen:
                 text, record = records[number]
                 task = begin_task(nlp.make_doc(text), record, question)
-                meta = record.get("meta")
-                task["meta"] = {**(meta if isinstance(meta, dict) else {}), "strategy": report.strategy}
+                task["meta"]["strategy"] = report.strategy
                 stream.write(json.dumps(task, ensure_ascii=False) + "\n")
                 report.n_chosen += 1
         staging.commit()
@@ -125,14 +125,12 @@ def choose_typical(vectors: numpy.ndarray, size: int, seed: int = 0) -> List[int
     SOURCE: Hacohen, Dekel and Weinshall (2022), Active Learning on a Budget: Opposite Strategies Suit High and Low
         Budgets, TypiClust. Its typicality is the inverse of this distance.
     """
-    try:
-        from sklearn.cluster import KMeans
-    except ImportError as error:
-        raise BertHeadsError("H410", found="scikit-learn", extra="diverse") from error
+    cluster = import_clusters()
     if size >= len(vectors):
         return list(range(len(vectors)))
     # Of fewer different texts than clusters some clusters stay empty
-    clusters = KMeans(min(size, len(numpy.unique(vectors, axis=0))), random_state=seed, n_init=1).fit_predict(vectors)
+    n_clusters = min(size, len(numpy.unique(vectors, axis=0)))
+    clusters = cluster.KMeans(n_clusters, random_state=seed, n_init=1).fit_predict(vectors)
     distances = numpy.zeros(len(vectors))
     members = [numpy.flatnonzero(clusters == number) for number in numpy.unique(clusters)]
     for rows in members:
@@ -156,34 +154,33 @@ def _neighbour_distances(vectors: numpy.ndarray) -> numpy.ndarray:
     return numpy.asarray(found.mean(axis=1))
 
 
-def _make_encoder(filled: Config) -> Language:
+def _make_encoder(config: Config) -> Language:
     """A pipeline of the tokenizer and the encoder of a config alone; without the encoder if it knows nothing yet."""
+    filled = config.interpolate()
     nlp = spacy.blank(filled["nlp"]["lang"])
     nlp.tokenizer = registry.resolve({"tokenizer": filled["nlp"]["tokenizer"]})["tokenizer"](nlp)
-    components: Dict[str, Any] = filled["components"]
-    models = [block["model"] for block in components.values() if block.get("factory") == ENCODER_FACTORY]
-    if models and models[0]["@architectures"] != SCRATCH_ARCHITECTURE:
-        nlp.add_pipe(ENCODER_FACTORY, config={"model": models[0]})
+    name = encoder_component(config)
+    if name is not None and encoder_name(config) != SCRATCH:
+        nlp.add_pipe(ENCODER_FACTORY, config={"model": filled["components"][name]["model"]})
         nlp.initialize()
         annotate_vectors(nlp)
     return nlp
 
 
-def _sample(source: Path, nlp: Language, report: FirstTexts, seed: int) -> List[Tuple[str, Record]]:
+def _sample(
+    source: Path, nlp: Language, excluded: Set[int], report: FirstTexts, seed: int
+) -> List[Tuple[str, Record]]:
     """Texts that may be asked about, each once; an even sample of a large file."""
-    draw, n = random.Random(seed), 0
-    kept: List[Tuple[str, Record]] = []
+    seen, sample = set(excluded), EvenSample[Tuple[str, Record]](MOST_TEXTS, seed)
     for text, record in read_raw_texts(source, nlp, report.findings):
         report.n_read += 1
-        if not text.strip() or text in report.seen:
+        number = hash_text(text)
+        if not text.strip() or number in seen:
             report.n_left_out += 1
-            continue
-        report.seen.add(text)
-        n += 1
-        place = n - 1 if n <= MOST_TEXTS else draw.randrange(n)
-        if place < MOST_TEXTS:
-            kept[place : place + 1] = [(text, record)]
-    return kept
+        else:
+            seen.add(number)
+            sample.offer((text, record))
+    return sample.kept
 
 
 def _read_vectors(nlp: Language, texts: List[str]) -> numpy.ndarray:

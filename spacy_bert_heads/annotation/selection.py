@@ -96,7 +96,7 @@ class Selection:
             name = "--diverse" if diverse else "--random-share"
             raise BertHeadsError("H504", name=name, found="on", expected="a --limit beside it")
         if diverse:
-            _import_kmeans()
+            import_clusters()
         self.limit = limit
         self.diverse = diverse
         self.seed = seed
@@ -202,7 +202,7 @@ def choose_diverse(vectors: numpy.ndarray, n: int, seed: int) -> List[int]:
     n_clusters = min(n, len(numpy.unique(vectors, axis=0)))
     if not n_clusters:
         return []
-    kmeans = _import_kmeans()(n_clusters, random_state=seed, batch_size=KMEANS_BATCH, n_init=1)
+    kmeans = import_clusters().MiniBatchKMeans(n_clusters, random_state=seed, batch_size=KMEANS_BATCH, n_init=1)
     _, firsts = numpy.unique(kmeans.fit_predict(vectors), return_index=True)
     taken: Set[int] = set(firsts.tolist())
     others = (row for row in range(len(vectors)) if row not in taken)
@@ -215,9 +215,10 @@ def spread(first: Sequence[int], second: Sequence[int]) -> List[int]:
     return [number for _, number in sorted(places, key=lambda place: place[0])]
 
 
-def _import_kmeans() -> Any:
+def import_clusters() -> Any:
+    """RETURNS (Any): sklearn.cluster. RAISES (BertHeadsError): H410 if there is none."""
     try:
-        from sklearn.cluster import MiniBatchKMeans
+        import sklearn.cluster
     except ImportError as error:
         raise BertHeadsError("H410", found="scikit-learn", extra="diverse") from error
-    return MiniBatchKMeans
+    return sklearn.cluster

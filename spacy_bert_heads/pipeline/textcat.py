@@ -114,24 +114,28 @@ class TextHead(_Base):
         self._validate_categories(examples)
         self._warn_of_unknown(examples)
         logits = xp2torch(scores).detach().requires_grad_(True)
-        loss = self.mean_loss(logits, examples)
+        loss = self.loss_function(examples)(logits)
         if not loss.requires_grad:
             return 0.0, scores * 0
         (loss * self.loss_settings.loss_weight).backward()
         return float(loss.detach()), cast(Floats2d, torch2xp(cast(torch.Tensor, logits.grad)))
 
-    def mean_loss(self, logits: torch.Tensor, examples: List[Example]) -> torch.Tensor:
-        """The loss of logits, without `loss_weight`.
+    def loss_function(self, examples: List[Example]) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The loss of a batch, of which the annotation is read once.
 
-        logits (torch.Tensor): Float, (n_classifiers * n_docs, n_labels).
         examples (List[Example]): What is true.
-        RETURNS (torch.Tensor): In nats. Float, ().
+        RETURNS (Callable[[torch.Tensor], torch.Tensor]): Takes logits, float (n_classifiers * n_docs, n_labels), and
+            gives their loss in nats, without `loss_weight`.
         """
         targets = [numpy.tile(array, (n_classifiers(self.model), 1)) for array in self._targets(examples)]
-        truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
         weights = example_weights(examples)
-        shares = None if weights is None else logits.new_tensor(numpy.tile(weights, n_classifiers(self.model)))
-        return self._loss(logits, truths, known, shares)
+        tiled = None if weights is None else numpy.tile(weights, n_classifiers(self.model))
+
+        def loss(logits: torch.Tensor) -> torch.Tensor:
+            truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
+            return self._loss(logits, truths, known, None if tiled is None else logits.new_tensor(tiled))
+
+        return loss
 
     def is_annotated(self, example: Example) -> bool:
         """RETURNS (bool): Whether anything is known of an Example that this head can learn."""

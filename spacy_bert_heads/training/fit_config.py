@@ -193,7 +193,7 @@ def set_encoder(config: Config, encoder: str, path: Path) -> None:
 
 
 def _set_encoder(config: Config, encoder: str, path: Path) -> None:
-    name = _encoder_component(config)
+    name = encoder_component(config)
     if name is None:
         raise BertHeadsError("H222", path=path)
     if encoder != encoder_name(config):
@@ -201,7 +201,7 @@ def _set_encoder(config: Config, encoder: str, path: Path) -> None:
 
 
 def _check_encoder(config: Config) -> None:
-    name = _encoder_component(config)
+    name = encoder_component(config)
     if name is not None and encoder_name(config) != SCRATCH:
         from ..layers.encoder_module import check_pretrained  # brings torch along
 
@@ -309,7 +309,8 @@ def read_train_texts(train: Path) -> Iterator[str]:
             yield doc.text
 
 
-def _encoder_component(config: Config) -> Optional[str]:
+def encoder_component(config: Config) -> Optional[str]:
+    """RETURNS (Optional[str]): Name of the encoder's component in a config. None: there is none."""
     components: Dict[str, Any] = config["components"]
     found = [name for name, component in components.items() if component.get("factory") == ENCODER_FACTORY]
     return found[0] if found else None
@@ -317,7 +318,7 @@ def _encoder_component(config: Config) -> Optional[str]:
 
 def encoder_name(config: Config) -> str:
     """RETURNS (str): The encoder in a config: its name for BertEncoder.v1, "scratch", or "none"."""
-    name = _encoder_component(config)
+    name = encoder_component(config)
     if name is None:
         return "none"
     model = config["components"][name]["model"]

@@ -1,15 +1,15 @@
 """A text head that begins with what its encoder knows already, before everything learns together.
 
 The vectors of a pretrained encoder tell texts apart before any training, but a new head is random, and with few texts
-the training is over before it has caught up. So it is fitted first, to vectors of the training texts as they are. And
-where there are few texts for each class, the encoder first learns which of them belong together: pairs of texts say
-more than texts.
+the training is over before it has caught up. So, where there are few, the encoder first learns which of them belong
+together, since pairs of texts say more than texts, and then the head is fitted to the texts' vectors.
 """
 
 import random
 from collections import defaultdict
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, cast
 
 import numpy
@@ -20,12 +20,13 @@ from spacy.util import logger, minibatch, registry, resolve_dot_names
 from thinc.util import torch2xp, xp2torch
 from tqdm import tqdm
 
+from ..corpus.sampling import EvenSample
 from ..layers.contrastive import contrastive_loss
 from ..pipeline.textcat import TextHead
 from .count_steps import OPTIMIZER
+from .fit_config import SCRATCH_ARCHITECTURE
 
 CLASSIFIER = "pooled_classifier"
-SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
 # Texts whose vectors a head is fitted to, at most
 MOST_TEXTS = 2000
 # Texts for each label, the median over the labels, up to which a head gets a start; with more it needs none
@@ -69,7 +70,7 @@ def give_head_start(nlp: Language) -> Language:
         known = [eg for eg in examples if head.is_annotated(eg)]
         if len(known) > 1 and numpy.median(head.count_labels(known)) * n_texts / len(examples) <= FEW:
             _contrast(nlp, head, known, seed)
-            fit_head(nlp, head, known)
+            fit_head(head, known)
             logger.info("Head start: %s is fitted to %d texts", head.name, len(known))
     return nlp
 
@@ -84,10 +85,9 @@ def no_head_start() -> Iterator[None]:
         _PAUSED.reset(token)
 
 
-def fit_head(nlp: Language, head: Any, examples: List[Example]) -> None:
+def fit_head(head: Any, examples: List[Example]) -> None:
     """Replace the weights of a text head by those that fit the vectors of texts best.
 
-    nlp (Language): Its pipeline.
     head (Any): A text head of PooledClassifier.v1.
     examples (List[Example]): Annotated for this head.
     """
@@ -101,10 +101,11 @@ def fit_head(nlp: Language, head: Any, examples: List[Example]) -> None:
     weight = torch.zeros_like(module.linear.weight).requires_grad_(True)
     bias = torch.zeros_like(module.linear.bias).requires_grad_(True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+    loss_function = head.loss_function(examples)
 
     def loss() -> Any:
         optimizer.zero_grad()
-        total = head.mean_loss(vectors @ weight.T + bias, examples)
+        total = loss_function(vectors @ weight.T + bias)
         total = total + weight.square().sum() / (2.0 * FREEDOM * len(examples))
         total.backward()
         return total
@@ -129,23 +130,16 @@ def _read_corpus(nlp: Language, seed: int) -> Tuple[List[Example], int]:
     """
     config = nlp.config.interpolate()
     training = config["training"]
-    draw = random.Random(seed)
-    examples: List[Example] = []
-    number = -1
+    sample: EvenSample[Example] = EvenSample(MOST_TEXTS, seed)
+    # A streamed one may have no end
+    most = MOST_TEXTS if training["max_epochs"] < 0 else None
     try:
         (corpus,) = resolve_dot_names(config, [training["train_corpus"]])
-        for number, eg in enumerate(corpus(nlp)):
-            if len(examples) < MOST_TEXTS:
-                examples.append(eg)
-            elif training["max_epochs"] < 0:  # streamed, and maybe without end
-                break
-            else:
-                place = draw.randrange(number + 1)
-                if place < MOST_TEXTS:
-                    examples[place] = eg
+        for eg in islice(corpus(nlp), most):
+            sample.offer(eg)
     except (OSError, ValueError):
         return [], 0
-    return examples, number + 1
+    return sample.kept, sample.seen
 
 
 def _vectors(head: Any, examples: Iterable[Example]) -> Iterator[Any]:

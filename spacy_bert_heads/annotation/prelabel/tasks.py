@@ -97,11 +97,10 @@ def make_task(doc: Doc, record: Record, question: Question, opinion: Opinion, pr
     RETURNS (Dict[str, Any]): The task. "teacher" tells an answer that nobody has reviewed from one of a person.
     """
     task = begin_task(doc, record, question, provenance["model"])
-    meta = record.get("meta")
     shown = {"teacher": provenance["model"], "prompt": provenance["prompt"]}
     if opinion.agreement is not None:
         shown["agreement"] = round(opinion.agreement, 2)  # type: ignore[assignment]
-    task["meta"] = {**(meta if isinstance(meta, dict) else {}), **shown}
+    task["meta"].update(shown)
     task[TEACHER] = dict(provenance)
     if opinion.unsure:
         task[TEACHER][UNSURE] = [[start, end] for start, end, _ in opinion.unsure]
@@ -134,6 +133,8 @@ def begin_task(doc: Doc, record: Record, question: Question, model: Optional[str
         config["blocks"] = blocks(Heads(ner=None, textcat=None))
     if config:
         task["config"] = config
+    meta = record.get("meta")
+    task["meta"] = dict(meta) if isinstance(meta, dict) else {}
     task["_view_id"] = question.view
     return task
 
