@@ -40,12 +40,7 @@ class PipelineLearner(Learner):
         from spacy.training import Example
 
         docs = [annotations(self.nlp.vocab, utterance, self.intents) for utterance in batch]
-        examples = [Example(self.nlp.make_doc(doc.text), doc) for doc in docs]
-        self.nlp.update(examples, drop=self.training["dropout"], sgd=False)
-        for _, component in self.nlp.pipeline:
-            if getattr(component, "is_trainable", False):
-                component.finish_update(self.training["optimizer"])
-        self.training["optimizer"].step_schedules()
+        train_step(self.nlp, self.training, [Example(self.nlp.make_doc(doc.text), doc) for doc in docs])
 
     def predict(self, utterances: List[Utterance]) -> List[Predicted]:
         predicted: List[Predicted] = []
@@ -61,6 +56,15 @@ class PipelineLearner(Learner):
         import spacy
 
         self.nlp = spacy.load(folder / "best")
+
+
+def train_step(nlp: Any, training: Dict[str, Any], examples: List[Any]) -> None:
+    """What `spacy train` does with a batch. training: The resolved block of the config."""
+    nlp.update(examples, drop=training["dropout"], sgd=False)
+    for _, component in nlp.pipeline:
+        if getattr(component, "is_trainable", False):
+            component.finish_update(training["optimizer"])
+    training["optimizer"].step_schedules()
 
 
 def read_docs(docs: List[Any]) -> Tuple[List[int], List[str]]:
