@@ -40,7 +40,7 @@ MARKERS = {
 }
 # As pip does: behind a company's wall an index may be signed by the company alone. The older and the newer name
 SYSTEM_CERTIFICATES = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
-ONLY_LINUX = {"cuda12x"}
+ONLY_LINUX = {"cuda12x", "cuda13x"}
 # Pure Python that its authors publish as source alone
 NO_WHEELS = ("seqeval",)
 AT_A_TIME = 8  # nearly all of the time is the index's
