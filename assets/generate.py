@@ -29,7 +29,7 @@ INTENTS = (
     "ACCOUNT_ACCESS",
 )
 ENTITIES = ("PRODUCT", "ORDER_ID", "DATE", "MONEY", "PLACE", "PERSON")
-PER_INTENT = 300
+PER_INTENT = {"en": 300, "zh": 400}  # about three texts from each pattern
 SEED = 20
 HERE = Path(__file__).resolve().parent
 
@@ -86,6 +86,14 @@ ZH_SLIPS = {
     "再": "在",
     "吗？": "嘛？",
     "不要": "不耀",
+    "订单": "定单",
+    "应该": "因该",
+    "退货": "退或",
+    "发货": "发火",
+    "快递": "快第",
+    "付款": "付宽",
+    "地址": "地止",
+    "是不是": "是不四",
 }
 
 
@@ -436,7 +444,7 @@ def generate(lists: Lists, language: str, seed: int, taken: set[str]) -> Iterato
     """
     dice = {intent: Dice(f"{seed} {language} {intent}") for intent in INTENTS}
     decks: dict[str, list[str]] = {intent: [] for intent in INTENTS}
-    for _ in range(PER_INTENT):
+    for _ in range(PER_INTENT[language]):
         for intent in INTENTS:
             message = None
             while message is None or normalise(message.text) in taken or is_unfit(message):

@@ -93,7 +93,7 @@ def test_counts_are_as_promised(language, name):
     texts = {GENERATOR.normalise(record["text"]) for record in records}
     assert len(texts) == len(records) >= (900 if name == "generated" else 125)
     if name == "generated":
-        assert {counts[intent] for intent in GENERATOR.INTENTS} == {GENERATOR.PER_INTENT}
+        assert {counts[intent] for intent in GENERATOR.INTENTS} == {GENERATOR.PER_INTENT[language]}
     assert min(counts[intent] for intent in GENERATOR.INTENTS) >= 13
     assert min(counts[entity] for entity in GENERATOR.ENTITIES) >= 20
     assert any(not record["spans"] for record in records)
