@@ -57,10 +57,10 @@ def is_plain_layer(module: torch.nn.Module) -> bool:
     input alone.
     """
     layer: Any = module
+    attention: Any = layer.attention.self if isinstance(module, LAYERS) else None
     return (
-        isinstance(module, LAYERS)
-        and isinstance(layer.attention.self, ATTENTIONS)
-        and layer.attention.self.position_embedding_type == "absolute"
+        type(attention) in ATTENTIONS
+        and attention.position_embedding_type == "absolute"
         and not layer.is_decoder
         and not layer.add_cross_attention
         and not layer.chunk_size_feed_forward
