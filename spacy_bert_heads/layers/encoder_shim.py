@@ -18,6 +18,7 @@ from .encoder_module import (
     rebuild_config,
     rebuild_tokenizer,
     use_eager,
+    use_sparse_gradients,
 )
 from .fused_layers import prediction_twin
 from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
@@ -83,6 +84,8 @@ class EncoderShim(TorchShim):
         if self.attentions:
             use_eager(encoder.module)
         self._model = encoder.module.to(get_torch_default_device())
+        if self.device.type == "cpu":
+            use_sparse_gradients(encoder.module)
         self._weights = list(encoder.module.parameters())
         if self.gradient_checkpointing:
             enable_checkpointing(encoder.module)
