@@ -270,15 +270,6 @@ def enable_checkpointing(module: EncoderModule) -> None:
     module.transformer.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def use_sparse_gradients(module: EncoderModule) -> None:
-    """Have the gradient of the vocabulary's embeddings hold the wordpieces of the batch alone. torch otherwise makes a
-    matrix of zeros for all of them, for each rectangle of a batch; see also TorchShim.
-    """
-    embeddings = module.transformer.get_input_embeddings()
-    if type(embeddings) is torch.nn.Embedding:
-        embeddings.sparse = True
-
-
 def use_eager(module: EncoderModule) -> None:
     """Compute attention as it is written in formulas. Fused kernels never have the weights that one may ask for."""
     config = copy.deepcopy(module.transformer.config)

@@ -145,7 +145,7 @@ class TorchShim(PyTorchShim):
             weights, _ = optimizer(
                 (self.id, name),
                 cast(FloatsXd, torch2xp(parameter.data)),
-                cast(FloatsXd, torch2xp(parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad)),
+                cast(FloatsXd, torch2xp(parameter.grad)),
                 **extra,
             )
             # thinc's optimizers work in place. To write the result back all the same, as thinc's own shim does, chains

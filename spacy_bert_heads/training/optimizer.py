@@ -111,8 +111,6 @@ class AdamW(CollectingOptimizer):
         self._n_batches = 1
         # A dict for its order
         self._waiting: Dict[Callable[[], None], None] = {}
-        # Matrices for sparse gradients, and their rows that are not 0
-        self._dense: Dict[Key, Tuple[torch.Tensor, torch.Tensor]] = {}
         # State of parameters that were not seen again since it was loaded
         self._loaded: Dict[Key, Dict[str, torch.Tensor]] = {}
 
@@ -165,7 +163,7 @@ class AdamW(CollectingOptimizer):
             if self._parameters.get(key) is not parameter:
                 place = Place(shim.role, shim.lr_scale, max(0, top - heights[name]), parameter.ndim > 1)
                 self._register(key, parameter, place)
-            self._pending[key] = self._to_dense(key, gradient)
+            self._pending[key] = gradient
         if not is_encoder:
             self._n_batches = max(self._n_batches, shim.n_updates)
         shim.n_updates = 0
@@ -259,19 +257,6 @@ class AdamW(CollectingOptimizer):
         """Whether other processes train with this one."""
         return self.ranks is not None and self.ranks.size > 1
 
-    def _to_dense(self, key: Key, gradient: Optional[torch.Tensor]) -> Optional[torch.Tensor]:
-        """A sparse gradient in a matrix that is kept for the next one, of which only the rows in use are cleared."""
-        if gradient is None or not gradient.is_sparse:
-            return gradient
-        rows = gradient._indices()[0]
-        dense, used = self._dense.get(key, (None, rows))
-        if dense is None or dense.shape != gradient.shape:
-            dense = torch.zeros(gradient.shape, dtype=gradient.dtype, device=gradient.device)
-        else:
-            dense.index_fill_(0, used, 0.0)
-        self._dense[key] = dense, rows
-        return dense.index_add_(0, rows, gradient._values())
-
     def _is_frozen(self, height: int) -> bool:
         return height <= self.freeze_layers if height > 0 else self.freeze_embeddings
 
@@ -324,8 +309,9 @@ class AdamW(CollectingOptimizer):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
         if bool(norm.isfinite()):
             return True
-        # Scaled by NaN, rows that are not in use are no longer 0
-        self._dense.clear()
+        for parameter in parameters:
+            # Matrices that are used again, see EncoderShim.backward, would stay NaN where nothing else is added
+            cast(torch.Tensor, parameter.grad).zero_()
         logger.warning("Step %d is skipped: its gradients are not finite.", self.step - 1)
         return False
 
