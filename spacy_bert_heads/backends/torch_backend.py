@@ -10,7 +10,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from ..layers.encoder_module import EncoderModule, build_transformer, rebuild_config
-from ..layers.precision import round_linear_layers
+from ..layers.fused_layers import prediction_twin
 from ..layers.runtimes import Infer
 from .flat import Flat
 
@@ -28,16 +28,15 @@ def export(module: EncoderModule, precision: str, hidden_states: bool) -> bytes:
 
 
 def load(precision: str, data: bytes) -> Infer:
-    """See runtimes.Backend. Linear layers compute in bf16, the rest as under autocast."""
+    """See runtimes.Backend. In bf16 it computes what autocast does."""
     msg = srsly.msgpack_loads(data)
     module = EncoderModule(build_transformer(rebuild_config(msg["config"])))
     module.load_state_dict(load_safetensors(msg["state"]))
-    flat: torch.nn.Module = Flat(module, msg["hidden_states"])
-    if precision == "bf16":
-        flat = round_linear_layers(flat, torch.bfloat16)
+    dtype = torch.bfloat16 if precision == "bf16" else None
+    flat = prediction_twin(Flat(module, msg["hidden_states"]), dtype)
 
     def infer(input_ids: ndarray, attention_mask: ndarray) -> List[ndarray]:
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
             outputs = flat(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
         return [numpy.asarray(output.float()) for output in outputs]
 

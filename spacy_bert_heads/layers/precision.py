@@ -63,6 +63,11 @@ def cpu_kind() -> str:
     return ", ".join([torch.backends.cpu.get_cpu_capability(), *found])
 
 
+def copy_modules(module: torch.nn.Module) -> torch.nn.Module:
+    """RETURNS (torch.nn.Module): A copy that shares all weights."""
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
+
+
 def linear_layers(module: torch.nn.Module) -> List[torch.nn.Linear]:
     """RETURNS (List[torch.nn.Linear]): Each of them once."""
     return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
@@ -72,7 +77,7 @@ def round_linear_layers(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn
     """A twin of a module that computes under autocast what the module does: the weights of its linear layers are
     rounded, all others are the module's own.
     """
-    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
+    twin = copy_modules(module)
     for layer in linear_layers(twin):
         for name, weight in layer.named_parameters():
             setattr(layer, name, torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False))

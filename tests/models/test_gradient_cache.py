@@ -78,7 +78,8 @@ def test_rectangles_without_a_graph_give_the_gradient_of_those_with_one_under_dr
         assert_close(rows, named["last_hidden_state"].flatten(0, 1)[torch.from_numpy(rectangle.cells)], 0)
         assert_close(outputs["pooler_output"][torch.from_numpy(rectangle.windows)], named["pooler_output"], 0)
         for output, gradient in pairs(named, sent, rectangle):
-            output.backward(gradient, retain_graph=True)
+            with shim.backward():
+                output.backward(gradient, retain_graph=True)
     reference = gradients(shim.module)
     shim.module.zero_grad()
     state = torch.get_rng_state()
@@ -187,3 +188,34 @@ def test_pooled_vectors_of_long_docs_and_their_gradients(bert_folder: str, windo
     for data, tensor in zip(sent, pooled):
         assert_close(data.model_output["pooler_output"], tensor.grad)
         assert numpy.isfinite(data.model_output["pooler_output"]).all()
+
+
+def test_gradients_of_embeddings_are_those_of_dense_ones_from_step_to_step(bert_folder: str) -> None:
+    """The matrix for them serves every step: nothing of one may be left in the next, and updates may add up in it."""
+    nlp = make_nlp(bert_folder, heads=["bert_textcat"])
+    module, examples = encoder_module(nlp), make_examples(nlp)
+    embeddings = module.transformer.get_input_embeddings()
+    assert embeddings.sparse
+
+    def collect(batches: Any) -> Any:
+        for batch in batches:
+            nlp.update(batch, sgd=False, drop=0.0)
+            nlp.get_pipe("transformer")._finish_pending()  # type: ignore[attr-defined]
+        found = gradients(module)
+        module.zero_grad()
+        return found
+
+    parts = [[examples[:1]], [examples[1:2]], [examples[:2], examples[2:]], [examples[2:]], [examples]]
+    found = [collect(part) for part in parts]
+    embeddings.sparse = False
+    for ours, part in zip(found, parts):
+        theirs = collect(part)
+        assert set(ours) == set(theirs)
+        for name, gradient in theirs.items():
+            assert not ours[name].is_sparse
+            assert_close(ours[name], gradient, 1e-6 * max(1.0, float(gradient.abs().max())))
+    rows = [
+        set(one["transformer.embeddings.word_embeddings.weight"].abs().sum(1).nonzero().flatten().tolist())
+        for one in found
+    ]
+    assert rows[0] - rows[1] and rows[0] - rows[3] and rows[4] == rows[0] | rows[1] | rows[3]

@@ -1,0 +1,171 @@
+"""BERT's layers for prediction on a CPU: fewer kernels, and weights laid out once the way those kernels read them.
+
+torch computes a layer in some thirty kernels, and its float32 products come from MKL, which on AMD takes no more than
+AVX2. Here a layer is four products of oneDNN, which take bias and GELU along, attention, and two LayerNorms.
+"""
+
+from functools import lru_cache
+from typing import Any, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.activations import GELUActivation
+
+from .precision import copy_modules, round_linear_layers
+
+LAYERS: Tuple[type, ...] = ()
+ATTENTIONS: Tuple[type, ...] = ()
+try:
+    from transformers.models.bert.modeling_bert import BertLayer, BertSdpaSelfAttention
+    from transformers.models.roberta.modeling_roberta import RobertaLayer, RobertaSdpaSelfAttention
+    from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLayer, XLMRobertaSdpaSelfAttention
+except ImportError:  # layers of transformers 5 are called in another way: they stay as they are
+    pass
+else:
+    LAYERS = (BertLayer, RobertaLayer, XLMRobertaLayer)
+    ATTENTIONS = (BertSdpaSelfAttention, RobertaSdpaSelfAttention, XLMRobertaSdpaSelfAttention)
+# (up to so many rows, they are filled up to a multiple of): oneDNN compiles a kernel for each number of rows, which
+# takes milliseconds, and keeps the last 1,024 of them
+ROW_STEPS = ((256, 16), (2048, 64), (1 << 62, 256))
+
+
+def prediction_twin(module: torch.nn.Module, dtype: Optional[torch.dtype]) -> torch.nn.Module:
+    """A twin of an encoder that predicts the same, faster.
+
+    module (torch.nn.Module): The encoder, on a CPU or GPU. It is not changed, and shares with its twin all weights but
+        those of linear layers in another type and those of fused layers.
+    dtype (Optional[torch.dtype]): The type that autocast will compute in. None: no autocast.
+    RETURNS (torch.nn.Module): To be run under that autocast, without a graph. The module itself if nothing is to gain.
+    """
+    on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
+    fused_type = dtype or torch.float32
+    fuses = on_cpu and has_fused_products(fused_type) and any(map(is_plain_layer, module.modules()))
+    if dtype is None and not fuses:
+        return module
+    twin = copy_modules(module) if dtype is None else round_linear_layers(module, dtype)
+    if fuses:
+        for parent in list(twin.modules()):
+            for name, layer in list(parent.named_children()):
+                if is_plain_layer(layer):
+                    setattr(parent, name, FusedLayer(layer, fused_type))
+    return twin
+
+
+def is_plain_layer(module: torch.nn.Module) -> bool:
+    """RETURNS (bool): Whether it is a layer of BERT, RoBERTa or XLM-R as they were published, that attends to its own
+    input alone.
+    """
+    layer: Any = module
+    attention: Any = layer.attention.self if isinstance(module, LAYERS) else None
+    return (
+        type(attention) in ATTENTIONS
+        and attention.position_embedding_type == "absolute"
+        and not layer.is_decoder
+        and not layer.add_cross_attention
+        and not layer.chunk_size_feed_forward
+    )
+
+
+@lru_cache(maxsize=None)
+def has_fused_products(dtype: torch.dtype) -> bool:
+    """Whether torch has oneDNN's products for this type and CPU, as torch.compile uses them, and they are right.
+
+    RETURNS (bool): False for builds of torch without oneDNN, and for bf16 on CPUs that do not compute in it.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    inputs, weight = (torch.randn(16, 16, generator=generator).to(dtype) for _ in range(2))
+    try:
+        found = FusedLinear(weight, None)(inputs)
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return torch.allclose(found.float(), functional.linear(inputs, weight).float(), rtol=0.05, atol=0.05)
+
+
+class FusedLinear:
+    """One linear layer, and what follows it.
+
+    weight (Tensor): Float, (n_out, n_in). Copied, into oneDNN's own layout.
+    bias (Optional[Tensor]): Of the same type. Float, (n_out,).
+    """
+
+    def __init__(self, weight: Tensor, bias: Optional[Tensor]) -> None:
+        with torch.no_grad():
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+        self.bias = bias
+
+    def __call__(self, rows: Tensor, after: str = "none") -> Tensor:
+        """rows (Tensor): Float, (n_rows, n_in). after (str): "none" or "gelu". RETURNS (Tensor): (n_rows, n_out)."""
+        approximation = "none" if after == "gelu" else ""
+        product = torch.ops.mkldnn._linear_pointwise.default
+        found: Tensor = product(rows, self.weight, self.bias, after, [], approximation)
+        return found
+
+
+class FusedLayer(torch.nn.Module):
+    """A layer of BERT in the place of Hugging Face's, for prediction.
+
+    layer (torch.nn.Module): One that is_plain_layer. The weights of its linear layers are copied.
+    dtype (torch.dtype): What products and attention are computed in, float32 or bfloat16. Residuals and LayerNorms are
+        in float32, as under autocast.
+    """
+
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        attention, between = layer.attention, layer.intermediate
+        parts = (attention.self.query, attention.self.key, attention.self.value)
+        self.dtype = dtype
+        self.n_heads: int = attention.self.num_attention_heads
+        self.project = FusedLinear(
+            torch.cat([part.weight for part in parts]).to(dtype),
+            torch.cat([part.bias for part in parts]).detach().to(dtype),
+        )
+        self.attended = _fused(attention.output.dense, dtype)
+        self.attended_norm = attention.output.LayerNorm
+        self.widen = _fused(between.dense, dtype)
+        # Another activation than GELU comes after the product
+        self.activation = (
+            None if isinstance(between.intermediate_act_fn, GELUActivation) else between.intermediate_act_fn
+        )
+        self.narrow = _fused(layer.output.dense, dtype)
+        self.norm = layer.output.LayerNorm
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Optional[Tensor] = None, *_: Any, **__: Any
+    ) -> Tuple[Tensor]:
+        """As Hugging Face's encoders call their layers, with what only decoders need left aside.
+
+        hidden_states (Tensor): Float, (n_windows, n_pieces, width).
+        attention_mask (Optional[Tensor]): What is added to the scores of the wordpieces attended to, the same for all
+            that attend. Float, (n_windows, 1, n_pieces, n_pieces). None: nothing.
+        RETURNS (Tuple[Tensor]): Float32, (n_windows, n_pieces, width).
+        """
+        n_windows, n_pieces, width = hidden_states.shape
+        n_rows = n_windows * n_pieces
+        with torch.autocast("cpu", enabled=False):
+            residual = hidden_states.new_zeros((filled_up(n_rows), width), dtype=torch.float32)
+            residual[:n_rows] = hidden_states.reshape(n_rows, width)
+            split = self.project(residual.to(self.dtype))[:n_rows]
+            query, key, value = split.view(n_windows, n_pieces, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+            mask = None if attention_mask is None else attention_mask[:, :, :1].to(self.dtype)
+            context = residual.new_zeros(residual.shape, dtype=self.dtype)
+            of_heads = context[:n_rows].view(n_windows, n_pieces, self.n_heads, -1)
+            attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            of_heads.copy_(attended.transpose(1, 2))
+            residual = self.attended_norm(residual.add_(self.attended(context)))
+            rows = residual.to(self.dtype)
+            wide = self.widen(rows, "gelu") if self.activation is None else self.activation(self.widen(rows))
+            residual = self.norm(residual.add_(self.narrow(wide)))
+        return (residual[:n_rows].view(n_windows, n_pieces, width),)
+
+
+def filled_up(n_rows: int) -> int:
+    """RETURNS (int): The number of rows that so many are filled up to, so that there are few different ones."""
+    step = next(step for most, step in ROW_STEPS if n_rows <= most)
+    return -(-n_rows // step) * step
+
+
+def _fused(linear: torch.nn.Linear, dtype: torch.dtype) -> FusedLinear:
+    return FusedLinear(linear.weight.to(dtype), linear.bias.detach().to(dtype))
