@@ -4,7 +4,7 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Sequence, Set, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy
 import spacy
@@ -21,6 +21,7 @@ from ..errors import NothingToAskError
 from ..files import Staging, check_not_read, check_writable
 from ..project.configs import SCRATCH
 from ..training.fit_config import ENCODER_FACTORY, encoder_component, encoder_name, read_config
+from .hashes import input_hash
 from .prelabel.questions import Question
 from .prelabel.tasks import begin_task
 from .raw_texts import Record, check_raw, read_annotated, read_raw_texts
@@ -93,8 +94,7 @@ def choose_first_texts(
     check_raw(source)
     nlp = _make_encoder(read_config(config))
     report = FirstTexts(TYPICAL if nlp.pipe_names else RANDOM, Findings(skip_bad=skip_bad))
-    excluded = {hash_text(text) for path in exclude for text, _ in read_annotated(path)}
-    records = _sample(source, nlp, excluded, report, seed)
+    records = _sample(source, nlp, exclude, report, seed)
     if not records:
         raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-2])
     if nlp.pipe_names:
@@ -168,14 +168,20 @@ def _make_encoder(config: Config) -> Language:
 
 
 def _sample(
-    source: Path, nlp: Language, excluded: Set[int], report: FirstTexts, seed: int
+    source: Path, nlp: Language, exclude: Sequence[Path], report: FirstTexts, seed: int
 ) -> List[Tuple[str, Record]]:
     """Texts that may be asked about, each once; an even sample of a large file."""
-    seen, sample = set(excluded), EvenSample[Tuple[str, Record]](MOST_TEXTS, seed)
+    seen, edited = set(), set()
+    for path in exclude:
+        for text, stored in read_annotated(path):
+            seen.add(hash_text(text))
+            if stored is not None and stored != input_hash(text):
+                edited.add(stored)
+    sample = EvenSample[Tuple[str, Record]](MOST_TEXTS, seed)
     for text, record in read_raw_texts(source, nlp, report.findings):
         report.n_read += 1
         number = hash_text(text)
-        if not text.strip() or number in seen:
+        if not text.strip() or number in seen or (edited and input_hash(text) in edited):
             report.n_left_out += 1
         else:
             seen.add(number)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.annotation import cold_start
 from spacy_bert_heads.annotation.cold_start import choose_first_texts, choose_typical
+from spacy_bert_heads.annotation.hashes import input_hash
 from spacy_bert_heads.annotation.prelabel.questions import Question
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.errors import BertHeadsError
@@ -95,6 +96,18 @@ def test_texts_that_are_excluded_are_not_chosen_and_nothing_left_is_an_error(mat
             material["raw"], first.with_name("x.jsonl"), QUESTION, exclude=[first, material["output"]], **arguments
         )
     assert error.value.code == "H505"
+
+
+def test_a_text_that_an_annotator_edited_is_known_by_its_input_hash(material: Dict[str, Path]) -> None:
+    """As in `suggest`: the raw text is not asked about again, whatever the annotator made of it."""
+    texts = [json.loads(line)["text"] for line in material["raw"].read_text(encoding="utf8").splitlines()]
+    edited = material["raw"].with_name("edited.jsonl")
+    row = {"text": "Coffee", "spans": [], "_input_hash": input_hash(texts[5]), "answer": "accept"}
+    edited.write_text(json.dumps(row) + "\n", encoding="utf8")
+    choose_first_texts(
+        material["raw"], material["output"], QUESTION, config=material["config"], limit=999, exclude=[edited]
+    )
+    assert {task["text"] for task in read_tasks(material["output"])} == {*texts} - {texts[5], " "}
 
 
 def test_an_encoder_from_scratch_knows_nothing_so_texts_are_drawn(material: Dict[str, Path]) -> None:
