@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
-import numpy
 import spacy
 from spacy.language import Language
 from spacy.util import registry
 from thinc.api import Config
-from tqdm import tqdm
 
 from ..corpus.findings import Findings
 from ..corpus.report import render_findings
@@ -25,15 +23,9 @@ from .hashes import input_hash
 from .prelabel.questions import Question
 from .prelabel.tasks import begin_task
 from .raw_texts import Record, check_raw, read_annotated, read_raw_texts
-from .selection import import_clusters
-from .strategies import RANDOM
-from .vectors import annotate_vectors, get_vector
-
-TYPICAL = "typical"
-# Neighbours whose distance says how typical a text is, and texts of a file that are compared at most
-NEIGHBOURS = 20
-MOST_TEXTS = 20_000
-READ_AT_ONCE = 64
+from .selection import MOST_TEXTS, choose_typical
+from .strategies import RANDOM, TYPICAL
+from .vectors import annotate_vectors, read_vectors
 
 
 @dataclass
@@ -98,7 +90,7 @@ def choose_first_texts(
     if not records:
         raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-2])
     if nlp.pipe_names:
-        chosen = choose_typical(_read_vectors(nlp, [text for text, _ in records]), limit, seed)
+        chosen = choose_typical(read_vectors(nlp, [text for text, _ in records]), limit, seed)
     else:
         chosen = random.Random(seed).sample(range(len(records)), min(limit, len(records)))
     with Staging() as staging:
@@ -111,47 +103,6 @@ def choose_first_texts(
                 report.n_chosen += 1
         staging.commit()
     return report
-
-
-def choose_typical(vectors: numpy.ndarray, size: int, seed: int = 0) -> List[int]:
-    """Of each of `size` clusters the most typical text: that with the least mean distance to its neighbours there.
-
-    vectors (numpy.ndarray): Of the texts. Float, (n_texts, width).
-    size (int): How many texts.
-    seed (int): For the clusters.
-    RETURNS (List[int]): Numbers of texts, that of the largest cluster first. All texts if there are not more.
-    RAISES (BertHeadsError): H410 without scikit-learn.
-
-    SOURCE: Hacohen, Dekel and Weinshall (2022), Active Learning on a Budget: Opposite Strategies Suit High and Low
-        Budgets, TypiClust. Its typicality is the inverse of this distance.
-    """
-    cluster = import_clusters()
-    if size >= len(vectors):
-        return list(range(len(vectors)))
-    # Of fewer different texts than clusters some clusters stay empty
-    n_clusters = min(size, len(numpy.unique(vectors, axis=0)))
-    clusters = cluster.KMeans(n_clusters, random_state=seed, n_init=1).fit_predict(vectors)
-    distances = numpy.zeros(len(vectors))
-    members = [numpy.flatnonzero(clusters == number) for number in numpy.unique(clusters)]
-    for rows in members:
-        distances[rows] = _neighbour_distances(vectors[rows])
-    members.sort(key=len, reverse=True)
-    first = [int(rows[distances[rows].argmin()]) for rows in members]
-    taken = set(first)
-    rest = [int(row) for row in numpy.argsort(distances, kind="stable") if int(row) not in taken]
-    return [*first, *rest[: size - len(first)]]
-
-
-def _neighbour_distances(vectors: numpy.ndarray) -> numpy.ndarray:
-    """Mean distance of each vector to its nearest neighbours. Float64, (n,)."""
-    from sklearn.neighbors import NearestNeighbors
-
-    n = min(NEIGHBOURS, len(vectors) - 1)
-    if n < 1:
-        return numpy.zeros(len(vectors))
-    # Without an argument no vector is its own neighbour
-    found, _ = NearestNeighbors(n_neighbors=n).fit(vectors).kneighbors()
-    return numpy.asarray(found.mean(axis=1))
 
 
 def _make_encoder(config: Config) -> Language:
@@ -187,15 +138,3 @@ def _sample(
             seen.add(number)
             sample.offer((text, record))
     return sample.kept
-
-
-def _read_vectors(nlp: Language, texts: List[str]) -> numpy.ndarray:
-    """RETURNS (numpy.ndarray): One vector for each text. Float32, (n_texts, width)."""
-    rows = []
-    bar = tqdm(total=len(texts), desc="comparing", unit=" texts", delay=1.0, leave=False, disable=None)
-    with bar, nlp.memory_zone():
-        for doc in nlp.pipe(texts, batch_size=READ_AT_ONCE):
-            rows.append(get_vector(doc).copy())
-            doc._.trf_data = None  # no head here lets go of it
-            bar.update()
-    return numpy.array(rows)
