@@ -2,8 +2,7 @@
 
 Scoring takes no second look at a Doc. The encoder's outputs are gone when the last head has read them, so `bert_ner`
 says how sure it is while it predicts, on `doc._.ents_uncertainty`, and `bert_spans` on `doc._.spans_uncertainty`; text
-heads say it in `doc.cats`. To `bert_spans` each possible span is a question by itself; where the strategies for
-entities speak of a token, it is all spans that begin with the token.
+heads say it in `doc.cats`. To `bert_spans` each possible span is a question by itself.
 """
 
 from hashlib import blake2b
