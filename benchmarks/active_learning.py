@@ -69,7 +69,7 @@ class DataSet(NamedTuple):
     config (str): File in configs/.
     convert (Callable[[Path, Path], Any]): Writes train.spacy and test.spacy.
     scores (Tuple[str, ...]): Of spaCy's Scorer; their mean is the score.
-    strategies (Tuple[str, ...]): Those to be compared with random choice; the first is the default.
+    strategy (str): The one to be compared with random choice.
     rounds (Tuple[int, ...]): Texts answered after each round.
     effort (float): Steps of training, as a multiple.
     """
@@ -77,7 +77,7 @@ class DataSet(NamedTuple):
     config: str
     convert: Callable[[Path, Path], Any]
     scores: Tuple[str, ...]
-    strategies: Tuple[str, ...]
+    strategy: str
     rounds: Tuple[int, ...]
     effort: float = 1.0
 
@@ -91,16 +91,10 @@ def convert_trec(data: Path, output: Path) -> None:
 
 
 DATA_SETS: Dict[str, DataSet] = {
-    "trec6": DataSet(
-        "textcat.cfg", convert_trec, ("cats_acc",), ("breaking-ties", "entropy"), (50, 100, 200, 400, 800)
-    ),
-    "snips": DataSet(
-        "joint.cfg", snips.convert, ("cats_acc", "ents_f"), ("joint", "mnlp"), (50, 100, 200, 400, 800, 1600)
-    ),
-    "resume_ner": DataSet(
-        "ner_zh.cfg", convert_resume, ("ents_f",), ("mnlp", "token-marginal"), (50, 100, 200, 400, 800, 1600), 1.5
-    ),
-    "wnut17": DataSet("ner.cfg", convert_wnut, ("ents_f",), ("mnlp", "token-marginal"), (100, 200, 400, 800, 1600)),
+    "trec6": DataSet("textcat.cfg", convert_trec, ("cats_acc",), "breaking-ties", (50, 100, 200, 400, 800)),
+    "snips": DataSet("joint.cfg", snips.convert, ("cats_acc", "ents_f"), "joint", (50, 100, 200, 400, 800, 1600)),
+    "resume_ner": DataSet("ner_zh.cfg", convert_resume, ("ents_f",), "mnlp", (50, 100, 200, 400, 800, 1600), 1.5),
+    "wnut17": DataSet("ner.cfg", convert_wnut, ("ents_f",), "mnlp", (100, 200, 400, 800, 1600)),
 }
 
 
@@ -391,7 +385,7 @@ def run_set(args: argparse.Namespace, name: str, results: Dict[str, Any]) -> Non
     """All curves of a data set that are not there yet."""
     data_set = DATA_SETS[name]
     rounds = args.rounds or data_set.rounds
-    strategies = args.strategies or (RANDOM, data_set.strategies[0])
+    strategies = args.strategies or (RANDOM, data_set.strategy)
     binary = args.answers == BINARY
     wanted = [(seed, strategy) for seed in args.seeds for strategy in strategies]
     waiting = [(s, c) for s, c in wanted if f"{name}/{args.answers}/{c}/{s}" not in results["curves"]]

@@ -50,7 +50,7 @@ from spacy.util import load_config
 from spacy.vocab import Vocab
 from text_heads import read_trec6
 
-from spacy_bert_heads.annotation.cold_start import choose_typical
+from spacy_bert_heads.annotation.selection import choose_typical
 from spacy_bert_heads.annotation.vectors import annotate_vectors, get_vector
 from spacy_bert_heads.layers.encoder_module import resolve_source
 from spacy_bert_heads.project.configs import DEMO_ENCODER, render_config

@@ -4,14 +4,12 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Sequence, Set, Tuple
+from typing import List, Sequence, Tuple
 
-import numpy
 import spacy
 from spacy.language import Language
 from spacy.util import registry
 from thinc.api import Config
-from tqdm import tqdm
 
 from ..corpus.findings import Findings
 from ..corpus.report import render_findings
@@ -21,18 +19,13 @@ from ..errors import NothingToAskError
 from ..files import Staging, check_not_read, check_writable
 from ..project.configs import SCRATCH
 from ..training.fit_config import ENCODER_FACTORY, encoder_component, encoder_name, read_config
+from .hashes import input_hash
 from .prelabel.questions import Question
 from .prelabel.tasks import begin_task
 from .raw_texts import Record, check_raw, read_annotated, read_raw_texts
-from .selection import import_clusters
-from .strategies import RANDOM
-from .vectors import annotate_vectors, get_vector
-
-TYPICAL = "typical"
-# Neighbours whose distance says how typical a text is, and texts of a file that are compared at most
-NEIGHBOURS = 20
-MOST_TEXTS = 20_000
-READ_AT_ONCE = 64
+from .selection import MOST_TEXTS, choose_typical
+from .strategies import RANDOM, TYPICAL
+from .vectors import annotate_vectors, read_vectors
 
 
 @dataclass
@@ -93,12 +86,11 @@ def choose_first_texts(
     check_raw(source)
     nlp = _make_encoder(read_config(config))
     report = FirstTexts(TYPICAL if nlp.pipe_names else RANDOM, Findings(skip_bad=skip_bad))
-    excluded = {hash_text(text) for path in exclude for text, _ in read_annotated(path)}
-    records = _sample(source, nlp, excluded, report, seed)
+    records = _sample(source, nlp, exclude, report, seed)
     if not records:
         raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-2])
     if nlp.pipe_names:
-        chosen = choose_typical(_read_vectors(nlp, [text for text, _ in records]), limit, seed)
+        chosen = choose_typical(read_vectors(nlp, [text for text, _ in records]), limit, seed)
     else:
         chosen = random.Random(seed).sample(range(len(records)), min(limit, len(records)))
     with Staging() as staging:
@@ -111,47 +103,6 @@ def choose_first_texts(
                 report.n_chosen += 1
         staging.commit()
     return report
-
-
-def choose_typical(vectors: numpy.ndarray, size: int, seed: int = 0) -> List[int]:
-    """Of each of `size` clusters the most typical text: that with the least mean distance to its neighbours there.
-
-    vectors (numpy.ndarray): Of the texts. Float, (n_texts, width).
-    size (int): How many texts.
-    seed (int): For the clusters.
-    RETURNS (List[int]): Numbers of texts, that of the largest cluster first. All texts if there are not more.
-    RAISES (BertHeadsError): H410 without scikit-learn.
-
-    SOURCE: Hacohen, Dekel and Weinshall (2022), Active Learning on a Budget: Opposite Strategies Suit High and Low
-        Budgets, TypiClust. Its typicality is the inverse of this distance.
-    """
-    cluster = import_clusters()
-    if size >= len(vectors):
-        return list(range(len(vectors)))
-    # Of fewer different texts than clusters some clusters stay empty
-    n_clusters = min(size, len(numpy.unique(vectors, axis=0)))
-    clusters = cluster.KMeans(n_clusters, random_state=seed, n_init=1).fit_predict(vectors)
-    distances = numpy.zeros(len(vectors))
-    members = [numpy.flatnonzero(clusters == number) for number in numpy.unique(clusters)]
-    for rows in members:
-        distances[rows] = _neighbour_distances(vectors[rows])
-    members.sort(key=len, reverse=True)
-    first = [int(rows[distances[rows].argmin()]) for rows in members]
-    taken = set(first)
-    rest = [int(row) for row in numpy.argsort(distances, kind="stable") if int(row) not in taken]
-    return [*first, *rest[: size - len(first)]]
-
-
-def _neighbour_distances(vectors: numpy.ndarray) -> numpy.ndarray:
-    """Mean distance of each vector to its nearest neighbours. Float64, (n,)."""
-    from sklearn.neighbors import NearestNeighbors
-
-    n = min(NEIGHBOURS, len(vectors) - 1)
-    if n < 1:
-        return numpy.zeros(len(vectors))
-    # Without an argument no vector is its own neighbour
-    found, _ = NearestNeighbors(n_neighbors=n).fit(vectors).kneighbors()
-    return numpy.asarray(found.mean(axis=1))
 
 
 def _make_encoder(config: Config) -> Language:
@@ -168,28 +119,22 @@ def _make_encoder(config: Config) -> Language:
 
 
 def _sample(
-    source: Path, nlp: Language, excluded: Set[int], report: FirstTexts, seed: int
+    source: Path, nlp: Language, exclude: Sequence[Path], report: FirstTexts, seed: int
 ) -> List[Tuple[str, Record]]:
     """Texts that may be asked about, each once; an even sample of a large file."""
-    seen, sample = set(excluded), EvenSample[Tuple[str, Record]](MOST_TEXTS, seed)
+    seen, edited = set(), set()
+    for path in exclude:
+        for text, stored in read_annotated(path):
+            seen.add(hash_text(text))
+            if stored is not None and stored != input_hash(text):
+                edited.add(stored)
+    sample = EvenSample[Tuple[str, Record]](MOST_TEXTS, seed)
     for text, record in read_raw_texts(source, nlp, report.findings):
         report.n_read += 1
         number = hash_text(text)
-        if not text.strip() or number in seen:
+        if not text.strip() or number in seen or (edited and input_hash(text) in edited):
             report.n_left_out += 1
         else:
             seen.add(number)
             sample.offer((text, record))
     return sample.kept
-
-
-def _read_vectors(nlp: Language, texts: List[str]) -> numpy.ndarray:
-    """RETURNS (numpy.ndarray): One vector for each text. Float32, (n_texts, width)."""
-    rows = []
-    bar = tqdm(total=len(texts), desc="comparing", unit=" texts", delay=1.0, leave=False, disable=None)
-    with bar, nlp.memory_zone():
-        for doc in nlp.pipe(texts, batch_size=READ_AT_ONCE):
-            rows.append(get_vector(doc).copy())
-            doc._.trf_data = None  # no head here lets go of it
-            bar.update()
-    return numpy.array(rows)

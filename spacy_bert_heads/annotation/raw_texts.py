@@ -52,6 +52,15 @@ def read_raw_texts(source: Path, nlp: Language, findings: Findings) -> Iterator[
                 yield text, record
 
 
+def is_readable(nlp: Language, text: str) -> bool:
+    """RETURNS (bool): Whether there is something to read in a text, and a pipeline's tokenizer can do it in time."""
+    try:
+        check_words(nlp, text)
+    except BertHeadsError:
+        return False
+    return bool(text.strip()) and len(text) <= nlp.max_length
+
+
 def read_annotated(path: Path, spans_key: Optional[str] = None) -> Iterator[Tuple[str, Optional[int]]]:
     """Stream the texts of a file of annotations; of one of Prodigy's all of them, whatever the answer.
 

@@ -44,6 +44,8 @@ UNFINISHED = ("~", ".tmp", ".part", ".crdownload")
 # Of each training, on the dev split.
 N_EVALUATIONS = 5
 EXCLUSIVE_FACTORY = "bert_textcat"
+# With fewer texts to score, a difference of a few points means nothing
+FEW_SCORED = 300
 
 
 @dataclass(frozen=True)
@@ -203,12 +205,12 @@ def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings
     tasks = now.folder / TASKS
     if not tasks.exists():
         done = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
-        for path in (before.corpus, _dev(now, settings), settings.test):
-            done += list_spacy_files(path) if path is not None and path.exists() else []
+        done += [before.corpus] if before.corpus.exists() else []
+        dev, test = _dev(now, settings), [] if settings.test is None else list_spacy_files(settings.test)
         try:
             if model is None:
                 begin = _choose_first if settings.teacher is None else _prelabel
-                say(begin(tasks, done, settings))
+                say(begin(tasks, [*done, *test, *(list_spacy_files(dev) if dev.exists() else [])], settings))
                 return _waiting(now)
             chosen = suggest(
                 model,
@@ -218,6 +220,8 @@ def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings
                 strategy=settings.strategy,
                 limit=settings.limit,
                 exclude=done,
+                dev=dev if dev.exists() else None,
+                held_out=test,
                 diverse=settings.diverse,
                 random_share=settings.random_share,
                 seed=now.number,
@@ -420,6 +424,10 @@ def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Non
     content = (json.dumps(rows, indent=1) + "\n").encode("utf8")
     write_files({last.loop / ROUNDS: content})
     say(render_rounds(rows))
+    if rows[-1]["scored"] < FEW_SCORED:
+        said = _describe_few(rounds[-1])
+        if said:
+            say(said)
     expected = forecast(
         [row["texts"] for row in rows], [row["score"] for row in rows], rows[-1]["scored"], settings.limit
     )
@@ -431,6 +439,18 @@ def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Non
         draw_rounds(rows, last.loop / CURVE)
     except BertHeadsError as error:
         say(f"The rounds are not plotted. {error}")
+
+
+def _describe_few(last: Round) -> str:
+    """RETURNS (str): How far a score on few texts can be from that on others; "" if nothing was scored."""
+    found = json.loads((last.folder / METRICS).read_text(encoding="utf8"))["texts"]
+    if not found["scored"]:
+        return ""
+    low, high = found["accuracy_interval"]
+    return (
+        f"Only {found['scored']} texts are scored, of which {100 * found['accuracy']:.0f} % are right in everything: "
+        f"with other texts of this kind it would be {100 * low:.0f} to {100 * high:.0f} % (95 % interval)."
+    )
 
 
 def _show_agreement(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:

@@ -2,8 +2,7 @@
 
 Scoring takes no second look at a Doc. The encoder's outputs are gone when the last head has read them, so `bert_ner`
 says how sure it is while it predicts, on `doc._.ents_uncertainty`, and `bert_spans` on `doc._.spans_uncertainty`; text
-heads say it in `doc.cats`. To `bert_spans` each possible span is a question by itself; where the strategies for
-entities speak of a token, it is all spans that begin with the token.
+heads say it in `doc.cats`. To `bert_spans` each possible span is a question by itself.
 """
 
 from hashlib import blake2b
@@ -15,9 +14,9 @@ from spacy.tokens import Doc
 
 from ..errors import BertHeadsError
 from ..layers.crf.paths import Uncertainty
-from .heads import Head, Heads, found_spans
+from .heads import Head, Heads
 
-RANDOM = "random"
+RANDOM, TYPICAL = "random", "typical"
 
 
 def score_mnlp(doc: Doc, heads: Heads) -> float:
@@ -26,35 +25,6 @@ def score_mnlp(doc: Doc, heads: Heads) -> float:
     SOURCE: Shen et al. (2018), Deep Active Learning for Named Entity Recognition, maximum normalized log-probability.
     """
     return -_uncertainty(doc, heads).mean_log_probability
-
-
-def score_token_marginal(doc: Doc, heads: Heads) -> float:
-    """How unsure the least sure token is: 1 - the probability of its most probable tag under the CRF. 0 to 1.
-
-    SOURCE: Marcheggiani and Artières (2014), An Experimental Comparison of Active Learning Strategies for Partially
-    Labeled Sequences, minimum token probability.
-    """
-    best = _uncertainty(doc, heads).best_marginals
-    return 1.0 - float(best.min()) if len(best) else 0.0
-
-
-def score_token_entropy(doc: Doc, heads: Heads) -> float:
-    """Entropy of a token's tag under the CRF, mean over the tokens. Nats, at least 0.
-
-    SOURCE: Settles and Craven (2008), An Analysis of Active Learning Strategies for Sequence Labeling Tasks.
-    """
-    entropies = _uncertainty(doc, heads).entropies
-    return float(entropies.mean()) if len(entropies) else 0.0
-
-
-def score_span_confidence(doc: Doc, heads: Heads) -> float:
-    """How near the confidence of an entity or span is to 0.5, for yes or no questions about it. 0 to 1; 0 for a Doc
-    without any, of which there is nothing to ask.
-
-    SOURCE: Lewis and Gale (1994), A Sequential Algorithm for Training Text Classifiers, for each entity by itself.
-    """
-    found = [value for _, value in found_spans(doc, heads.finder) if value is not None]
-    return max((1.0 - abs(2.0 * value - 1.0) for value in found), default=0.0)
 
 
 def score_breaking_ties(doc: Doc, heads: Heads) -> float:
@@ -70,17 +40,6 @@ def score_breaking_ties(doc: Doc, heads: Heads) -> float:
         second, first = sorted(probabilities)[-2:]
         return 1.0 - float(first - second)
     return 1.0 - float(abs(2.0 * probabilities - 1.0).min())
-
-
-def score_entropy(doc: Doc, heads: Heads) -> float:
-    """Entropy of the label of a text; where any number may hold, the mean over the labels. Nats, at least 0.
-
-    SOURCE: Shannon (1948); for texts Schohn and Cohn (2000) and Settles (2009), Active Learning Literature Survey.
-    """
-    probabilities, exclusive = _probabilities(doc, heads)
-    if exclusive:
-        return _entropy(probabilities)
-    return (_entropy(probabilities) + _entropy(1.0 - probabilities)) / len(probabilities)
 
 
 def score_joint(doc: Doc, heads: Heads) -> float:
@@ -110,11 +69,7 @@ class Strategy(NamedTuple):
 
 STRATEGIES: Dict[str, Strategy] = {
     "mnlp": Strategy(("finder",), score_mnlp),
-    "token-marginal": Strategy(("finder",), score_token_marginal),
-    "token-entropy": Strategy(("finder",), score_token_entropy),
-    "span-confidence": Strategy(("finder",), score_span_confidence),
     "breaking-ties": Strategy(("textcat",), score_breaking_ties),
-    "entropy": Strategy(("textcat",), score_entropy),
     "joint": Strategy(("finder", "textcat"), score_joint),
 }
 NEEDS = {"finder": "a bert_ner or bert_spans", "textcat": "a text head with a label to choose"}
@@ -227,11 +182,6 @@ def _can_be_unsure(heads: Heads, need: str) -> bool:
 
 def _uncertainty(doc: Doc, heads: Heads) -> Uncertainty:
     return Uncertainty(*(doc._.spans_uncertainty if heads.ner is None else doc._.ents_uncertainty))
-
-
-def _entropy(probabilities: numpy.ndarray) -> float:
-    possible = probabilities[probabilities > 0]
-    return -float((possible * numpy.log(possible)).sum())
 
 
 def _probabilities(doc: Doc, heads: Heads) -> Tuple[numpy.ndarray, bool]:

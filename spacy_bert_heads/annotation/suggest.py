@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Iterator, Optional, Sequence, Set, Tuple
+from typing import Iterator, List, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
 from tqdm import tqdm
@@ -12,19 +12,23 @@ from tqdm import tqdm
 from ..corpus.findings import Findings
 from ..corpus.reading import ZONE
 from ..corpus.report import render_findings
+from ..corpus.sampling import EvenSample
 from ..errors import BertHeadsError, NothingToAskError
 from ..files import Staging, check_not_read, check_writable
 from ..pipeline_io import load_pipeline
+from .handover import Trust, measure_trust
 from .hashes import input_hash
 from .heads import Heads, find_heads
-from .raw_texts import Record, check_raw, read_annotated, read_raw_texts
-from .selection import Selection
-from .strategies import RANDOM, Scorer, default_strategy, make_scorer
+from .merge import list_spacy_files
+from .raw_texts import Record, check_raw, is_readable, read_annotated, read_raw_texts
+from .selection import MOST_TEXTS, Selection, can_cluster, check_selection
+from .strategies import RANDOM, TYPICAL, Scorer, default_strategy, make_scorer
 from .tasks import BINARY_VIEWS, TaskMaker, asked_heads, default_view
-from .vectors import annotate_vectors, get_vector
+from .vectors import annotate_vectors, get_vector, has_vectors, read_vectors
 
 # What a text was when it came before
 EXCLUDED, READ = range(2)
+NO_CLUSTERS = "None of them as a typical text, for which scikit-learn is needed (the extra `diverse`)"
 
 
 @dataclass
@@ -39,11 +43,13 @@ class SuggestReport:
     n_duplicates (int): That came before in the source.
     n_nothing (int): In which there is nothing to ask about, such as no entity for a yes or no.
     n_texts (int): That were chosen.
-    n_random (int): Of these, drawn at random.
+    n_random, n_typical (int): Of these, drawn at random, and chosen as typical ones.
     n_tasks (int): That were written.
     highest (float): Score of the text most worth annotating.
     lowest (float): Score of the chosen one least worth it.
     findings (Findings): Bad records passed over.
+    trust (Optional[Trust]): How far the pipeline itself was asked. None: it alone, or not at all.
+    lacks_clusters (bool): Whether there are no typical texts for want of scikit-learn.
     """
 
     strategy: str
@@ -56,12 +62,29 @@ class SuggestReport:
     n_nothing: int = 0
     n_texts: int = 0
     n_random: int = 0
+    n_typical: int = 0
     n_tasks: int = 0
     highest: float = float("-inf")
     lowest: float = float("inf")
+    trust: Optional[Trust] = None
+    lacks_clusters: bool = False
 
     def to_text(self) -> str:
         """RETURNS (str): The report, ready for a terminal. Its last line says what was written."""
+        drawn = f", {self.n_random} of them drawn at random" if self.n_random else ""
+        lines = [
+            *render_findings(self.findings),
+            self.read_line(),
+            f"Chose {self.n_texts} texts by {self.strategy}{drawn}; scores {self.highest:.4f} to {self.lowest:.4f}",
+            *([] if self.trust is None else [f"Of them {self.n_typical} as typical texts: {self.trust.to_text()}"]),
+            *([NO_CLUSTERS] if self.lacks_clusters else []),
+            f"Asking by the view {self.view}",
+            f"Wrote {self.n_tasks} tasks",
+        ]
+        return "\n".join(lines)
+
+    def read_line(self) -> str:
+        """RETURNS (str): The line about what was read."""
         left_out = {
             "annotated before": self.n_excluded,
             "duplicates": self.n_duplicates,
@@ -69,15 +92,7 @@ class SuggestReport:
             "nothing to ask about": self.n_nothing,
         }
         said = ", ".join(f"{count} {name}" for name, count in left_out.items() if count)
-        drawn = f", {self.n_random} of them drawn at random" if self.n_random else ""
-        lines = [
-            *render_findings(self.findings),
-            f"Read {self.n_read} texts" + (f"; left out: {said}" if said else ""),
-            f"Chose {self.n_texts} texts by {self.strategy}{drawn}; scores {self.highest:.4f} to {self.lowest:.4f}",
-            f"Asking by the view {self.view}",
-            f"Wrote {self.n_tasks} tasks",
-        ]
-        return "\n".join(lines)
+        return f"Read {self.n_read} texts" + (f"; left out: {said}" if said else "")
 
 
 def suggest(
@@ -91,6 +106,8 @@ def suggest(
     labels: Optional[Sequence[str]] = None,
     components: Sequence[str] = (),
     exclude: Sequence[Path] = (),
+    dev: Optional[Path] = None,
+    held_out: Sequence[Path] = (),
     diverse: bool = False,
     random_share: float = 0.0,
     seed: int = 0,
@@ -99,20 +116,25 @@ def suggest(
     """Write the tasks that are worth most, best first.
 
     Each text passes through the pipeline once, however many there are, and memory does not grow with their number.
+    Where typical ones are chosen, the encoder reads those of `exclude` too, 20,000 of them at most.
     Besides what TaskMaker says, each task has a `priority`, the score of its text, and in `meta` the strategy that
-    chose it ("random" if it was drawn).
+    chose it ("random" if it was drawn, "typical" if it is one).
 
     model (str): Folder or package of a trained pipeline.
     source (Path): A `.jsonl` file whose lines have a "text", all of whose keys are kept, or a `.txt` file of one text
         a line; plain or gzipped.
     output (Path): The file to be written.
     view (Optional[str]): One of tasks.VIEWS. None: that which asks about all heads at once.
-    strategy (Optional[str]): Key of STRATEGIES or "random". None: the one for the heads that the view asks about.
+    strategy (Optional[str]): Key of STRATEGIES or "random". None: the one for the heads that the view asks about,
+        and, with a limit, typical texts beside it: the fewer, the better its doubts find mistakes in `dev`; see Trust.
+        Typical ones need an encoder that the heads share, scikit-learn, and a view that is no yes or no.
     limit (Optional[int]): How many texts. None: all.
     labels (Optional[Sequence[str]]): To ask about; None: all.
     components (Sequence[str]): Which heads to take where there are several of a kind.
     exclude (Sequence[Path]): Files, in any format that `convert` reads, whose texts are not to be asked about again;
         in a file of Prodigy's all of them, whatever the answer.
+    dev (Optional[Path]): Annotated texts that the pipeline did not learn from, likewise; they are excluded, too.
+    held_out (Sequence[Path]): More texts to exclude. Unlike those of `exclude`, they stand for no others.
     diverse (bool): Choose texts that are not alike; see Selection.
     random_share (float): So much of the limit is drawn at random; see Selection.
     seed (int): For what is drawn.
@@ -123,18 +145,31 @@ def suggest(
         not fit it; H505 if there is nothing to write.
     """
     check_writable(output.parent)
-    check_not_read(output, [source, *exclude])
+    apart = [*([] if dev is None else list_spacy_files(dev)), *held_out]
+    check_not_read(output, [source, *exclude, *apart])
     check_raw(source)
-    selection = Selection(limit, diverse=diverse, random_share=random_share, seed=seed)
+    check_selection(limit, diverse=diverse, random_share=random_share)
     nlp = load_pipeline(model)
-    view = view or default_view(find_heads(nlp, components))
+    heads = find_heads(nlp, components)
+    spans_key = None if heads.spans is None else heads.spans.spans_key
+    view = view or default_view(heads)
     maker = TaskMaker(nlp, view, labels=labels, components=components)
     scorer = make_view_scorer(nlp, view, strategy, components=components, seed=seed)
-    if diverse:
-        annotate_vectors(nlp)
     report = SuggestReport(scorer.strategy, Findings(skip_bad=skip_bad), view)
-    spans = find_heads(nlp, components).spans
-    edited = _note_excluded(selection, exclude, None if spans is None else spans.spans_key)
+    wants_typical = strategy is None and limit is not None and view not in BINARY_VIEWS and has_vectors(nlp)
+    report.lacks_clusters = wants_typical and not can_cluster()
+    if wants_typical and can_cluster():
+        asked = [head.name for head in asked_heads(heads, view) if head is not None]
+        report.trust = Trust() if dev is None else measure_trust(scorer, dev, asked, spans_key)
+    typical_share = 0.0 if report.trust is None else report.trust.typical_share
+    selection = Selection(limit, diverse=diverse, random_share=random_share, typical_share=typical_share, seed=seed)
+    if selection.compares:
+        annotate_vectors(nlp)
+    _, edited = _note_excluded(selection, apart, spans_key, seed)
+    annotated, more = _note_excluded(selection, exclude, spans_key, seed)
+    edited |= more
+    if selection.chooses_typical and annotated:
+        selection.cover(read_vectors(nlp, [text for text in annotated if is_readable(nlp, text)]))
     with Staging() as staging:
         texts = _new_texts(source, nlp, selection, edited, report)
         _score_all(texts, scorer, maker, selection, report)
@@ -142,17 +177,18 @@ def suggest(
             with staging.open(output) as stream:
                 for chosen in selection.chosen():
                     report.n_texts += 1
-                    report.n_random += chosen.is_random
+                    report.n_random += chosen.way == RANDOM
+                    report.n_typical += chosen.way == TYPICAL
                     report.highest = max(report.highest, chosen.score)
                     report.lowest = min(report.lowest, chosen.score)
                     for task in chosen.tasks:
                         report.n_tasks += 1
-                        task["meta"]["strategy"] = RANDOM if chosen.is_random else scorer.strategy
+                        task["meta"]["strategy"] = chosen.way or scorer.strategy
                         stream.write(json.dumps(task, ensure_ascii=False) + "\n")
         finally:
             selection.close()
         if not report.n_texts:
-            raise NothingToAskError("H505", path=source, found=report.to_text().split("\n")[-4])
+            raise NothingToAskError("H505", path=source, found=report.read_line())
         staging.commit()
     return report
 
@@ -201,7 +237,7 @@ def _score_all(
                         task["priority"] = score
                         task["meta"] = dict(task.get("meta") or {})
                     if tasks:
-                        vector = get_vector(doc) if selection.diverse else None
+                        vector = get_vector(doc) if selection.compares else None
                         selection.add(number, doc.text, score, tasks, vector)
                     report.n_nothing += not tasks
 
@@ -224,16 +260,22 @@ def _new_texts(
             report.n_duplicates += 1
 
 
-def _note_excluded(selection: Selection, paths: Sequence[Path], spans_key: Optional[str]) -> Set[int]:
+def _note_excluded(
+    selection: Selection, paths: Sequence[Path], spans_key: Optional[str], seed: int
+) -> Tuple[List[str], Set[int]]:
     """Remember texts that were annotated before.
 
     spans_key (Optional[str]): Where spans that may overlap are in the Docs of a corpus.
-    RETURNS (Set[int]): Input hashes of texts that an annotator has edited, by which the raw ones are known.
+    seed (int): For the sample.
+    RETURNS (Tuple[List[str], Set[int]]): An even sample of those that were not remembered yet; and input hashes of
+        texts that an annotator has edited, by which the raw ones are known.
     """
+    sample = EvenSample[str](MOST_TEXTS, seed)
     edited: Set[int] = set()
     for path in paths:
         for text, stored in read_annotated(path, spans_key):
-            selection.note_text(text, EXCLUDED)
+            if selection.note_text(text, EXCLUDED) is None:
+                sample.offer(text)
             if stored is not None and stored != input_hash(text):
                 edited.add(stored)
-    return edited
+    return sample.kept, edited

@@ -1,16 +1,23 @@
 """One vector for each Doc, to tell texts that are alike; taken from the encoder's outputs while they are there."""
 
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Sequence
 
 import numpy
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
 from spacy_transformers.pipeline_component import Transformer
+from tqdm import tqdm
 
 from ..errors import BertHeadsError
 
 KEY = "spacy_bert_heads.vector"
+READ_AT_ONCE = 64
+
+
+def has_vectors(nlp: Language) -> bool:
+    """RETURNS (bool): Whether the pipeline has an encoder that the heads share; see annotate_vectors."""
+    return any(isinstance(pipe, Transformer) for _, pipe in nlp.pipeline)
 
 
 def annotate_vectors(nlp: Language) -> None:
@@ -31,6 +38,24 @@ def annotate_vectors(nlp: Language) -> None:
             doc.user_data[KEY] = mean_vector(data)
 
     encoder.set_extra_annotations = annotate
+
+
+def read_vectors(nlp: Language, texts: Sequence[str]) -> numpy.ndarray:
+    """Have the encoder alone read texts.
+
+    nlp (Language): A pipeline whose encoder leaves vectors; see annotate_vectors.
+    texts (Sequence[str]): The texts.
+    RETURNS (numpy.ndarray): One vector for each text. Float32, (n_texts, width).
+    """
+    rows = []
+    bar = tqdm(total=len(texts), desc="comparing", unit=" texts", delay=1.0, leave=False, disable=None)
+    encoders = [name for name, pipe in nlp.pipeline if isinstance(pipe, Transformer)]
+    with bar, nlp.memory_zone(), nlp.select_pipes(enable=encoders):
+        for doc in nlp.pipe(texts, batch_size=READ_AT_ONCE):
+            rows.append(get_vector(doc).copy())
+            doc._.trf_data = None  # no head here lets go of it
+            bar.update()
+    return numpy.array(rows, dtype="float32")
 
 
 def get_vector(doc: Doc) -> numpy.ndarray:

@@ -25,8 +25,8 @@ VIEW = typer.Option(
 STRATEGY = typer.Option(
     "--strategy",
     "-s",
-    help="Which texts come first. Entities and spans: mnlp, token-marginal, token-entropy, span-confidence; texts: "
-    "breaking-ties, entropy; both: joint; or random. By default the first that fits the view.",
+    help="Which texts come first. Entities and spans: mnlp; texts: breaking-ties; both: joint; or random. By default "
+    "the one that fits the view, and with --limit typical texts beside it, as many as --dev advises.",
     show_default=False,
 )
 LIMIT = typer.Option("--limit", "-n", help="How many texts to choose. By default all, in order.", show_default=False)
@@ -38,6 +38,12 @@ EXCLUDE = typer.Option(
     "--exclude",
     "-e",
     help="File of texts that are already annotated, in any format that convert reads; can be repeated.",
+    show_default=False,
+)
+DEV = typer.Option(
+    "--dev",
+    help="Annotated texts that the pipeline did not learn from: the better its doubts find its mistakes there, the "
+    "fewer texts are chosen as typical ones. They are excluded, too.",
     show_default=False,
 )
 DIVERSE = typer.Option("--diverse", help="Choose texts that differ from each other (needs scikit-learn and --limit).")
@@ -55,6 +61,7 @@ def suggest_cli(
     labels: Annotated[Optional[str], LABELS] = None,
     component: Annotated[Optional[List[str]], COMPONENT] = None,
     exclude: Annotated[Optional[List[Path]], EXCLUDE] = None,
+    dev: Annotated[Optional[Path], DEV] = None,
     diverse: Annotated[bool, DIVERSE] = False,
     random_share: Annotated[float, RANDOM_SHARE] = 0.0,
     seed: Annotated[int, SEED] = 0,
@@ -82,6 +89,7 @@ def suggest_cli(
         labels=None if labels is None else split_names(labels),
         components=component or [],
         exclude=exclude or [],
+        dev=dev,
         diverse=diverse,
         random_share=random_share,
         seed=seed,

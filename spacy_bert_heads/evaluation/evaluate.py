@@ -207,6 +207,25 @@ def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
     return evaluation
 
 
+def judge_texts(nlp: Language, examples: Sequence[Example], components: Sequence[str]) -> List[Optional[bool]]:
+    """Say of each text whether it is right in all that is known of it.
+
+    nlp (Language): The pipeline.
+    examples (Sequence[Example]): Predictions and gold annotation.
+    components (Sequence[str]): The heads that count.
+    RETURNS (List[Optional[bool]]): None for a text of which nothing is known.
+    """
+    scorers: List[Any] = [_find_entity_scorer(nlp), *_find_span_scorers(nlp)]
+    scorers += _find_category_scorers(nlp, _count_gold(examples))
+    # Several components that find entities have one scorer
+    scorers = [one for one in scorers if one is not None and set(one.name.split(", ")) & set(components)]
+    found: List[Optional[bool]] = []
+    for eg in examples:
+        rights = [right for right, _ in (one.add(eg) for one in scorers) if right is not None]
+        found.append(all(rights) if rights else None)
+    return found
+
+
 def note_trained_on(nlp: Language, examples: Sequence[Example], train: Optional[Path]) -> List[str]:
     """Say how many texts a pipeline knows from its training, by texts that differ in case and white space at most.
 

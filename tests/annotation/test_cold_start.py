@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-import numpy
 import pytest
 import spacy
 from typer.testing import CliRunner
 
 from spacy_bert_heads.annotation import cold_start
-from spacy_bert_heads.annotation.cold_start import choose_first_texts, choose_typical
+from spacy_bert_heads.annotation.cold_start import choose_first_texts
+from spacy_bert_heads.annotation.hashes import input_hash
 from spacy_bert_heads.annotation.prelabel.questions import Question
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.errors import BertHeadsError
@@ -20,37 +20,6 @@ from ..corpus.helpers import load_docs
 from ..making import make_texts
 
 QUESTION = Question(("PERSON", "CITY"), ("TRACK", "CANCEL"))
-
-
-def make_clusters(sizes: List[int], seed: int = 0) -> numpy.ndarray:
-    """Clusters that are far from each other, their vectors spread around their centres."""
-    generator = numpy.random.default_rng(seed)
-    rows = [100.0 * number + generator.normal(size=(size, 5)) for number, size in enumerate(sizes)]
-    return numpy.concatenate(rows)
-
-
-def test_of_each_cluster_the_text_nearest_to_its_neighbours_largest_cluster_first() -> None:
-    sizes = [7, 40, 25]
-    vectors = make_clusters(sizes)
-    starts = numpy.cumsum([0, *sizes])
-    expected = []
-    for number in (1, 2, 0):
-        rows = range(starts[number], starts[number + 1])
-        distances = {
-            row: numpy.mean(sorted(float(numpy.linalg.norm(vectors[row] - vectors[o])) for o in rows if o != row)[:20])
-            for row in rows
-        }
-        expected.append(min(distances, key=lambda row: distances[row]))
-    assert choose_typical(vectors, 3) == expected
-
-
-def test_all_are_chosen_where_there_are_not_more_and_equal_ones_count_once_first() -> None:
-    vectors = make_clusters([4])
-    assert choose_typical(vectors, 9) == [0, 1, 2, 3]
-    same = numpy.zeros((6, 3))
-    same[3:] = 1.0
-    chosen = choose_typical(same, 4)
-    assert len(set(chosen)) == 4 and {row // 3 for row in chosen[:2]} == {0, 1}
 
 
 @pytest.fixture
@@ -95,6 +64,18 @@ def test_texts_that_are_excluded_are_not_chosen_and_nothing_left_is_an_error(mat
             material["raw"], first.with_name("x.jsonl"), QUESTION, exclude=[first, material["output"]], **arguments
         )
     assert error.value.code == "H505"
+
+
+def test_a_text_that_an_annotator_edited_is_known_by_its_input_hash(material: Dict[str, Path]) -> None:
+    """As in `suggest`: the raw text is not asked about again, whatever the annotator made of it."""
+    texts = [json.loads(line)["text"] for line in material["raw"].read_text(encoding="utf8").splitlines()]
+    edited = material["raw"].with_name("edited.jsonl")
+    row = {"text": "Coffee", "spans": [], "_input_hash": input_hash(texts[5]), "answer": "accept"}
+    edited.write_text(json.dumps(row) + "\n", encoding="utf8")
+    choose_first_texts(
+        material["raw"], material["output"], QUESTION, config=material["config"], limit=999, exclude=[edited]
+    )
+    assert {task["text"] for task in read_tasks(material["output"])} == {*texts} - {texts[5], " "}
 
 
 def test_an_encoder_from_scratch_knows_nothing_so_texts_are_drawn(material: Dict[str, Path]) -> None:

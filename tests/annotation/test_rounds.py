@@ -14,9 +14,11 @@ from spacy.util import load_config
 from thinc.api import Config
 from typer.testing import CliRunner
 
+from spacy_bert_heads.annotation import rounds
 from spacy_bert_heads.annotation.heads import Head, Heads
 from spacy_bert_heads.annotation.merge import merge
 from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
+from spacy_bert_heads.annotation.suggest import suggest
 from spacy_bert_heads.annotation.tasks import default_view
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.errors import BertHeadsError
@@ -128,6 +130,32 @@ def test_it_begins_with_a_pipeline_and_tasks_about_texts_that_nobody_has_annotat
     assert str(begun / "round-01" / "tasks.jsonl") in message and "answers.jsonl" in message
     # Pictures are drawn anew, if they can be
     assert _without_pictures(read_tree(begun)) == _without_pictures(before)
+
+
+def test_a_score_on_few_texts_is_shown_with_its_interval(
+    begun: Path, material: LoopSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: List[str] = []
+    run_loop(begun, material, say=said.append)
+    metrics = json.loads((begun / "round-00" / "metrics.json").read_text(encoding="utf8"))["texts"]
+    low, high = (100 * end for end in metrics["accuracy_interval"])
+    (line,) = [line for line in said if "texts are scored" in line]
+    assert f"Only {metrics['scored']} texts" in line and f"{low:.0f} to {high:.0f} %" in line
+    monkeypatch.setattr(rounds, "FEW_SCORED", metrics["scored"])
+    said.clear()
+    run_loop(begun, material, say=said.append)
+    assert said and not any("texts are scored" in line for line in said)
+
+
+def test_the_first_round_is_chosen_by_the_mistakes_in_dev(begun: Path, material: LoopSettings) -> None:
+    """As `suggest` by itself does, told which texts were learned from and which were not."""
+    again = begun.parent / "again.jsonl"
+    model, corpus = begun / "round-00" / "model" / "model-best", begun / "round-00" / "corpus" / "train.spacy"
+    held_out = [material.test] if material.test else []
+    settings: Dict[str, Any] = {"exclude": [corpus], "dev": material.dev, "held_out": held_out}
+    report = suggest(str(model), material.raw, again, limit=material.limit, seed=1, **settings)
+    assert report.trust is not None and report.trust.n_texts == 8
+    assert again.read_bytes() == (begun / "round-01" / "tasks.jsonl").read_bytes()
 
 
 def test_answers_become_a_pipeline_trained_on_from_the_last_one(

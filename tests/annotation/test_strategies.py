@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy
 import pytest
@@ -34,13 +34,9 @@ def textcat(labels: Sequence[str], exclusive: bool) -> Head:
     return Head("cat", tuple(labels), exclusive=exclusive, scored=True)
 
 
-def doc_with(cats: Dict[str, float], confidences: Sequence[Optional[float]] = ()) -> Doc:
-    doc = Doc(spacy.blank("en").vocab, words=["a"] * max(1, len(confidences)))
+def doc_with(cats: Dict[str, float]) -> Doc:
+    doc = Doc(spacy.blank("en").vocab, words=["a"])
     doc.cats = dict(cats)
-    if confidences:
-        doc.ents = [spacy.tokens.Span(doc, i, i + 1, "X") for i in range(len(doc))]
-        for ent, value in zip(doc.ents, confidences):
-            ent._.confidence = value
     return doc
 
 
@@ -74,14 +70,10 @@ def test_scores_of_entities_are_those_of_all_paths(nlp: Language, text: str) -> 
         for t, tag in enumerate(path):
             marginals[t, tag] += probability
     best = max(probability for _, probability in paths)
-    expected = {
-        "mnlp": -math.log(best) / len(marginals),
-        "token-marginal": 1 - marginals.max(axis=1).min(),
-        "token-entropy": entropy(marginals, axis=1).mean(),
-    }
-    for strategy, score in expected.items():
-        ((doc, found),) = make_scorer(nlp, strategy, heads).pipe([text])
-        assert found == pytest.approx(score, abs=1e-5)
+    ((doc, found),) = make_scorer(nlp, "mnlp", heads).pipe([text])
+    assert found == pytest.approx(-math.log(best) / len(marginals), abs=1e-5)
+    assert doc._.ents_uncertainty.entropies == pytest.approx(entropy(marginals, axis=1), abs=1e-5)
+    assert doc._.ents_uncertainty.best_marginals == pytest.approx(marginals.max(axis=1), abs=1e-5)
     ((doc, found),) = make_scorer(nlp, "joint", heads).pipe([text])
     whole = best * max(doc.cats.values())
     assert found == pytest.approx(-math.log(whole) / (len(doc) + 1), abs=1e-5)
@@ -93,7 +85,6 @@ def test_scores_of_exclusive_labels(cats: Tuple[float, ...]) -> None:
     doc = doc_with(dict(zip("abc", cats), other=0.5))  # a label of some other component
     first, second, _ = sorted(cats, reverse=True)
     assert STRATEGIES["breaking-ties"].score(doc, heads) == pytest.approx(1 - (first - second))
-    assert STRATEGIES["entropy"].score(doc, heads) == pytest.approx(entropy(cats))
 
 
 @pytest.mark.parametrize("cats", [(0.5, 0.9), (0.1, 0.99), (1.0, 0.0)])
@@ -102,8 +93,6 @@ def test_scores_of_labels_that_may_all_hold(cats: Tuple[float, ...]) -> None:
     doc = doc_with(dict(zip("ab", cats)))
     closest = min(abs(p - (1 - p)) for p in cats)
     assert STRATEGIES["breaking-ties"].score(doc, heads) == pytest.approx(1 - closest)
-    expected = numpy.mean([entropy([p, 1 - p]) for p in cats])
-    assert STRATEGIES["entropy"].score(doc, heads) == pytest.approx(expected)
 
 
 def test_joint_score_of_labels_that_may_all_hold_is_that_of_the_likeliest_set(bert_folder: str) -> None:
@@ -118,18 +107,10 @@ def test_joint_score_of_labels_that_may_all_hold_is_that_of_the_likeliest_set(be
     assert found == pytest.approx(-(path + math.log(max(sets))) / (len(doc) + 1))
 
 
-def test_span_confidence_asks_first_about_the_entity_nearest_to_a_half() -> None:
-    score, heads = STRATEGIES["span-confidence"].score, Heads(NER, None)
-    assert score(doc_with({}, [0.9, 0.6, 0.1]), heads) == pytest.approx(0.8)
-    assert score(doc_with({}, [1.0]), heads) == 0.0
-    assert score(doc_with({}, [None]), heads) == score(doc_with({}), heads) == 0.0
-
-
 def test_texts_without_tokens_or_entities_are_worth_least(nlp: Language) -> None:
     heads = find_heads(nlp)
-    for strategy in ("mnlp", "token-marginal", "token-entropy", "span-confidence"):
-        ((_, score),) = make_scorer(nlp, strategy, heads).pipe([""])
-        assert score == 0.0
+    ((_, score),) = make_scorer(nlp, "mnlp", heads).pipe([""])
+    assert score == 0.0
 
 
 def test_scoring_takes_one_pass_and_leaves_predictions_as_they_are(
@@ -158,7 +139,7 @@ def test_uncertainty_comes_back_from_bytes(nlp: Language) -> None:
 def test_uncertainty_is_not_computed_unless_asked_for(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nlp.get_pipe("bert_ner"), "annotates_uncertainty", False)
     monkeypatch.setattr(TagPaths, "uncertainty", lambda *args: pytest.fail("asked for"))
-    make_scorer(nlp, "entropy", find_heads(nlp))
+    make_scorer(nlp, "breaking-ties", find_heads(nlp))
     assert nlp("anna")._.ents_uncertainty is None
 
 
@@ -193,7 +174,7 @@ def test_defaults_by_heads() -> None:
         ("mnpl", Heads(NER, None), "H500"),
         ("mnlp", Heads(SPACY_NER, None), "H501"),
         ("joint", Heads(NER, None), "H501"),
-        ("entropy", Heads(NER, None), "H501"),
+        ("breaking-ties", Heads(NER, None), "H501"),
         ("breaking-ties", Heads(None, textcat("a", exclusive=True)), "H501"),
     ],
 )

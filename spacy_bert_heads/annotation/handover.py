@@ -1,0 +1,113 @@
+"""When to ask a pipeline which texts to annotate: as far as its doubts find its mistakes better than chance.
+
+A pipeline that has learned from few texts is unsure of the wrong ones, and worse than chance as an adviser. Typical
+texts are good then, whatever it says.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Sequence
+
+import numpy
+from spacy.training import Example
+
+from ..corpus.readers.formats import AUTO
+from ..corpus.readers.options import ReadOptions
+from ..errors import BertHeadsError
+from ..evaluation.category_scores import roc_auc
+from ..evaluation.evaluate import judge_texts, read_examples
+from .strategies import Scorer
+
+# Of typical texts, where nothing is known about the pipeline's mistakes
+UNKNOWN_SHARE = 0.5
+# One-sided, 99 %: a wrong adviser costs more than one that comes late
+Z = 2.326
+
+
+@dataclass
+class Trust:
+    """How good a pipeline's doubts are.
+
+    n_texts, n_wrong (int): Annotated texts that it did not learn from, and those in which it makes a mistake.
+    auc (Optional[float]): The probability that it is less sure of a text with a mistake than of one without. None if
+        not both are there.
+    """
+
+    n_texts: int = 0
+    n_wrong: int = 0
+    auc: Optional[float] = None
+
+    @property
+    def lower(self) -> Optional[float]:
+        """RETURNS (Optional[float]): Where the AUC at least is, with 99 % confidence."""
+        return None if self.auc is None else lower_auc(self.auc, self.n_wrong, self.n_texts - self.n_wrong)
+
+    @property
+    def typical_share(self) -> float:
+        """RETURNS (float): Which share of the texts to annotate had better be typical ones: all if its doubts are not
+        surely better than chance, or it makes mistakes everywhere, none if they are perfect; half if nobody knows.
+        """
+        if self.lower is not None:
+            return 2.0 - 2.0 * min(max(self.lower, 0.5), 1.0)
+        return 1.0 if self.n_wrong else UNKNOWN_SHARE
+
+    def to_text(self) -> str:
+        """RETURNS (str): The reason for the share, for a report."""
+        if not self.n_texts:
+            return "no --dev says how far to trust its doubts"
+        if self.auc is None:
+            return f"it is {'wrong' if self.n_wrong else 'right'} in each of {self.n_texts} dev texts"
+        return f"its doubts find its mistakes in {self.n_texts} dev texts with an AUC of {self.auc:.2f}"
+
+
+def lower_auc(auc: float, n_wrong: int, n_right: int) -> float:
+    """The lower end of the interval of an area under the ROC curve, one-sided, 99 %.
+
+    auc (float): 0 to 1. One pair more, half right, keeps it from being sure after two or three texts.
+    n_wrong, n_right (int): Texts of both kinds, at least 1.
+    RETURNS (float): At most 1; it can be below 0.
+
+    SOURCE: Hanley and McNeil (1982), The Meaning and Use of the Area under a Receiver Operating Characteristic Curve.
+    """
+    n_pairs = n_wrong * n_right
+    auc = (auc * n_pairs + 0.5) / (n_pairs + 1)
+    both_wrong, both_right = auc / (2.0 - auc), 2.0 * auc**2 / (1.0 + auc)
+    variance = auc * (1.0 - auc) + (n_wrong - 1) * (both_wrong - auc**2) + (n_right - 1) * (both_right - auc**2)
+    return auc - Z * math.sqrt(max(variance, 0.0) / n_pairs)
+
+
+def rate_doubts(wrong: Sequence[bool], doubts: Sequence[float]) -> Trust:
+    """Compare doubts with mistakes.
+
+    wrong (Sequence[bool]): Whether a pipeline makes a mistake in each text.
+    doubts (Sequence[float]): How unsure it is of it.
+    """
+    known = numpy.array(wrong, dtype=bool)
+    return Trust(len(known), int(known.sum()), roc_auc(known, numpy.array(doubts, dtype="float64")))
+
+
+def measure_trust(scorer: Scorer, dev: Path, components: Sequence[str], spans_key: Optional[str] = None) -> Trust:
+    """See how well a pipeline's doubts find its mistakes in annotated texts.
+
+    scorer (Scorer): The pipeline, and how its doubts are measured.
+    dev (Path): Annotated texts that it did not learn from, as for `evaluate`.
+    components (Sequence[str]): The heads whose mistakes count.
+    spans_key (Optional[str]): Where spans that may overlap are in the Docs of a corpus.
+    RETURNS (Trust): What was found, in the texts in which something is annotated for these heads.
+    RAISES (BertHeadsError): H1xx or H315 if the data cannot be read.
+    """
+    nlp, options = scorer.nlp, ReadOptions(spans_key=spans_key)
+    try:
+        examples = list(read_examples(nlp, dev, AUTO, options, "expand", skip_bad=True))
+    except BertHeadsError as error:
+        if error.code not in ("H117", "H162"):
+            raise
+        examples = []  # no text in it
+    done, doubts = [], []
+    for doc, doubt, eg in scorer.pipe(((eg.predicted, eg) for eg in examples), as_tuples=True):
+        done.append(Example(doc, eg.reference))
+        doubts.append(doubt)
+    rights = judge_texts(nlp, done, components)
+    known = [(not right, doubt) for right, doubt in zip(rights, doubts) if right is not None]
+    return rate_doubts([wrong for wrong, _ in known], [doubt for _, doubt in known])
