@@ -232,7 +232,10 @@ def test_the_first_hour(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             changes={"http://127.0.0.1:8000/v1": stub.url, "--limit 100": "--limit 24", "--epochs 30": "--epochs 3"},
             every={loop: lambda: next(rounds)()},
             before={"python -m spacy bert-heads convert": lambda: annotate("tasks.jsonl", "answers.jsonl")},
-            skip={"python -m spacy bert-heads suggest en_support": "a pipeline of somebody else's"},
+            skip={
+                "pip install": "the packages are there",
+                "python -m spacy bert-heads suggest en_support": "a pipeline of somebody else's",
+            },
         )
     assert "Round 2 is waiting" in done.said[loops[0]]
     tasks = list(srsly.read_jsonl("tasks.jsonl"))
@@ -240,6 +243,8 @@ def test_the_first_hour(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(srsly.read_json("tasks.json")) == 24
     assert len(list(srsly.read_jsonl("rounds/round-02/tasks.jsonl"))) == 24
     assert Path("by-hand/round-01/tasks.jsonl").is_file()
+    empty = list(srsly.read_jsonl("alone/round-01/tasks.jsonl"))
+    assert len(empty) == 24 and not any(task["spans"] or task["accept"] for task in empty)
 
 
 def test_moving(clone: Path, encoder: str) -> None:
