@@ -1,7 +1,7 @@
 """`bert-heads check-data`: a config and its data in, a report and an exit status out."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Sized
 
 import typer
 
@@ -46,9 +46,12 @@ def check_data_cli(
         typer.echo(str(error), err=True)
     docs = sum(split.counts.docs for split in report.splits.values())
     written = f"; report in {output}" if output else ""
-    n_errors, n_warnings = len(report.errors), len(report.warnings)
+    errors, warnings = _count(report.errors, "error"), _count(report.warnings, "warning")
     if report.errors:
-        errors = f"{n_errors} error{'s' if n_errors > 1 else ''}"
-        typer.echo(f"The config and these {docs} texts do not fit: {errors}, {n_warnings} warnings{written}")
+        typer.echo(f"The config and these {docs} texts do not fit: {errors}, {warnings}{written}")
         raise typer.Exit(1)
-    typer.echo(f"{docs} texts fit the config, {n_warnings} warnings{written}")
+    typer.echo(f"{docs} texts fit the config, {warnings}{written}")
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"

@@ -67,7 +67,7 @@ KINDS: Dict[str, str] = {
     "silver_not_train": "texts with such answers alone that belong to the dev or test split, left out",
     "merged": "records merged with an earlier record of the same text",
     "some_labels": "records whose 'config' shows only some labels of the file, tokens outside entities left unknown",
-    "unanswered": "tasks that nobody has answered yet, left out",
+    "unanswered": 'tasks that nobody has answered yet (no "answer": "accept"), left out',
     "edited_text": "records whose '_input_hash' does not match their text, which was edited or hashed differently; "
     "they count for the text that they have",
     "other_tokens": "records with tokens other than those kept for their text, spans placed by their characters",

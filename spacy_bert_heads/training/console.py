@@ -20,6 +20,7 @@ Logger = Tuple[LogStep, Callable[[], None]]
 WIDTH = 8
 # The architecture that learns its vocabulary unless it is given one
 SCRATCH = "spacy_bert_heads.BertFromScratch.v1"
+HEAD_START = "spacy_bert_heads.head_start.v1"
 
 
 def build_console_logger_v1(
@@ -151,10 +152,13 @@ def describe_start(config: Dict[str, Any]) -> str:
     """RETURNS (str): What takes time before the first step of a training with this config."""
     encoders = [component.get("model", {}) for component in config.get("components", {}).values()]
     learned = any(model.get("@architectures") == SCRATCH and not model.get("vocab") for model in encoders)
-    given = any(values.get("vocab") for values in config.get("initialize", {}).get("components", {}).values())
+    initialize = config.get("initialize", {})
+    given = any(values.get("vocab") for values in initialize.get("components", {}).values())
     doing = ["reading labels from the training corpus"]
     if learned and not given:
         doing.append("learning a vocabulary from its texts")
+    if (initialize.get("after_init") or {}).get("@callbacks") == HEAD_START:
+        doing.append("a head start for text heads, if their texts are few")
     path = config.get("paths", {}).get("train")
     return f"Initialising: {', '.join(doing)}" + (f" ({path})" if path else "")
 

@@ -87,6 +87,14 @@ def test_good_data_pass_and_are_counted(tmp_path: Path) -> None:
     assert "34 texts fit the config, 0 warnings" in shown
 
 
+def test_one_warning_is_counted_as_one(tmp_path: Path) -> None:
+    # A text of which is only said what does not apply
+    docs = [*make_docs(0, 30), make_doc("neither", [], {"A": 0.0, "B": 0.0})]
+    status, shown = run(*make_project(tmp_path, docs, make_docs(100, 4)))
+    assert status == 0 and len(read_report(tmp_path)["warnings"]) == 1
+    assert "35 texts fit the config, 1 warning;" in shown
+
+
 def test_one_error_is_not_told_as_that_of_every_text(tmp_path: Path) -> None:
     status, shown = run(*make_project(tmp_path, make_docs(0, 30), []))
     assert status == 1 and "fit the config" not in shown

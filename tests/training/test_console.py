@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
-from spacy.util import registry
+from spacy.util import load_config, registry
 
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.training.console import (
@@ -21,6 +21,7 @@ from spacy_bert_heads.training.curve import draw_curve
 
 from ..making import make_nlp
 
+ROOT = Path(__file__).parents[2]
 TOTAL = 40
 
 
@@ -143,3 +144,10 @@ def test_the_evaluations_to_come_are_those_of_spacys_loop(total: Optional[int], 
     else:
         assert said == "An evaluation takes about 2.0 s"
     assert f"every {every}" in describe_plan(training)
+
+
+def test_a_head_start_is_told_before_it_begins() -> None:
+    config = load_config(ROOT / "configs" / "textcat.cfg")
+    assert "a head start for text heads" in describe_start(config)
+    config["initialize"]["after_init"] = None
+    assert "head start" not in describe_start(config)
