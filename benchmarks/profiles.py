@@ -3,8 +3,8 @@
     python benchmarks/profiles.py PIPELINE --data FOLDER [--threads 1] [--precision auto]
 
 PIPELINE is a folder that `python -m spacy train` wrote, with an encoder and heads. Three cases, each after a warm-up,
-medians of --repeats: 256 texts of SNIPS test through `nlp.pipe`; one document of 2,000 words; one step with 32 texts of
-SNIPS train and the entities and categories that the pipeline predicts for them. torch's profiler says how long each
+medians of --repeats: 256 texts of SNIPS test through `nlp.pipe`; one document of 2,000 words; one step with 32 texts
+of SNIPS train and the entities and categories that the pipeline predicts for them. torch's profiler says how long each
 kernel took itself; "python" is what remains of the wall clock without the profiler: spaCy, tokenizers, numpy, and
 Python between the kernels. FOLDER/snips is as for benchmarks/snips.py.
 """

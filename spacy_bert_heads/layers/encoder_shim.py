@@ -1,6 +1,6 @@
 """The encoder's thinc shim: tokenizer and module together, saved so that a pipeline needs nothing else to load."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, cast
 
@@ -68,8 +68,9 @@ class EncoderShim(TorchShim):
         # The module's weights; its twin for predictions, and what the weights were when it was made
         self._weights: List[Tensor] = []
         self._twin: Optional[Tuple[Any, torch.nn.Module]] = None
-        # The vocabulary's embeddings, if their gradients are sparse; a matrix for those, and its rows that are not 0
-        self._embeddings: Optional[Tensor] = None
+        # The vocabulary's embeddings, if their gradients are sparse on the way; a matrix for those, and its rows that
+        # are not 0
+        self._embeddings: Optional[torch.nn.Embedding] = None
         self._gradient: Optional[Tuple[Tensor, Tensor]] = None
         self.special = SpecialTokens([], [], 0)
         # Hugging Face's
@@ -90,7 +91,7 @@ class EncoderShim(TorchShim):
         embeddings = encoder.module.transformer.get_input_embeddings()
         self._embeddings, self._gradient = None, None
         if self.device.type == "cpu" and type(embeddings) is torch.nn.Embedding:
-            embeddings.sparse, self._embeddings = True, embeddings.weight
+            self._embeddings = embeddings
         self._weights = list(encoder.module.parameters())
         if self.gradient_checkpointing:
             enable_checkpointing(encoder.module)
@@ -156,11 +157,23 @@ class EncoderShim(TorchShim):
         with torch.set_grad_enabled(is_train and torch.is_grad_enabled()):
             with torch.autocast(input_ids.device.type, dtype=dtype, enabled=dtype is not None):
                 attentions = self.attentions and not is_train
-                named = module(input_ids, attention_mask, self.hidden_states, token_types, attentions)
+                with self._sparse_gradients() if is_train else nullcontext():
+                    named = module(input_ids, attention_mask, self.hidden_states, token_types, attentions)
             return {
                 name: output.float() if isinstance(output, Tensor) else tuple(layer.float() for layer in output)
                 for name, output in named.items()
             }
+
+    @contextmanager
+    def _sparse_gradients(self) -> Iterator[None]:
+        """Around a forward pass that `backward` belongs to. Elsewhere the module is as Hugging Face made it."""
+        if self._embeddings is not None:
+            self._embeddings.sparse = True
+        try:
+            yield
+        finally:
+            if self._embeddings is not None:
+                self._embeddings.sparse = False
 
     @contextmanager
     def backward(self) -> Iterator[None]:
@@ -168,10 +181,10 @@ class EncoderShim(TorchShim):
         the batch alone, and is then added to a matrix that serves every step. torch would make one of zeros for each
         rectangle of a batch, which is an eighth of the time of a step.
         """
-        weight = self._embeddings
-        if weight is None:
+        if self._embeddings is None:
             yield
             return
+        weight = self._embeddings.weight
         before, weight.grad = weight.grad, None
         yield
         if weight.grad is None or not weight.grad.is_sparse:
