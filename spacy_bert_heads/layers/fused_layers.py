@@ -54,16 +54,21 @@ def prediction_twin(module: torch.nn.Module, dtype: Optional[torch.dtype]) -> to
 
 def is_plain_layer(module: torch.nn.Module) -> bool:
     """RETURNS (bool): Whether it is a layer of BERT, RoBERTa or XLM-R as they were published, that attends to its own
-    input alone.
+    input alone, and in which nobody has put anything, such as hooks or LoRA.
     """
+    if not isinstance(module, LAYERS):
+        return False
     layer: Any = module
-    attention: Any = layer.attention.self if isinstance(module, LAYERS) else None
+    attention = layer.attention.self
+    linear = (attention.query, attention.key, attention.value, layer.attention.output.dense)
     return (
         type(attention) in ATTENTIONS
         and attention.position_embedding_type == "absolute"
         and not layer.is_decoder
         and not layer.add_cross_attention
         and not layer.chunk_size_feed_forward
+        and all(type(part) is torch.nn.Linear for part in (*linear, layer.intermediate.dense, layer.output.dense))
+        and not any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules())
     )
 
 
@@ -150,7 +155,7 @@ class FusedLayer(torch.nn.Module):
             split = self.project(residual.to(self.dtype))[:n_rows].float()
             query, key, value = split.view(n_windows, n_pieces, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
             mask = None if attention_mask is None else attention_mask[:, :, :1].float()
-            context = residual.new_zeros(residual.shape, dtype=self.dtype)
+            context = residual.new_zeros((len(residual), split.shape[1] // 3), dtype=self.dtype)
             of_heads = context[:n_rows].view(n_windows, n_pieces, self.n_heads, -1)
             attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             of_heads.copy_(attended.transpose(1, 2))

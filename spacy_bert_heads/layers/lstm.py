@@ -62,6 +62,9 @@ def _run_in_groups(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
     different lengths token by token (2 times slower on short texts; in training on long ones, far more). The second
     direction reads texts that are turned around in place, so that padding comes last in both.
     """
+    if len(lengths) == 1 and not torch.is_grad_enabled():  # nothing to pad, and no copies of what may be a long text
+        alone: Tensor = lstm(X[None])[0][0]
+        return alone
     starts = lengths.cumsum(0) - lengths
     rows, hidden = [], []
     for group in map(torch.from_numpy, group_by_length(lengths.numpy(), GROUP_SIZE, GROUP_COST)):

@@ -224,8 +224,10 @@ def _forward_tokens(
     vectors = X[rows]
     if pooling == "mean":
         vectors = ops.reduce_mean(vectors, runs)
-    Y: Any = ops.alloc2f(len(lengths), width)
-    Y[tokens] = vectors
+    Y: Any = vectors
+    if len(tokens) < len(lengths):
+        Y = ops.alloc2f(len(lengths), width)
+        Y[tokens] = vectors
     first_token = numpy.cumsum([0, *(len(data.align.lengths) for data in trf_data)])
 
     def backprop(dY: List[Any]) -> Any:

@@ -111,6 +111,35 @@ def test_layers_that_are_to_give_their_attention_stay_as_they_are() -> None:
     assert prediction_twin(module, None) is module
 
 
+def test_layers_that_somebody_has_changed_stay_as_they_are() -> None:
+    """A hook is called, and what adapters such as LoRA put in the place of a linear layer is used."""
+
+    class Adapted(torch.nn.Linear):
+        def forward(self, X: torch.Tensor) -> torch.Tensor:
+            return super().forward(X) + 1.0
+
+    module, (ids, mask) = make_module(), make_inputs(5)
+    seen = []
+    module.transformer.encoder.layer[0].output.dense.register_forward_hook(lambda *_: seen.append(1))
+    part = module.transformer.encoder.layer[1].attention.self
+    adapted = Adapted(16, 16)
+    adapted.load_state_dict(part.value.state_dict())
+    part.value = adapted
+    expected = predict(module, ids, mask)["pooler_output"]
+    assert torch.equal(predict(prediction_twin(module, None), ids, mask)["pooler_output"], expected)
+    assert len(seen) == 2
+
+
+@needs_fused
+def test_fused_layers_may_have_fewer_heads() -> None:
+    module, (ids, mask) = make_module(num_attention_heads=4), make_inputs(7, 3)
+    module.transformer._prune_heads({0: [1], 1: [0, 3]})
+    twin = prediction_twin(module, None)
+    assert n_fused(twin) == 2
+    found, expected = (predict(one, ids, mask)["last_hidden_state"][mask == 1] for one in (twin, module))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_without_onednn_nothing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make_module()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
