@@ -564,5 +564,5 @@ def test_an_encoder_from_scratch_of_its_own(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("bert_spans", config={"model": {"tok2vec": make_scratch_config()}})
     initialize_nlp(nlp)
-    learn(nlp, make_examples(nlp), 180)
+    learn(nlp, make_examples(nlp), 120, rate=0.001)
     assert nlp.evaluate(make_examples(nlp))["spans_sc_f"] == 1.0
