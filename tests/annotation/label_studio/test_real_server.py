@@ -166,7 +166,7 @@ def test_two_rounds(server: Annotator, models: List[str], tmp_path: Path, monkey
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
 
     # First round
-    call("suggest", models[0], raw, tasks, "--view", "blocks", "--limit", 8)
+    call("suggest", models[0], raw, tasks, "--view", "blocks", "--limit", 8, "--strategy", "joint")
     suggested = {task["text"]: task for task in map(json.loads, tasks.read_text(encoding="utf8").splitlines())}
     pushed = call("label-studio-push", tasks, *there, "--model", models[0])
     assert pushed[1] == "8 new tasks"
