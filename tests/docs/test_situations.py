@@ -152,7 +152,9 @@ def test_a_million_documents(in_production: Path, monkeypatch: pytest.MonkeyPatc
     done = follow(
         GUIDES / "million-documents.md",
         # auto would export to all that is installed
-        changes={"optimize training/final fast": "optimize training/final fast --backend torch --precision fp32 --force"},
+        changes={
+            "optimize training/final fast": "optimize training/final fast --backend torch --precision fp32 --force"
+        },
         skip={
             "pip install": "the packages are there",
             'python -m spacy bert-heads apply training/final "/shared': "a cluster; tests/bulk tries Ray",
