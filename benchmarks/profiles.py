@@ -18,13 +18,13 @@ from typing import Any, Callable, Dict, List
 import spacy
 import torch
 from environment import add_common_arguments, data_folder, write_result
-from runs import read_snips
+from runs import BATCH_SIZE, read_snips
 from spacy.training import Example
 from torch.profiler import ProfilerActivity, profile
 
 from spacy_bert_heads.training.optimizer import build_adamw_v1
 
-LONG_WORDS, BATCH, STEPS = 2000, 32, 4
+LONG_WORDS, STEPS = 2000, 4
 # What a kernel is for, by its name; the first that fits
 KINDS = {
     "products": ("addmm", "aten::mm", "mkldnn_linear", "linear_pointwise"),
@@ -83,7 +83,7 @@ def main() -> None:
         "256 short texts": measure(lambda: list(nlp.pipe(texts[:256])), args.repeats),
         f"a document of {LONG_WORDS} words": measure(lambda: nlp(long), args.repeats),
     }
-    learned = [" ".join(words) for words, _, _ in read_snips(folder / "train")][: BATCH * STEPS]
+    learned = [" ".join(words) for words, _, _ in read_snips(folder / "train")][: BATCH_SIZE * STEPS]
     examples: List[Example] = []
     for doc in nlp.pipe(learned):
         best = max(doc.cats, key=doc.cats.__getitem__)
@@ -92,12 +92,12 @@ def main() -> None:
     optimizer = build_adamw_v1(1e-6, decay="constant", warmup=0)
 
     def train() -> None:
-        for first in range(0, len(examples), BATCH):
-            nlp.update(examples[first : first + BATCH], sgd=optimizer)
+        for first in range(0, len(examples), BATCH_SIZE):
+            nlp.update(examples[first : first + BATCH_SIZE], sgd=optimizer)
             optimizer.step_schedules()
 
     steps = measure(train, args.repeats)
-    cases[f"a step with {BATCH} texts"] = {kind: round(value / STEPS, 1) for kind, value in steps.items()}
+    cases[f"a step with {BATCH_SIZE} texts"] = {kind: round(value / STEPS, 1) for kind, value in steps.items()}
     for name, case in cases.items():
         print(name, case)
     write_result(args.output, {"precision": args.precision, "milliseconds": cases})

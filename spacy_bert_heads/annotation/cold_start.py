@@ -124,10 +124,10 @@ def _sample(
     """Texts that may be asked about, each once; an even sample of a large file."""
     seen, edited = set(), set()
     for path in exclude:
-        for text, stored in read_annotated(path):
+        for text, raw in read_annotated(path):
             seen.add(hash_text(text))
-            if stored is not None and stored != input_hash(text):
-                edited.add(stored)
+            if raw is not None:
+                edited.add(raw)
     sample = EvenSample[Tuple[str, Record]](MOST_TEXTS, seed)
     for text, record in read_raw_texts(source, nlp, report.findings):
         report.n_read += 1

@@ -12,6 +12,7 @@ from ..corpus.readers.lines import read_json_objects, read_lines
 from ..corpus.readers.options import ReadOptions
 from ..corpus.readers.prodigy import ProdigyConverter
 from ..errors import BertHeadsError
+from .hashes import input_hash
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz")
 
@@ -66,9 +67,15 @@ def read_annotated(path: Path, spans_key: Optional[str] = None) -> Iterator[Tupl
 
     path (Path): In any format that `convert` reads.
     spans_key (Optional[str]): Where spans that may overlap are in the Docs of a corpus.
-    YIELDS (Tuple[str, Optional[int]]): Text, and the input hash that the file gives it.
+    YIELDS (Tuple[str, Optional[int]]): Text, and, if an annotator has edited it, the input hash of the raw one.
     RAISES (BertHeadsError): H101 to H107 for a bad file.
     """
+    for text, stored in _read_hashes(path, spans_key):
+        yield text, None if stored is None or stored == input_hash(text) else stored
+
+
+def _read_hashes(path: Path, spans_key: Optional[str]) -> Iterator[Tuple[str, Optional[int]]]:
+    """Texts, and the input hashes that the file gives them."""
     converter = find_converter(path, AUTO)
     if isinstance(converter, ProdigyConverter):
         # Not its reader, which passes over tasks that were ignored

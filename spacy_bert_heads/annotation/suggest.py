@@ -273,9 +273,9 @@ def _note_excluded(
     sample = EvenSample[str](MOST_TEXTS, seed)
     edited: Set[int] = set()
     for path in paths:
-        for text, stored in read_annotated(path, spans_key):
+        for text, raw in read_annotated(path, spans_key):
             if selection.note_text(text, EXCLUDED) is None:
                 sample.offer(text)
-            if stored is not None and stored != input_hash(text):
-                edited.add(stored)
+            if raw is not None:
+                edited.add(raw)
     return sample.kept, edited

@@ -375,10 +375,10 @@ class _Run:
     def note_excluded(self, paths: Sequence[Path]) -> None:
         """Remember texts that are not to be asked about."""
         for path in paths:
-            for text, stored in read_annotated(path):
+            for text, raw in read_annotated(path):
                 self._excluded.add(hash_text(text))
-                if stored is not None and stored != input_hash(text):
-                    self._edited.add(stored)
+                if raw is not None:
+                    self._edited.add(raw)
 
     def plan(self, answers: AnswerCache, n_examples: int) -> Plan:
         """Count what is to be sent. Only this pass counts the texts, and stops at bad ones."""
