@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.activations import GELUActivation
 
+from .attention import attend
 from .precision import copy_modules, round_linear_layers
 
 LAYERS: Tuple[type, ...] = ()
@@ -113,18 +114,19 @@ class FusedLayer(torch.nn.Module):
     """A layer of BERT in the place of Hugging Face's, for prediction.
 
     layer (torch.nn.Module): One that is_plain_layer. The weights of its linear layers are copied.
-    dtype (torch.dtype): What products are computed in, float32 or bfloat16. All else is in float32.
+    dtype (torch.dtype): What products are computed in, float32 or bfloat16. All else is in float32, but see attend.
     """
 
     def __init__(self, layer: Any, dtype: torch.dtype) -> None:
         super().__init__()
         attention, between = layer.attention, layer.intermediate
-        parts = (attention.self.query, attention.self.key, attention.self.value)
+        query, key, value = attention.self.query, attention.self.key, attention.self.value
         self.dtype = dtype
         self.n_heads: int = attention.self.num_attention_heads
+        scale = attention.self.attention_head_size**-0.5
         self.project = FusedLinear(
-            torch.cat([part.weight for part in parts]).to(dtype),
-            torch.cat([part.bias for part in parts]).detach().to(dtype),
+            torch.cat([scale * query.weight, key.weight, value.weight]).to(dtype),
+            torch.cat([scale * query.bias, key.bias, value.bias]).detach().to(dtype),
         )
         self.attended = _fused(attention.output.dense, dtype)
         self.attended_norm = attention.output.LayerNorm
@@ -151,14 +153,12 @@ class FusedLayer(torch.nn.Module):
         with torch.autocast("cpu", enabled=False):
             residual = hidden_states.new_zeros((filled_up(n_rows), width), dtype=torch.float32)
             residual[:n_rows] = hidden_states.reshape(n_rows, width)
-            # torch's attention is faster in float32 than in bf16, on CPUs with bf16 too
-            split = self.project(residual.to(self.dtype))[:n_rows].float()
+            split = self.project(residual.to(self.dtype))[:n_rows]
             query, key, value = split.view(n_windows, n_pieces, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
             mask = None if attention_mask is None else attention_mask[:, :, :1].float()
             context = residual.new_zeros((len(residual), split.shape[1] // 3), dtype=self.dtype)
             of_heads = context[:n_rows].view(n_windows, n_pieces, self.n_heads, -1)
-            attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            of_heads.copy_(attended.transpose(1, 2))
+            of_heads.copy_(attend(query, key, value, mask).transpose(1, 2))
             residual = self.attended_norm(residual.add_(self.attended(context)))
             rows = residual.to(self.dtype)
             wide = self.widen(rows, "gelu") if self.activation is None else self.activation(self.widen(rows))

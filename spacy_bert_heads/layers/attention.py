@@ -1,0 +1,70 @@
+"""Attention in bf16 on a CPU, a few heads at a time.
+
+torch's attention computes its scores in small blocks, which keep a CPU's bf16 units waiting. Here oneDNN multiplies
+whole windows, of as many heads as have scores that stay in the cache.
+"""
+
+from typing import Iterator, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# In shorter windows, and in fewer of them, torch's attention is as fast
+SHORTEST, FEWEST_SCORES = 32, 1 << 16
+# Scores that are computed at once
+MOST_SCORES = 1 << 19
+# (up to so many wordpieces, they are filled up to a multiple of): oneDNN compiles kernels for each number of
+# wordpieces and heads, and keeps them, some 1 MiB for each
+PIECE_STEPS = ((128, 16), (1 << 62, 32))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tensor:
+    """Attention, without dropout and a graph. The queries are scaled already.
+
+    query, key, value (Tensor): Bfloat16 or float32, (n_windows, n_heads, n_pieces, head_width).
+    mask (Optional[Tensor]): What is added to the scores of the wordpieces attended to. Float32, (n_windows, 1, 1,
+        n_pieces). None: nothing.
+    RETURNS (Tensor): (n_windows, n_heads, n_pieces, head_width), in either type.
+    """
+    n_windows, n_heads, n_pieces, _ = query.shape
+    n_scores = n_windows * n_heads * n_pieces**2
+    if query.dtype == torch.bfloat16 and n_pieces >= SHORTEST and n_scores >= FEWEST_SCORES:
+        return _attend_in_parts(query, key, value, mask)
+    # torch's is faster in float32 than in bf16, on CPUs with bf16 too
+    parts = (query.float(), key.float(), value.float())
+    return functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=1.0)
+
+
+def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tensor:
+    n_windows, n_heads, n_pieces, width = query.shape
+    n, filled = n_windows * n_heads, _filled_up(n_pieces)
+    # Zeros, since what is masked must not be NaN either
+    inputs = query.new_zeros((3, n_windows, n_heads, filled, width))
+    for target, source in zip(inputs, (query, key, value)):
+        target[:, :, :n_pieces] = source
+    queries, keys, values = inputs.view(3, n, filled, width)
+    masks = None if mask is None else mask.to(query.dtype).expand(-1, n_heads, -1, -1).reshape(n, 1, n_pieces)
+    attended = torch.empty_like(queries)
+    scores = query.new_empty((0,))
+    for start, stop in _cut(n, max(1, MOST_SCORES // filled**2)):
+        scores = scores if len(scores) == stop - start else query.new_empty((stop - start, filled, filled))
+        torch.bmm(queries[start:stop], keys[start:stop].transpose(1, 2), out=scores)
+        if masks is not None:
+            scores[:, :, :n_pieces] += masks[start:stop]
+        scores[:, :, n_pieces:] = -torch.inf
+        torch.bmm(torch.softmax(scores, -1), values[start:stop], out=attended[start:stop])
+    return attended.view(n_windows, n_heads, filled, width)[:, :, :n_pieces]
+
+
+def _cut(n: int, most: int) -> Iterator[Tuple[int, int]]:
+    """Parts of one size, a power of 2, so that there are few different ones; the last two may overlap."""
+    size = 1 << (min(n, most).bit_length() - 1)
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        yield stop - size, stop
+
+
+def _filled_up(n_pieces: int) -> int:
+    step = next(step for most, step in PIECE_STEPS if n_pieces <= most)
+    return -(-n_pieces // step) * step
