@@ -3,8 +3,7 @@
     python benchmarks/text_heads.py --data FOLDER thucnews|trec6|goemotions|stsb|cost [--rows NAME ...]
 
 Each run is written down when it is done, with its dev scores beside those of test, and the next call goes on with what
-is missing. `--set training.dropout=0.3` tries another setting, which becomes a row of its own. So does `--refit`: what
-was chosen on dev learns from train and dev together.
+is missing. `--set training.dropout=0.3` tries another setting, which becomes a row of its own.
 
 thucnews: titles in Chinese, networks with no BERT, a BERT from scratch, and scikit-learn's TF-IDF with a linear SVM.
 trec6: questions, heads over MiniLM; a tenth of the train split is dev. goemotions: several labels, thresholds tuned on
@@ -77,7 +76,7 @@ ROWS: Dict[str, Dict[str, Tuple[str, Dict[str, Any]]]] = {
     "thucnews": {
         **{
             name: (f"text_heads/{name}_zh.cfg", {})
-            for name in ("textcnn", "textrnn", "textrnn_att", "textrcnn", "dpcnn", "fasttext", "ensemble")
+            for name in ("textcnn", "textrnn", "textrnn_att", "textrcnn", "dpcnn", "fasttext")
         },
         "transformer": ("textcat_zh.cfg", SCRATCH_SETTINGS),
     },
@@ -188,7 +187,7 @@ def train_row(
     start = time.perf_counter()
     train(nlp, output)
     seconds = time.perf_counter() - start
-    return spacy.load(output / ("model-last" if args.refit else "model-best")), seconds
+    return spacy.load(output / "model-best"), seconds
 
 
 def make_doc(nlp: Language, text: str, cats: Dict[str, float]) -> Doc:
@@ -275,9 +274,6 @@ def run_dataset(args: argparse.Namespace, results: Dict[str, Any], save: Callabl
         splits = {split: rows[: args.limit] for split, rows in splits.items()}
     given = {**({"epochs": args.epochs} if args.epochs else {}), **({"limit": args.limit} if args.limit else {})}
     given.update(args.set)
-    if args.refit:
-        splits["train"] = [*splits["train"], *splits["dev"]]
-        given["refit"] = True
     others = OTHERS.get(args.dataset, {})
     for row in args.rows or [*ROWS[args.dataset], *others]:
         # Trials with other settings stand beside the row, not in its place
@@ -291,8 +287,6 @@ def run_dataset(args: argparse.Namespace, results: Dict[str, Any], save: Callabl
                 run = others[row](splits, args, seed)
             else:
                 run = run_row(row, config, entry["overrides"], splits, args, seed)
-            if args.refit:
-                run = {key: value for key, value in run.items() if not key.startswith("dev_")}
             entry["runs"].append(run)
             numbers = [key for key in run if key != "seed" and all(key in other for other in entry["runs"])]
             entry["mean"] = {key: round(statistics.mean(run[key] for run in entry["runs"]), 2) for key in numbers}
@@ -407,7 +401,6 @@ def main() -> None:
     )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--limit", type=int, help="Texts of each split at most, to try the script")
-    parser.add_argument("--refit", action="store_true", help="Learn from dev too; take the last checkpoint")
     parser.add_argument(
         "--set", type=parse_setting, nargs="+", default=[], help="Settings, such as training.dropout=0.3"
     )
@@ -417,8 +410,6 @@ def main() -> None:
     unknown = [row for row in args.rows or () if row not in known]
     if unknown:
         raise SystemExit(f"No row {unknown[0]!r}; there are {', '.join(known)}")
-    if args.refit and args.dataset == "goemotions":
-        raise SystemExit("Thresholds cannot be tuned on texts that were learned: no --refit here")
     contents = json.loads(args.output.read_text(encoding="utf8")) if args.output.is_file() else {}
     contents.pop("environment", None)
     results = contents.setdefault(args.dataset, {})

@@ -190,7 +190,6 @@ MESSAGES: Dict[str, str] = {
     "H263": 'pooling = "pooler" reads the last layer only, so it cannot have a layer mix. Use one of: {expected}.',
     "H264": "pair_separator is empty. Give what separates two sentences, such as a tab, or null if the texts are not "
     "pairs.",
-    "H265": "an ensemble with exclusive_classes = {expected} has members with another value: {found}. Use the same value for all.",
     "H270": "spacy_bert_heads.AdamW.v1: {name} is {found}, expected {expected}.",
     "H271": 'the learning rate schedule needs total_steps, which is null under [training.optimizer]. Set it, or have it counted: [initialize.before_init] with @callbacks = "spacy_bert_heads.count_steps.v1".',
     "H272": "{found} is not an optimizer that can be resumed. Use spacy_bert_heads.AdamW.v1 or one of thinc's.",

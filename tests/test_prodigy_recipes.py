@@ -256,12 +256,9 @@ def test_textcat_teach_updates_with_one_label(loaded: Language) -> None:
 
 
 def test_the_options_of_every_text_head_say_if_labels_are_exclusive(bert_folder: str) -> None:
-    for name in ("TextCNN", "TextRNN", "TextRNNAttention", "TextRCNN", "DPCNN", "BagOfNgrams", "TextEnsemble"):
+    for name in ("TextCNN", "TextRNN", "TextRNNAttention", "TextRCNN", "DPCNN", "BagOfNgrams"):
         model: Dict[str, Any] = {"@architectures": f"spacy_bert_heads.{name}.v1", "exclusive_classes": True}
-        if name == "TextEnsemble":
-            bag = {"@architectures": "spacy_bert_heads.BagOfNgrams.v1", "exclusive_classes": True}
-            model["*"] = {"one": bag, "two": bag}
-        elif name != "BagOfNgrams":
+        if name != "BagOfNgrams":
             model["tok2vec"] = {"@architectures": "spacy_bert_heads.TokenListener.v1"}
         nlp = make_nlp(bert_folder, ("bert_textcat",), settings={"bert_textcat": {"model": model}}, initialize=False)
         assert nlp.get_pipe_config("bert_textcat")["model"]["exclusive_classes"] is True

@@ -18,7 +18,7 @@ from .making import assert_same_predictions, make_bert_folder, make_example, pre
 
 FOLDER = Path(__file__).parents[1] / "configs" / "text_heads"
 PATHS = sorted(path.name for path in (FOLDER).glob("*.cfg"))
-NAMES = "TextCNN TextRNN TextRNNAttention TextRCNN DPCNN BagOfNgrams NgramEmbed TextEnsemble".split()
+NAMES = "TextCNN TextRNN TextRNNAttention TextRCNN DPCNN BagOfNgrams NgramEmbed".split()
 NAMES += ["PooledClassifier", "BiLSTMCRF"]
 
 

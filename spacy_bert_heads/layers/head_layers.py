@@ -145,6 +145,8 @@ def pad(arrays: List[Floats2d], device: torch.device) -> torch.Tensor:
     """One tensor of arrays of different lengths, zeros on the right. Float, (n_docs, n_tokens, width)."""
     flat_t = concatenate(arrays, device)
     lengths = [len(array) for array in arrays]
+    if len(set(lengths)) == 1:  # nothing to pad, and no copy of what may be a long text
+        return flat_t.view(len(arrays), lengths[0], -1)
     padded = flat_t.new_zeros((len(arrays) * max(lengths), flat_t.shape[1]))
     padded.index_copy_(0, _cells(lengths).to(device), flat_t)
     return padded.view(len(arrays), max(lengths), -1)

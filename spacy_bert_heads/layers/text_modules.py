@@ -229,7 +229,8 @@ def _largest(Y: Tensor, lengths: Tensor) -> Tensor:
 def _weighted_mean(Y: Tensor, scores: Tensor, lengths: Tensor) -> Tensor:
     """Mean over a text, weighted by the softmax of scores, float (n_docs, n_tokens, 1)."""
     mask = _mask(Y.shape[1], lengths, Y.device)[:, :, None]
-    return (scores.masked_fill(~mask, -torch.inf).softmax(dim=1) * Y).sum(dim=1)
+    shares = scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
+    return torch.bmm(shares.transpose(1, 2), Y)[:, 0]
 
 
 def _halve(Y: Tensor) -> Tensor:

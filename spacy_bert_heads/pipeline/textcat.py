@@ -24,7 +24,6 @@ from thinc.util import torch2xp, xp2torch
 from ..errors import BertHeadsError
 from ..extensions import CATS_SET_NAME, CHOSEN_NAME
 from ..layers.class_losses import BALANCED, LossSettings, exclusive_loss, multilabel_loss
-from ..models.ensembles import n_classifiers
 from .base import Head, example_weights
 from .fitted import AROUND, FITTED, label_thresholds
 
@@ -105,8 +104,7 @@ class TextHead(_Base):
 
         examples (Iterable[Example]): The batch. Missing categories neither help nor hurt. Of a Doc with `doc._.silver`
             only this share of its loss counts.
-        scores (Floats2d): The model's logits in training. Float, (n_classifiers * n_docs, n_labels): an ensemble has
-            several classifiers, each of which learns by itself; see models.ensembles.n_classifiers.
+        scores (Floats2d): The model's logits. Float, (n_docs, n_labels).
         RETURNS (Tuple[float, Floats2d]): The loss in nats and its gradient for the logits.
         """
         examples = list(examples)
@@ -124,16 +122,15 @@ class TextHead(_Base):
         """The loss of a batch, of which the annotation is read once.
 
         examples (List[Example]): What is true.
-        RETURNS (Callable[[torch.Tensor], torch.Tensor]): Takes logits, float (n_classifiers * n_docs, n_labels), and
-            gives their loss in nats, without `loss_weight`.
+        RETURNS (Callable[[torch.Tensor], torch.Tensor]): Takes logits, float (n_docs, n_labels), and gives their
+            loss in nats, without `loss_weight`.
         """
-        targets = [numpy.tile(array, (n_classifiers(self.model), 1)) for array in self._targets(examples)]
+        targets = self._targets(examples)
         weights = example_weights(examples)
-        tiled = None if weights is None else numpy.tile(weights, n_classifiers(self.model))
 
         def loss(logits: torch.Tensor) -> torch.Tensor:
             truths, known = (torch.from_numpy(array).to(logits.device) for array in targets)
-            return self._loss(logits, truths, known, None if tiled is None else logits.new_tensor(tiled))
+            return self._loss(logits, truths, known, None if weights is None else logits.new_tensor(weights))
 
         return loss
 

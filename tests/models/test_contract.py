@@ -54,19 +54,6 @@ TABLE: Dict[str, Dict[str, Any]] = {
     "NgramEmbed.v1": {"widths": [4, 2]},
     "BagOfNgrams.v1": {"exclusive_classes": True, "nO": 3},
     "DPCNN.v1": {"tok2vec": ENCODER, "exclusive_classes": True, "filters": 4, "nO": 3},
-    "TextEnsemble.v1": {
-        "*": {
-            "cnn": {"@architectures": PREFIX + "TextCNN.v1", "tok2vec": EMBEDDING, "exclusive_classes": True},
-            "pooled": {
-                "@architectures": PREFIX + "PooledClassifier.v1",
-                "tok2vec": ENCODER,
-                "exclusive_classes": True,
-            },
-            "bag": {"@architectures": PREFIX + "BagOfNgrams.v1", "exclusive_classes": True},
-        },
-        "exclusive_classes": True,
-        "nO": 3,
-    },
 }
 TEXT_HEADS = (
     "PooledClassifier.v1",
@@ -76,7 +63,6 @@ TEXT_HEADS = (
     "TextRNNAttention.v1",
     "TextRCNN.v1",
     "DPCNN.v1",
-    "TextEnsemble.v1",
 )
 WIDTHS = {
     "BiLSTMCRF.v1": 5,
@@ -93,7 +79,7 @@ PER_PIECE = ("TextToText.v1",)
 # Layers, and parameters, that learn from a loss and not from what comes back to the model
 BY_LOSS = ("crf", "pointer_decoder")
 OF_DECODER = ("decoder.", "lm_head")
-USE_THE_POOLER = ("PooledVectors.v1", "PooledClassifier.v1", "TextEnsemble.v1", "BertEncoder.v1", "BertFromScratch.v1")
+USE_THE_POOLER = ("PooledVectors.v1", "PooledClassifier.v1", "BertEncoder.v1", "BertFromScratch.v1")
 PER_DOC = ("PooledListener.v1", "PooledVectors.v1", *TEXT_HEADS)
 TEXTS = ["where is my order", "", "请取消", " ", "cancel " * 40]
 
