@@ -29,7 +29,7 @@ INTENTS = (
     "ACCOUNT_ACCESS",
 )
 ENTITIES = ("PRODUCT", "ORDER_ID", "DATE", "MONEY", "PLACE", "PERSON")
-PER_INTENT = {"en": 300, "zh": 400}  # two or three texts from each English pattern, one or two from each Chinese
+PER_INTENT = {"en": 300, "zh": 400}  # one or two texts from each pattern
 SEED = 20
 HERE = Path(__file__).resolve().parent
 
