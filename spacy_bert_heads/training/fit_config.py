@@ -24,8 +24,8 @@ POOLED_LISTENER = "spacy_bert_heads.PooledListener.v1"
 CLASSIFIER = "spacy_bert_heads.PooledClassifier.v1"
 # Where vectors of texts lie closer together than this, per dimension, a head learns little from them as they are
 CROWDED = 0.15
-# Encoders as narrow as this bear larger steps
-NARROW, NARROW_RATE = 512, 1e-4
+# Encoders as narrow as this bear larger steps; where vectors lie close together, still larger ones
+NARROW, NARROW_RATE, CROWDED_RATE = 512, 1e-4, 2e-4
 # From this share of all weights on, vectors of wordpieces stay as they are: most of them belong to words that are not
 # in the corpus, and a step with all of them takes longer
 MANY_EMBEDDINGS = 0.4
@@ -293,9 +293,12 @@ def _suit_heads(config: Config, traits: Traits) -> List[str]:
 def _suit_training(config: Config, traits: Traits) -> List[str]:
     optimizer = config["training"]["optimizer"]
     notes = []
-    if traits.width <= NARROW and optimizer["learn_rate"] < NARROW_RATE:
-        optimizer["learn_rate"] = NARROW_RATE
-        notes.append(f"learn_rate = {NARROW_RATE:g}: the encoder is only {traits.width} wide")
+    crowded = traits.deviation < CROWDED
+    rate = CROWDED_RATE if crowded else NARROW_RATE
+    if traits.width <= NARROW and optimizer["learn_rate"] < rate:
+        optimizer["learn_rate"] = rate
+        reason = ", and its vectors lie close together" if crowded else ""
+        notes.append(f"learn_rate = {rate:g}: the encoder is only {traits.width} wide{reason}")
     if traits.embeddings >= MANY_EMBEDDINGS and not optimizer["freeze_embeddings"]:
         optimizer["freeze_embeddings"] = True
         notes.append(f"freeze_embeddings = true: they are {traits.embeddings:.0%} of the encoder")

@@ -109,7 +109,7 @@ def test_another_pretrained_encoder_is_only_named(tmp_path: Path) -> None:
     before["components"]["bert_textcat"]["model"]["standardize"] = True
     assert after["components"] == before["components"]
     rates = [config["training"]["optimizer"]["learn_rate"] for config in (before, after)]
-    assert rates == [1e-4, 1e-4]  # it is narrow, too
+    assert rates == [1e-4, 2e-4]  # it is narrow, too
     assert after["training"]["optimizer"]["freeze_embeddings"] is False
 
 
@@ -213,7 +213,8 @@ def test_heads_suit_the_encoder_that_is_given(tmp_path: Path, pooler: bool, spre
     standardize = not pooler and spread < 1
     assert fitted["components"]["bert_textcat"]["model"]["standardize"] == standardize
     assert {fitted["components"][f"bert_{head}"]["model"]["lr_scale"] for head in ("textcat", "ner")} == {20}
-    assert fitted["training"]["optimizer"]["learn_rate"] == 1e-4  # it is narrow
+    # It is narrow, and may be crowded
+    assert fitted["training"]["optimizer"]["learn_rate"] == (2e-4 if spread < 1 else 1e-4)
     # Few pieces, so the embeddings are a small part
     assert len(found.notes) == 1 + (0 if pooler else 1 + standardize)
     text = (tmp_path / "fitted.cfg").read_text()
