@@ -77,10 +77,8 @@ def _annotate(doc: Doc, heads: Heads) -> Annotation:
     cats: Dict[str, float] = {}
     if heads.textcat is not None:
         labels = heads.textcat.labels
-        # A pipeline of another fold may not know each label
-        values = {label: doc.cats.get(label, 0.0) for label in labels}
-        best = max(labels, key=lambda label: values[label])
-        holding = [best] if heads.textcat.exclusive else [one for one in labels if values[one] >= THRESHOLD]
+        best = max(labels, key=lambda label: doc.cats[label])
+        holding = [best] if heads.textcat.exclusive else [one for one in labels if doc.cats[one] >= THRESHOLD]
         cats = {label: float(label in holding) for label in labels}
     return Annotation(
         doc.text,

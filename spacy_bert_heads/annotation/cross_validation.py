@@ -1,25 +1,32 @@
 """Few annotated texts: each is predicted by a pipeline that learned from others, so that none need be set aside."""
 
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
+from thinc.api import Config
 
 from ..corpus.doc_bins import read_doc_bins
 from ..extensions import UNCERTAINTY_NAMES
+from ..factory_names import SPANS_FACTORIES
 from ..files import remove_folder, write_files
-from .folds import FoldSettings, assign_folds, begin_doc, train_fold, work_folder
+from .folds import NER_FACTORY, FoldSettings, assign_folds, begin_doc, train_fold, work_folder
 from .handover import Trust, find_mistakes, rate_doubts
-from .heads import find_heads
+from .heads import TEXTCAT_FACTORIES, find_heads
 from .suggest import make_view_scorer
 from .tasks import asked_heads, default_view
 
 # What `doc.user_data` says of a predicted text: whether a mistake is in it, and how unsure of it the pipeline was
 WRONG, DOUBT = "wrong", "doubt"
+# Factories of heads, and where the report of `merge` counts their labels
+KINDS_OF_LABELS = (
+    (TEXTCAT_FACTORIES, ("cats", "cats_not")),
+    ((NER_FACTORY, *SPANS_FACTORIES), ("spans", "rejected")),
+)
 # Large values of a Doc that nobody asks for again
 NOT_KEPT = ("trf_data", *UNCERTAINTY_NAMES)
 
@@ -58,6 +65,22 @@ def cross_validate(
             write_files({result: predicted.to_bytes()})
         if work.exists():
             remove_folder(work)
+
+
+def name_labels(config: Config, counts: Dict[str, Any]) -> Config:
+    """Name the labels of the heads, so that those are known too that all texts with them have in the same fold.
+
+    config (Config): A training config, which is changed. Labels that it names already stay.
+    counts (Dict[str, Any]): Labels of a split, as in the report of `merge`.
+    RETURNS (Config): The same config.
+    """
+    components = config.setdefault("initialize", {}).setdefault("components", {})
+    for name, component in config["components"].items():
+        for factories, kinds in KINDS_OF_LABELS:
+            labels = sorted({label for kind in kinds for label in counts[kind]})
+            if labels and component.get("factory") in factories:
+                components.setdefault(name, {}).setdefault("labels", labels)
+    return config
 
 
 def _predict(nlp: Language, docs: List[Doc], view: Optional[str], strategy: Optional[str]) -> List[Doc]:

@@ -26,7 +26,7 @@ from ..training.fit_config import fit_config, read_config, read_train_texts
 from ..training.run import run
 from .cold_start import choose_first_texts
 from .comparison import compare
-from .cross_validation import cross_validate, read_predicted, read_predicted_examples, read_trust
+from .cross_validation import cross_validate, name_labels, read_predicted, read_predicted_examples, read_trust
 from .curve import draw_rounds, render_rounds
 from .folds import FoldSettings
 from .forecast import forecast
@@ -368,7 +368,10 @@ def _cross_validate(now: Round, settings: LoopSettings, say: Callable[[str], Any
         f"Round {now.number}: fewer than {FEW_TEXTS} texts, so none is set aside as dev. For cross-validation there "
         f"are {N_FOLDS} trainings before the one on all texts"
     )
-    folds = FoldSettings(settings.config, None, N_FOLDS, settings.epochs or 0, gpu=settings.gpu)
+    counts = json.loads(now.report.read_text(encoding="utf8"))["splits"]["train"]
+    config = name_labels(read_config(settings.config), counts)
+    write_files({now.folds / CONFIG: config.to_str(interpolate=False).encode("utf8")})
+    folds = FoldSettings(now.folds / CONFIG, None, N_FOLDS, settings.epochs or 0, gpu=settings.gpu)
     cross_validate(now.corpus, now.folds, folds, view=settings.view, strategy=settings.strategy, say=say)
 
 

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from spacy.cli.train import train
 from spacy.tokens import Doc, DocBin
 from spacy.util import load_config
+from thinc.api import Config
 
 from spacy_bert_heads.annotation import cross_validation, rounds
 from spacy_bert_heads.annotation.curve import draw_rounds, render_rounds
@@ -68,12 +69,17 @@ def test_each_text_is_predicted_by_a_pipeline_trained_on_the_other_folds(
     assert sorted(numpy.bincount(numbers)) == [4, 5, 5]
     predicted = {doc.text: doc for doc in read_predicted(first / "folds")}
     assert predicted.keys() == {doc.text for doc in docs}
-    assert sorted(path.name for path in (first / "folds").iterdir()) == [f"fold-{n}.spacy" for n in (1, 2, 3)]
+    left = sorted(path.name for path in (first / "folds").iterdir())
+    assert left == ["config.cfg", *(f"fold-{number}.spacy" for number in (1, 2, 3))]
     held_out = [doc for doc, number in zip(docs, numbers) if number == 1]
     DocBin(docs=[doc for doc, number in zip(docs, numbers) if number != 1]).to_disk(tmp_path / "train.spacy")
     DocBin(docs=held_out).to_disk(tmp_path / "dev.spacy")
+    config = Config().from_disk(settings.config, interpolate=False)
+    labels = {"bert_textcat": ["CANCEL", "TRACK"], "bert_ner": ["CITY", "PERSON"]}
+    config["initialize"]["components"] = {name: {"labels": known} for name, known in labels.items()}
+    config.to_disk(tmp_path / "begin.cfg")
     fit_config(
-        settings.config,
+        tmp_path / "begin.cfg",
         tmp_path / "config.cfg",
         train=tmp_path / "train.spacy",
         dev=tmp_path / "dev.spacy",
@@ -199,6 +205,18 @@ def test_the_dev_split_in_a_folder_of_base_is_used(settings: LoopSettings, tmp_p
     call(tmp_path / "loop", replace(settings, bases=(corpus,), epochs=1))
     (row,) = json.loads((tmp_path / "loop" / "rounds.json").read_text(encoding="utf8"))
     assert (row["texts"], row["scored"], row["cross_validated"]) == (14, 6, False)
+
+
+def test_a_label_that_one_text_has_is_known_in_each_fold(settings: LoopSettings, tmp_path: Path) -> None:
+    """Without it, the pipeline that does not learn from that text would have one category, and no entity."""
+    docs = make_docs()[:6]
+    for doc in docs[1:]:
+        doc.set_ents([], default="outside")
+        doc.cats = {"TRACK": 0.0, "CANCEL": 1.0}
+    DocBin(docs=docs).to_disk(tmp_path / "base.spacy")
+    call(tmp_path / "loop", replace(settings, bases=(tmp_path / "base.spacy",), epochs=1))
+    predicted = read_predicted(tmp_path / "loop" / "round-00" / "folds")
+    assert len(predicted) == 6 and all(doc.cats.keys() == {"TRACK", "CANCEL"} for doc in predicted)
 
 
 def test_too_few_texts_for_the_folds_are_an_error_until_there_are_more(settings: LoopSettings, tmp_path: Path) -> None:
