@@ -379,8 +379,8 @@ MESSAGES: Dict[str, str] = {
     "H751": "there are answers in this file ({found!r}), so it is not replaced. Choose another name.",
     "H752": "the budget of {found} is too small for a single prompt, which can cost up to {most}. Raise --budget, or lower --max-tokens.",
     "H753": "--teacher begins where there is no annotation at all, so it does not go with {found}. Leave one of the two out.",
-    "H754": "there are no texts to choose the best checkpoint by. Give --dev; only a loop that begins with no annotation sets some of the first answers aside for it.",
-    "H755": "none of the {found} texts that were answered in the first round falls to the share that is set aside as dev. Answer more of them, or give --dev.",
+    "H754": "nobody knows what the pipeline of --model has learned from, so what is annotated cannot score it. Give --dev, texts that it has not learned from.",
+    "H755": "{found} annotated texts are too few for cross-validation, which needs {expected}. Answer more of them, or give --dev.",
     "H716": "the tokenizer of '{found}' does not say where its pieces are in the text. Use a model with a fast tokenizer (tokenizer.json).",
 }
 

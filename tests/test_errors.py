@@ -85,5 +85,5 @@ def test_no_verb_passes_control_characters_on(tmp_path: Path) -> None:
 
 
 def test_tables_of_scores_are_escaped() -> None:
-    row = {"round": 0, "texts": 1, "tokens": 1, "scores": {EVIL: 0.5}, "score": 0.5}
+    row = {"round": 0, "texts": 1, "tokens": 1, "scores": {EVIL: 0.5}, "score": 0.5, "cross_validated": True}
     assert not FORBIDDEN & set(render_rounds([row]))

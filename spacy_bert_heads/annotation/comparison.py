@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, Sequence
 
-from spacy.language import Language
 from spacy.tokens import Doc
 
 from ..corpus.annotations import Annotation, CharSpan
@@ -16,34 +15,33 @@ from ..corpus.readers.spacy_files import DocBinConverter
 from ..corpus.writers.exported import THRESHOLD
 from ..errors import BertHeadsError
 from .agreement import Agreement
-from .heads import Heads, find_heads
+from .heads import Heads
 from .merge import list_spacy_files
 from .tasks import BINARY_VIEWS
 
 TEACHER_NAME, STUDENT_NAME, PERSON_NAME = "teacher", "student", "person"
 
 
-def compare(tasks: Sequence[Path], corpora: Sequence[Path], held_out: Optional[Path], nlp: Language) -> Agreement:
+def compare(tasks: Sequence[Path], corpora: Sequence[Path], predicted: Iterable[Doc], heads: Heads) -> Agreement:
     """Compare what was filled in with what people made of it.
 
-    A task says what the teacher, or a pipeline that had not learned from it, thought of its text. On texts that nobody
-    learns from, the present pipeline is asked too. A pipeline is asked about those texts first that it knows least
+    A task says what the teacher, or a pipeline that had not learned from it, thought of its text. On texts that are
+    held out, the present student is asked too. A pipeline is asked about those texts first that it knows least
     about, so that its tasks show it at its worst.
 
     tasks (Sequence[Path]): Tasks of all rounds, as they were written. Those that ask yes or no are passed over.
     corpora (Sequence[Path]): `.spacy` files of what people answered.
-    held_out (Optional[Path]): That of them from which no pipeline has learned.
-    nlp (Language): The present pipeline.
+    predicted (Iterable[Doc]): Of these texts, predictions of the present round by pipelines that have not learned from
+        them.
+    heads (Heads): The heads of the present pipeline.
     RETURNS (Agreement): Of "teacher", "student" and "person".
     """
     said: Dict[str, List[Annotation]] = {}
     for path in corpora:
         for annotation in _read_corpus(path):
             said.setdefault(annotation.text, []).append(replace(annotation, annotator=PERSON_NAME))
-    if held_out is not None:
-        heads = find_heads(nlp)
-        for doc in nlp.pipe([annotation.text for annotation in _read_corpus(held_out)]):
-            said[doc.text].append(_annotate(doc, held_out, heads))
+    for doc in predicted:
+        said[doc.text].append(_annotate(doc, heads))
     for path in tasks:
         for annotation in _read_tasks(path):
             known = said.get(annotation.text, [])
@@ -74,7 +72,7 @@ def _read_tasks(path: Path) -> Iterator[Annotation]:
             yield found
 
 
-def _annotate(doc: Doc, path: Path, heads: Heads) -> Annotation:
+def _annotate(doc: Doc, heads: Heads) -> Annotation:
     """What a pipeline predicts."""
     cats: Dict[str, float] = {}
     if heads.textcat is not None:
@@ -84,7 +82,7 @@ def _annotate(doc: Doc, path: Path, heads: Heads) -> Annotation:
         cats = {label: float(label in holding) for label in labels}
     return Annotation(
         doc.text,
-        Where(path, 0),
+        Where(Path(), 0),
         ents=[CharSpan(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents],
         complete=heads.ner is not None,
         cats=cats,

@@ -11,8 +11,8 @@ def render_rounds(rows: Sequence[Dict[str, Any]]) -> str:
     """Make a table for a terminal.
 
     rows (Sequence[Dict[str, Any]]): The rounds: "round", "texts" and "tokens" annotated up to then, "scores" by name
-        and the weighted "score", from 0 to 1.
-    RETURNS (str): The table.
+        and the weighted "score", from 0 to 1, and whether these are "cross_validated".
+    RETURNS (str): The table. Cross-validated scores have a star.
     """
     from wasabi import table
 
@@ -20,12 +20,14 @@ def render_rounds(rows: Sequence[Dict[str, Any]]) -> str:
     cells = [
         [row["round"], f"{row['texts']:,}", f"{row['tokens']:,}"]
         + ["-" if row["scores"].get(name) is None else f"{100 * row['scores'][name]:.1f}" for name in names]
-        + [f"{100 * row['score']:.1f}"]
+        + [f"{100 * row['score']:.1f}" + "*" * row["cross_validated"]]
         for row in rows
     ]
     header = ("round", "texts", "tokens", *map(printable, names), "score")
     aligns: Any = ["r"] * len(header)
-    return str(table(cells, header=header, divider=True, aligns=aligns))
+    stars = any(row["cross_validated"] for row in rows)
+    note = "* cross-validated, by pipelines that learned from fewer texts\n" if stars else ""
+    return str(table(cells, header=header, divider=True, aligns=aligns)) + note
 
 
 def draw_rounds(rows: Sequence[Dict[str, Any]], path: Path) -> None:
@@ -46,6 +48,10 @@ def draw_rounds(rows: Sequence[Dict[str, Any]], path: Path) -> None:
             at = (row[kind], 100 * row["score"])
             axes.annotate(str(row["round"]), at, textcoords="offset points", xytext=(0, 6), ha="center")
         axes.set_xlabel(f"annotated {kind}")
+        for before, after in zip(rows, rows[1:]):
+            if before["cross_validated"] and not after["cross_validated"]:
+                border = (before[kind] + after[kind]) / 2
+                axes.axvline(border, color="gray", linestyle=":", label="cross-validated | dev")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("score, %")
     figure.axes[0].legend()

@@ -11,7 +11,7 @@ import numpy
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
-from spacy.training.loop import DIR_MODEL_BEST
+from spacy.training.loop import DIR_MODEL_BEST, DIR_MODEL_LAST
 from spacy.util import minibatch
 
 from ..corpus.doc_bins import DocWriter
@@ -55,7 +55,7 @@ class FoldSettings:
     """How the folds are made.
 
     config (Path): Training config.
-    dev (Path): Annotated texts that choose the best checkpoint of each training.
+    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: it is the last one.
     folds (int): How many.
     epochs (Optional[int]): Times over the texts in each training. None: as in the config.
     seed (int): Decides which text is in which fold.
@@ -63,7 +63,7 @@ class FoldSettings:
     """
 
     config: Path
-    dev: Path
+    dev: Optional[Path]
     folds: int = 5
     epochs: Optional[int] = None
     seed: int = 0
@@ -131,8 +131,8 @@ def predict_out_of_fold(
                 say(f"Fold {fold + 1} of {settings.folds} is finished")
             else:
                 _run_fold(docs, numbers, fold, folder, settings, say)
-            if _work_folder(folder, fold).exists():
-                remove_folder(_work_folder(folder, fold))
+            if work_folder(folder, fold).exists():
+                remove_folder(work_folder(folder, fold))
             data = json.loads(result.read_text(encoding="utf8"))
             found.update((int(number), _read_outcome(row)) for number, row in data["texts"].items())
             for name, (kind, labels) in data["heads"].items():
@@ -215,29 +215,7 @@ def _run_fold(
     say: Callable[[str], Any],
 ) -> None:
     """Train, predict and write down."""
-    work = _work_folder(folder, fold)
-    train, config = work / "train.spacy", work / "config.cfg"
-    others = [doc for doc, number in zip(docs, numbers) if number != fold]
-    if not config.exists():
-        with Staging() as staging:
-            writer = DocWriter(staging, train)
-            for doc in others:
-                writer.add(doc)
-            writer.close()
-            staging.commit()
-        fit_config(
-            settings.config,
-            config,
-            train=train.absolute(),
-            dev=settings.dev.absolute(),
-            encoder=None,
-            epochs=settings.epochs,
-            seed=None,
-            evaluations=N_EVALUATIONS,
-        )
-    say(f"Fold {fold + 1} of {settings.folds}: training on {len(others)} texts")
-    say(run(config, work / "training", overrides={}, use_gpu=settings.gpu, resume=True, verbose=False))
-    nlp = load_pipeline(str(work / "training" / DIR_MODEL_BEST))
+    nlp = train_fold(docs, numbers, fold, folder, settings, say)
     heads, ner = _find_heads(nlp)
     chosen = numpy.flatnonzero(numbers == fold).tolist()
     outcomes = ask(nlp, [docs[number] for number in chosen])
@@ -249,7 +227,53 @@ def _run_fold(
     write_files({folder / f"fold-{fold + 1}.json": json.dumps(content).encode("utf8", "surrogatepass")})
 
 
-def _work_folder(folder: Path, fold: int) -> Path:
+def train_fold(
+    docs: Sequence[Doc],
+    numbers: numpy.ndarray,
+    fold: int,
+    folder: Path,
+    settings: FoldSettings,
+    say: Callable[[str], Any],
+) -> Language:
+    """Train on all folds but one, or go on with that.
+
+    docs (Sequence[Doc]): Annotated texts.
+    numbers (numpy.ndarray): Fold of each, from assign_folds. Int, (n_docs,).
+    fold (int): The fold that is left out, counted from 0.
+    folder (Path): Everything is written into its `work_folder`.
+    settings (FoldSettings): How.
+    say (Callable[[str], Any]): Takes what is to be shown.
+    RETURNS (Language): The pipeline with the best score on `settings.dev`; without it, that of the last step.
+    RAISES (BertHeadsError): Whatever fit-config and train find wrong.
+    """
+    work = work_folder(folder, fold)
+    train, held_out, config = work / "train.spacy", work / "held-out.spacy", work / "config.cfg"
+    parts = {train: numpy.flatnonzero(numbers != fold), held_out: numpy.flatnonzero(numbers == fold)}
+    if not config.exists():
+        with Staging() as staging:
+            for path, chosen in parts.items():
+                writer = DocWriter(staging, path)
+                for number in chosen.tolist():
+                    writer.add(docs[number])
+                writer.close()
+            staging.commit()
+        fit_config(
+            settings.config,
+            config,
+            train=train.absolute(),
+            dev=(settings.dev or held_out).absolute(),
+            encoder=None,
+            epochs=settings.epochs,
+            seed=None,
+            evaluations=N_EVALUATIONS if settings.dev else 1,
+        )
+    say(f"Fold {fold + 1} of {settings.folds}: training on {len(parts[train])} texts")
+    say(run(config, work / "training", overrides={}, use_gpu=settings.gpu, resume=True, verbose=False))
+    return load_pipeline(str(work / "training" / (DIR_MODEL_BEST if settings.dev else DIR_MODEL_LAST)))
+
+
+def work_folder(folder: Path, fold: int) -> Path:
+    """RETURNS (Path): Where a fold's pipeline is trained."""
     return folder / f"fold-{fold + 1}"
 
 
@@ -282,7 +306,7 @@ def ask(nlp: Language, docs: Sequence[Doc]) -> List[Outcome]:
         encoder.keep_outputs = True  # for the second question
     outcomes: List[Outcome] = []
     for batch in minibatch(docs, BATCH):
-        examples = [Example(_blank(nlp, doc), doc) for doc in batch]
+        examples = [Example(begin_doc(nlp, doc), doc) for doc in batch]
         for eg, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples])):
             eg.predicted = doc
         outcomes += [_ask_categories(eg) for eg in examples] if ner is None else _ask_entities(ner, examples)
@@ -332,8 +356,8 @@ def _ask_entities(ner: Any, examples: Sequence[Example]) -> List[Outcome]:
     return outcomes
 
 
-def _blank(nlp: Language, doc: Doc) -> Doc:
-    """The text as spaCy's own corpus reader has it read."""
+def begin_doc(nlp: Language, doc: Doc) -> Doc:
+    """RETURNS (Doc): The text of an annotated Doc, as spaCy's own corpus reader has it read."""
     if doc.has_unknown_spaces:
         return Doc(nlp.vocab, words=[token.text for token in doc], spaces=[bool(t.whitespace_) for t in doc])
     return nlp.make_doc(doc.text)

@@ -7,9 +7,10 @@ texts are good then, whatever it says.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 import numpy
+from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..corpus.readers.formats import AUTO
@@ -57,8 +58,8 @@ class Trust:
         if not self.n_texts:
             return "no --dev says how far to trust its doubts"
         if self.auc is None:
-            return f"it is {'wrong' if self.n_wrong else 'right'} in each of {self.n_texts} dev texts"
-        return f"its doubts find its mistakes in {self.n_texts} dev texts with an AUC of {self.auc:.2f}"
+            return f"it is {'wrong' if self.n_wrong else 'right'} in each of {self.n_texts} held-out texts"
+        return f"its doubts find its mistakes in {self.n_texts} held-out texts with an AUC of {self.auc:.2f}"
 
 
 def lower_auc(auc: float, n_wrong: int, n_right: int) -> float:
@@ -77,14 +78,16 @@ def lower_auc(auc: float, n_wrong: int, n_right: int) -> float:
     return auc - Z * math.sqrt(max(variance, 0.0) / n_pairs)
 
 
-def rate_doubts(wrong: Sequence[bool], doubts: Sequence[float]) -> Trust:
+def rate_doubts(wrong: Sequence[Optional[bool]], doubts: Sequence[float]) -> Trust:
     """Compare doubts with mistakes.
 
-    wrong (Sequence[bool]): Whether a pipeline makes a mistake in each text.
+    wrong (Sequence[Optional[bool]]): Whether a pipeline makes a mistake in each text. None if nothing is known of it.
     doubts (Sequence[float]): How unsure it is of it.
     """
-    known = numpy.array(wrong, dtype=bool)
-    return Trust(len(known), int(known.sum()), roc_auc(known, numpy.array(doubts, dtype="float64")))
+    known = [(mistaken, doubt) for mistaken, doubt in zip(wrong, doubts) if mistaken is not None]
+    mistakes = numpy.array([mistaken for mistaken, _ in known], dtype=bool)
+    unsure = numpy.array([doubt for _, doubt in known], dtype="float64")
+    return Trust(len(known), int(mistakes.sum()), roc_auc(mistakes, unsure))
 
 
 def measure_trust(scorer: Scorer, dev: Path, components: Sequence[str], spans_key: Optional[str] = None) -> Trust:
@@ -104,10 +107,24 @@ def measure_trust(scorer: Scorer, dev: Path, components: Sequence[str], spans_ke
         if error.code not in ("H117", "H162"):
             raise
         examples = []  # no text in it
+    _, wrong, doubts = find_mistakes(scorer, examples, components)
+    return rate_doubts(wrong, doubts)
+
+
+def find_mistakes(
+    scorer: Scorer, examples: Sequence[Example], components: Sequence[str]
+) -> Tuple[List[Doc], List[Optional[bool]], List[float]]:
+    """Predict annotated texts.
+
+    scorer (Scorer): The pipeline, and how its doubts are measured.
+    examples (Sequence[Example]): The texts, not predicted yet, and their annotation.
+    components (Sequence[str]): The heads whose mistakes count.
+    RETURNS (Tuple[List[Doc], List[Optional[bool]], List[float]]): Of each text what the pipeline predicts, whether
+        that is wrong, None if nothing is known of it, and how unsure it is of it.
+    """
     done, doubts = [], []
     for doc, doubt, eg in scorer.pipe(((eg.predicted, eg) for eg in examples), as_tuples=True):
         done.append(Example(doc, eg.reference))
         doubts.append(doubt)
-    rights = judge_texts(nlp, done, components)
-    known = [(not right, doubt) for right, doubt in zip(rights, doubts) if right is not None]
-    return rate_doubts([wrong for wrong, _ in known], [doubt for _, doubt in known])
+    rights = judge_texts(scorer.nlp, done, components)
+    return [eg.predicted for eg in done], [None if right is None else not right for right in rights], doubts

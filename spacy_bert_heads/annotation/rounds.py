@@ -6,25 +6,29 @@ All it knows is in its folder, one folder a round. What is there is not made aga
 import json
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
-from spacy.training.loop import DIR_MODEL_BEST
+from spacy.tokens import Doc
+from spacy.training.loop import DIR_MODEL_BEST, DIR_MODEL_LAST
 from thinc.api import Config
 
 from ..defaults import DEFAULT_SPANS_KEY
 from ..errors import BertHeadsError, NothingToAskError, printable
-from ..evaluation.evaluate import evaluate
+from ..evaluation.evaluate import evaluate, evaluate_predicted
 from ..evaluation.report import write_report
 from ..factory_names import NER_FACTORIES, SPANS_FACTORIES
-from ..files import lock, write_files
+from ..files import lock, replace_folder, write_files
 from ..pipeline_io import load_pipeline
-from ..training.fit_config import fit_config, read_config
+from ..training.fit_config import fit_config, read_config, read_train_texts
 from ..training.run import run
 from .cold_start import choose_first_texts
 from .comparison import compare
+from .cross_validation import cross_validate, name_labels, read_predicted, read_predicted_examples, read_trust
 from .curve import draw_rounds, render_rounds
+from .folds import FoldSettings
 from .forecast import forecast
 from .heads import find_heads
 from .merge import list_spacy_files, merge
@@ -37,8 +41,9 @@ CURVE, ROUNDS = "rounds.png", "rounds.json"
 TASKS, CONFIG, METRICS, AGREEMENT = "tasks.jsonl", "config.cfg", "metrics.json", "agreement.json"
 # What the teacher said, beside the folders of the rounds
 TEACHER_ANSWERS = "teacher.answers"
-# Of the first answers, where there is no dev split
-FIRST_SPLIT = "0.8,0.2,0"
+# Where no dev split is given: of fewer texts none is set aside, and they are cross-validated. Then a fifth is, once
+FEW_TEXTS, N_FOLDS = 300, 3
+ALL_TRAIN, WITH_DEV = "1,0,0", "0.8,0.2,0"
 # Endings of files that are not all there yet.
 UNFINISHED = ("~", ".tmp", ".part", ".crdownload")
 # Of each training, on the dev split.
@@ -54,9 +59,10 @@ class LoopSettings:
 
     config (Path): Training config, such as configs/joint.cfg.
     raw (Path): Texts to choose from, as for `suggest`.
-    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: where nothing is
-        annotated yet, a share of the first answers is set aside for it.
-    test (Optional[Path]): Annotated texts that score each round. None: those of `dev`.
+    dev (Optional[Path]): Annotated texts that choose the best checkpoint of each training. None: while fewer than 300
+        texts are annotated, they are cross-validated, and the last step of each training counts; then a fifth of them
+        is set aside.
+    test (Optional[Path]): Annotated texts that score each round. None: those of `dev`, or all where there are none.
     bases (Tuple[Path, ...]): Annotated texts to begin with, as for `merge`.
     model (Optional[str]): Trained pipeline to begin with. None: one is trained on `bases`.
     view (Optional[str]): How annotators are asked. None: all at once that the heads predict.
@@ -120,13 +126,18 @@ class Round(NamedTuple):
 
     @property
     def set_aside(self) -> Path:
-        """RETURNS (Path): Its answers that are for dev, if there are any."""
+        """RETURNS (Path): Its texts that are set aside for dev, if there are any."""
         return self.folder / "corpus" / "dev.spacy"
 
     @property
     def report(self) -> Path:
         """RETURNS (Path): What `merge` says about it; written last."""
         return self.folder / "corpus" / "merge.json"
+
+    @property
+    def folds(self) -> Path:
+        """RETURNS (Path): What pipelines predict for its texts that did not learn from them, if there is no dev."""
+        return self.folder / "folds"
 
     @property
     def model(self) -> Path:
@@ -156,8 +167,8 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
     RETURNS (str): What it waits for.
     RAISES (BertHeadsError): H187 if another process works in the folder; H521 if there is nothing to begin with; H522
         if all there is to learn from are rejected entities; H753 for a teacher beside something else to begin with,
-        H754 if there is no dev split, H755 if none of the first answers is for it; whatever suggest, prelabel, merge,
-        fit-config, train and evaluate find wrong.
+        H754 for a pipeline to begin with and no dev split, H755 for fewer texts than folds; whatever suggest,
+        prelabel, merge, fit-config, train and evaluate find wrong.
     """
     folder = Path(os.path.abspath(folder))
     for path in filter(None, (settings.config, settings.raw, settings.dev, settings.test)):
@@ -168,7 +179,7 @@ def run_loop(folder: Path, settings: LoopSettings, *, say: Callable[[str], Any])
     asks = settings.teacher is not None or settings.labels or settings.categories
     if settings.begins_with_nothing and not asks:
         raise BertHeadsError("H521", path=folder)
-    if not settings.begins_with_nothing and settings.dev is None:
+    if settings.model is not None and settings.dev is None:
         raise BertHeadsError("H754", path=folder)
     with lock(folder):
         now = Round(0, folder)
@@ -191,6 +202,7 @@ def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> O
     if settings.bases:
         _merge_answers(first, settings, say)
     if settings.model is None:
+        _cross_validate(first, settings, say)
         _train(first, None, settings, say)
     model = settings.model or str(first.model)
     _evaluate(first, model, settings)
@@ -206,11 +218,11 @@ def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings
     if not tasks.exists():
         done = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
         done += [before.corpus] if before.corpus.exists() else []
-        dev, test = _dev(now, settings), [] if settings.test is None else list_spacy_files(settings.test)
+        dev, test = _dev(before, settings), [] if settings.test is None else list_spacy_files(settings.test)
         try:
             if model is None:
                 begin = _choose_first if settings.teacher is None else _prelabel
-                say(begin(tasks, [*done, *test, *(list_spacy_files(dev) if dev.exists() else [])], settings))
+                say(begin(tasks, [*done, *test, *(list_spacy_files(dev) if dev else [])], settings))
                 return _waiting(now)
             chosen = suggest(
                 model,
@@ -220,7 +232,8 @@ def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings
                 strategy=settings.strategy,
                 limit=settings.limit,
                 exclude=done,
-                dev=dev if dev.exists() else None,
+                dev=dev,
+                trust=None if dev else read_trust(before.folds),
                 held_out=test,
                 diverse=settings.diverse,
                 random_share=settings.random_share,
@@ -280,9 +293,18 @@ def _choose_first(tasks: Path, done: Sequence[Path], settings: LoopSettings) -> 
     return report.to_text()
 
 
-def _dev(now: Round, settings: LoopSettings) -> Path:
-    """Texts that choose the best checkpoint: those that were given, or those that the first round set aside."""
-    return settings.dev or Round(1, now.loop).set_aside
+def _dev(now: Round, settings: LoopSettings) -> Optional[Path]:
+    """Texts that choose the best checkpoint: those that were given, or those that a round up to this one set aside."""
+    found = [one.set_aside for one in _rounds(now) if one.set_aside.exists()]
+    return settings.dev or (found[0] if found else None)
+
+
+def _rounds(last: Round) -> List[Round]:
+    return [Round(number, last.loop) for number in range(last.number + 1)]
+
+
+def _dev_before(now: Round, settings: LoopSettings) -> Optional[Path]:
+    return _dev(Round(now.number - 1, now.loop), settings)
 
 
 def _learn(now: Round, model: Optional[str], settings: LoopSettings, say: Callable[[str], Any]) -> str:
@@ -291,6 +313,7 @@ def _learn(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
     RETURNS (str): Folder of the pipeline.
     """
     _merge_answers(now, settings, say)
+    _cross_validate(now, settings, say)
     _train(now, model, settings, say)
     _evaluate(now, str(now.model), settings)
     return str(now.model)
@@ -301,39 +324,68 @@ def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]
     if now.report.exists():
         return
     config = read_config(settings.config)
-    dev = _dev(now, settings)
-    is_dividing = settings.dev is None and now.number == 1
+    dev = _dev_before(now, settings)
     before = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
-    report = merge(
+    merge_all = partial(
+        merge,
         settings.bases,
         now.corpus.parent,
         answers=[*before, *now.answers],
         merged_before=before,
-        split=FIRST_SPLIT if is_dividing else "1,0,0",
-        leave_out=[path for path in (None if is_dividing else dev, settings.test) if path is not None],
+        leave_out=[path for path in (dev, settings.test) if path is not None],
         lang=config["nlp"]["lang"],
         exclusive=chooses_one(settings.config),
         off_tokens=settings.off_tokens,
         skip_bad=settings.skip_bad,
-        report_path=now.report,
         spans_key=_spans_key(config, settings.view),
     )
+    found = {} if dev else merge_all(split=ALL_TRAIN).splits
+    # That of a folder of --base
+    has_dev = dev is not None or ("dev" in found and found["dev"].docs > 0)
+    is_dividing = not has_dev and found["train"].docs >= FEW_TEXTS
+    report = merge_all(split=WITH_DEV if is_dividing else ALL_TRAIN, report_path=now.report)
     say(report.to_text())
-    if is_dividing and not report.splits["dev"].docs:
-        now.report.unlink()
-        raise BertHeadsError("H755", path=now.folder, found=report.splits["train"].docs)
     counts = report.splits["train"]
+    if is_dividing:
+        n_dev = report.splits["dev"].docs
+        say(
+            f"Of {counts.docs + n_dev} texts, {n_dev} are set aside as dev from now on: they choose the best "
+            "checkpoint and score each round. Do not compare these scores with cross-validated ones."
+        )
+    elif not has_dev and counts.docs < N_FOLDS:
+        now.report.unlink()
+        raise BertHeadsError("H755", path=now.folder, found=counts.docs, expected=N_FOLDS)
     if counts.rejected and not counts.ents_complete and not counts.spans:
         now.report.unlink()
         raise BertHeadsError("H522", path=now.folder, found=sum(counts.rejected.values()))
 
 
+def _cross_validate(now: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
+    """Have each text predicted by a pipeline that did not learn from it, unless there is a dev split."""
+    if now.folder.joinpath(METRICS).exists() or _dev(now, settings) is not None:
+        return
+    say(
+        f"Round {now.number}: fewer than {FEW_TEXTS} texts, so none is set aside as dev. For cross-validation there "
+        f"are {N_FOLDS} trainings before the one on all texts"
+    )
+    counts = json.loads(now.report.read_text(encoding="utf8"))["splits"]["train"]
+    config = name_labels(read_config(settings.config), counts)
+    write_files({now.folds / CONFIG: config.to_str(interpolate=False).encode("utf8")})
+    folds = FoldSettings(now.folds / CONFIG, None, N_FOLDS, settings.epochs or 0, gpu=settings.gpu)
+    cross_validate(now.corpus, now.folds, folds, view=settings.view, strategy=settings.strategy, say=say)
+
+
 def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callable[[str], Any]) -> None:
-    """Train on everything annotated up to now, from where the last pipeline is."""
+    """Train on everything annotated up to now, from where the last pipeline is.
+
+    Without a dev split training begins from the start, as in the folds, and the last step counts. When there first is
+    one, it begins from the start again: the last pipeline has learned from its texts.
+    """
     if now.folder.joinpath(METRICS).exists():
         return
     config = now.folder / CONFIG
-    nlp = None if model is None else load_pipeline(model)
+    dev = _dev(now, settings)
+    nlp = None if model is None or _dev_before(now, settings) is None else load_pipeline(model)
     new = set() if nlp is None else _new_labels(nlp, json.loads(now.report.read_text(encoding="utf8")))
     if new:
         nlp = None
@@ -343,16 +395,23 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
         settings.config,
         config,
         train=now.corpus,
-        dev=Path(os.path.abspath(_dev(now, settings))),
+        dev=Path(os.path.abspath(dev or now.corpus)),
         encoder=None,
         epochs=0 if settings.epochs is None and nlp is None else settings.epochs,
         seed=None,
-        evaluations=N_EVALUATIONS,
+        evaluations=N_EVALUATIONS if dev else 1,
     )
     if nlp is not None and model is not None:
         source_components(config, nlp, str(Path(model).absolute()) if Path(model).exists() else model)
-    say(f"Round {now.number}: training on {fit.docs} texts, {fit.steps} steps")
-    say(run(config, now.model.parent, overrides={}, use_gpu=settings.gpu, resume=True, verbose=False))
+    scored = "" if dev else "; the scores below are of these same texts"
+    say(f"Round {now.number}: training on {fit.docs} texts, {fit.steps} steps{scored}")
+    done = run(config, now.model.parent, overrides={}, use_gpu=settings.gpu, resume=True, verbose=False)
+    if dev:
+        say(done)
+        return
+    last = load_pipeline(str(now.model.parent / DIR_MODEL_LAST))
+    last.meta["performance"] = {}  # of texts that it knows
+    replace_folder(now.model, last.to_disk)
 
 
 def source_components(config_path: Path, nlp: Language, model: str) -> None:
@@ -410,26 +469,35 @@ def _new_labels(nlp: Language, report: Dict[str, Any]) -> Set[str]:
 
 
 def _evaluate(now: Round, model: str, settings: LoopSettings) -> None:
-    if not (now.folder / METRICS).exists():
-        write_report(evaluate(model, settings.test or _dev(now, settings)), now.folder / METRICS)
+    if (now.folder / METRICS).exists():
+        return
+    scored = settings.test or _dev(now, settings)
+    if scored is None:
+        nlp = load_pipeline(model)
+        found = evaluate_predicted(nlp, read_predicted_examples(now.corpus, now.folds, nlp.vocab))
+        found.corpus = str(now.corpus)
+    else:
+        found = evaluate(model, scored)
+    write_report(found, now.folder / METRICS)
 
 
 def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
     """Table and picture of all rounds up to now."""
     weights = dict(read_config(settings.config)["training"]["score_weights"])
-    rounds = [Round(number, last.loop) for number in range(last.number + 1)]
-    rows = [_read_row(one, weights) for one in rounds if (one.folder / METRICS).exists()]
+    rounds = _rounds(last)
+    rows = [_read_row(one, weights, settings) for one in rounds if (one.folder / METRICS).exists()]
     if not rows:
         return
     content = (json.dumps(rows, indent=1) + "\n").encode("utf8")
     write_files({last.loop / ROUNDS: content})
     say(render_rounds(rows))
     if rows[-1]["scored"] < FEW_SCORED:
-        said = _describe_few(rounds[-1])
+        said = _describe_few(rounds[-1], rows[-1]["cross_validated"])
         if said:
             say(said)
+    alike = [row for row in rows if row["cross_validated"] == rows[-1]["cross_validated"]]
     expected = forecast(
-        [row["texts"] for row in rows], [row["score"] for row in rows], rows[-1]["scored"], settings.limit
+        [row["texts"] for row in alike], [row["score"] for row in alike], rows[-1]["scored"], settings.limit
     )
     if expected is not None:
         say(expected.to_text())
@@ -441,14 +509,15 @@ def _show(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> Non
         say(f"The rounds are not plotted. {error}")
 
 
-def _describe_few(last: Round) -> str:
+def _describe_few(last: Round, cross_validated: bool) -> str:
     """RETURNS (str): How far a score on few texts can be from that on others; "" if nothing was scored."""
     found = json.loads((last.folder / METRICS).read_text(encoding="utf8"))["texts"]
     if not found["scored"]:
         return ""
     low, high = found["accuracy_interval"]
+    how = f", each by one of {N_FOLDS} pipelines that did not learn from it" if cross_validated else ""
     return (
-        f"Only {found['scored']} texts are scored, of which {100 * found['accuracy']:.0f} % are right in everything: "
+        f"Only {found['scored']} texts are scored{how}. {100 * found['accuracy']:.0f} % are right in everything: "
         f"with other texts of this kind it would be {100 * low:.0f} to {100 * high:.0f} % (95 % interval)."
     )
 
@@ -457,10 +526,16 @@ def _show_agreement(last: Round, settings: LoopSettings, say: Callable[[str], An
     """How often teacher, people and student agree, written once for each round."""
     path = last.folder / AGREEMENT
     if not path.exists():
-        done = [Round(number, last.loop) for number in range(1, last.number + 1)]
-        held_out = done[0].set_aside if settings.dev is None else None
-        corpora = [last.corpus, *([held_out] if held_out else [])]
-        agreement = compare([one.folder / TASKS for one in done], corpora, held_out, load_pipeline(str(last.model)))
+        nlp, dev = load_pipeline(str(last.model)), _dev(last, settings)
+        corpora: List[Path] = [last.corpus]
+        predicted: Iterable[Doc] = ()
+        if dev is None:
+            predicted = read_predicted(last.folds, nlp.vocab)
+        elif settings.dev is None:
+            corpora.append(dev)
+            predicted = nlp.pipe(read_train_texts(dev))
+        tasks = [one.folder / TASKS for one in _rounds(last)[1:]]
+        agreement = compare(tasks, corpora, predicted, find_heads(nlp))
         found = {"pairs": agreement.to_list(), "text": agreement.to_text()}
         write_files({path: (json.dumps(found, indent=1) + "\n").encode("utf8")})
     shown = json.loads(path.read_text(encoding="utf8"))["text"]
@@ -468,7 +543,7 @@ def _show_agreement(last: Round, settings: LoopSettings, say: Callable[[str], An
         say(shown)
 
 
-def _read_row(one: Round, weights: Dict[str, Optional[float]]) -> Dict[str, Any]:
+def _read_row(one: Round, weights: Dict[str, Optional[float]], settings: LoopSettings) -> Dict[str, Any]:
     found = json.loads((one.folder / METRICS).read_text(encoding="utf8"))
     scores = {name: found.get(name) for name, weight in weights.items() if weight}
     counts: Dict[str, Any] = {"docs": 0, "tokens": {"sum": 0}}
@@ -479,6 +554,7 @@ def _read_row(one: Round, weights: Dict[str, Optional[float]]) -> Dict[str, Any]
         "texts": counts["docs"],
         "tokens": counts["tokens"]["sum"],
         "scored": found["docs"],
+        "cross_validated": (settings.test or _dev(one, settings)) is None,
         "scores": scores,
         "score": sum((weights[name] or 0.0) * (score or 0.0) for name, score in scores.items()),
     }

@@ -107,6 +107,7 @@ def suggest(
     components: Sequence[str] = (),
     exclude: Sequence[Path] = (),
     dev: Optional[Path] = None,
+    trust: Optional[Trust] = None,
     held_out: Sequence[Path] = (),
     diverse: bool = False,
     random_share: float = 0.0,
@@ -134,6 +135,7 @@ def suggest(
     exclude (Sequence[Path]): Files, in any format that `convert` reads, whose texts are not to be asked about again;
         in a file of Prodigy's all of them, whatever the answer.
     dev (Optional[Path]): Annotated texts that the pipeline did not learn from, likewise; they are excluded, too.
+    trust (Optional[Trust]): How good the pipeline's doubts are, if that is known. None: `dev` says it.
     held_out (Sequence[Path]): More texts to exclude. Unlike those of `exclude`, they stand for no others.
     diverse (bool): Choose texts that are not alike; see Selection.
     random_share (float): So much of the limit is drawn at random; see Selection.
@@ -160,7 +162,9 @@ def suggest(
     report.lacks_clusters = wants_typical and not can_cluster()
     if wants_typical and can_cluster():
         asked = [head.name for head in asked_heads(heads, view) if head is not None]
-        report.trust = Trust() if dev is None else measure_trust(scorer, dev, asked, spans_key)
+        if trust is None:
+            trust = Trust() if dev is None else measure_trust(scorer, dev, asked, spans_key)
+        report.trust = trust
     typical_share = 0.0 if report.trust is None else report.trust.typical_share
     selection = Selection(limit, diverse=diverse, random_share=random_share, typical_share=typical_share, seed=seed)
     if selection.compares:

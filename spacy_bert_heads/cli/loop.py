@@ -22,9 +22,8 @@ RAW = typer.Option(
 )
 DEV = typer.Option(
     "--dev",
-    help="Annotated texts that choose the best checkpoint, a .spacy file. Not needed if nothing is annotated yet: a "
-    "fifth of the first answers is set aside.",
-    show_default=False,
+    help="Annotated texts that choose the best checkpoint, a .spacy file. Needed with --model only.",
+    show_default="cross-validation; from 300 texts on, a fifth of them",
 )
 TEST = typer.Option(
     "--test", help="Annotated texts that score each round, a .spacy file.", show_default="those of --dev"

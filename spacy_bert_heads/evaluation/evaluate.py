@@ -155,6 +155,18 @@ def evaluate(
     return evaluation
 
 
+def evaluate_predicted(nlp: Language, examples: Sequence[Example]) -> Evaluation:
+    """Score predictions that have been made, also by the pipeline's own scorers.
+
+    nlp (Language): The pipeline, whose heads say what is to be scored. It need not have made the predictions.
+    examples (Sequence[Example]): Predictions and gold annotation.
+    RETURNS (Evaluation): Scores and mistakes.
+    """
+    evaluation = evaluate_examples(nlp, examples)
+    evaluation.scores, evaluation.run = Scorer(nlp=nlp).score(examples), describe_run(nlp)
+    return evaluation
+
+
 def evaluate_examples(nlp: Language, examples: Sequence[Example]) -> Evaluation:
     """Score predictions that have been made.
 

@@ -117,8 +117,7 @@ def test_a_loop_begins_with_nothing_but_labels(material: Dict[str, Path], tmp_pa
     assert "Round 2 is waiting" in run()
     nlp = spacy.load(folder / "round-01" / "model" / "model-best")
     assert nlp.get_pipe("bert_ner").labels and set(nlp("the order").cats) == {"TRACK", "CANCEL"}
-    corpus = folder / "round-01" / "corpus"
-    assert len(load_docs(corpus / "train.spacy")) + len(load_docs(corpus / "dev.spacy")) == 20
+    assert len(load_docs(folder / "round-01" / "corpus" / "train.spacy")) == 20
     asked = {task["text"] for task in read_tasks(folder / "round-02" / "tasks.jsonl")}
     assert asked and not asked & {task["text"] for task in tasks}
 

@@ -233,7 +233,7 @@ def test_the_first_hour(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             page,
             changes={"http://127.0.0.1:8000/v1": stub.url, "--limit 100": "--limit 24", "--epochs 30": "--epochs 3"},
             every={loop: lambda: next(rounds)()},
-            before={"python -m spacy bert-heads convert": lambda: annotate("tasks.jsonl", "answers.jsonl")},
+            before={"python -m spacy bert-heads loop by-hand": lambda: annotate("tasks.jsonl", "answers.jsonl")},
             skip={
                 "pip install": "the packages are there",
                 "python -m spacy bert-heads suggest en_support": "a pipeline of somebody else's",
