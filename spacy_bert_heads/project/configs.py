@@ -104,13 +104,14 @@ def encoder_settings(encoder: str, heads: Sequence[str]) -> Dict[str, Any]:
     return {**settings, "epochs": 2 * settings["epochs"]} if "seq2seq" in heads else settings
 
 
-def suitable_epochs(encoder: str, heads: Sequence[str], docs: int) -> int:
+def suitable_epochs(encoder: str, heads: Sequence[str], docs: int, many: int = MANY) -> int:
     """How long to train.
 
     encoder (str): Name for BertEncoder.v1, or "scratch".
     heads (Sequence[str]): As `parse_heads` returns them.
     docs (int): Texts in the train split.
-    RETURNS (int): As many epochs as the settings for the encoder have, for which `MANY` texts are enough; of more
+    many (int): Texts from which on fewer epochs will do.
+    RETURNS (int): As many epochs as the settings for the encoder have, for which so many texts are enough; of more
         texts, fewer, but not less than a third. Where there are heads over tokens and so few texts that these would
         be less than `LEAST_STEPS` steps, more.
     """
@@ -118,7 +119,7 @@ def suitable_epochs(encoder: str, heads: Sequence[str], docs: int) -> int:
     if set(TOKEN_HEADS) & set(heads):
         steps = -(-max(1, docs) // BATCH_SIZE)
         usual = max(usual, min(MOST_EPOCHS, -(-LEAST_STEPS // steps)))
-    return max(-(-usual // 3), min(usual, round(usual * MANY / max(1, docs))))
+    return max(-(-usual // 3), min(usual, round(usual * many / max(1, docs))))
 
 
 def parse_heads(heads: str) -> List[str]:

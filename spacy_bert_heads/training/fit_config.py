@@ -14,7 +14,7 @@ from ..encoders.folders import is_encoder_folder
 from ..encoders.traits import Traits, find_traits
 from ..errors import BertHeadsError
 from ..files import write_files
-from ..project.configs import HEADS, MULTILINGUAL, SCRATCH, factory_of, render_config, suitable_epochs
+from ..project.configs import HEADS, MANY, MULTILINGUAL, SCRATCH, factory_of, render_config, suitable_epochs
 from .count_steps import OPTIMIZER
 
 ENCODER_FACTORY = "bert_encoder"
@@ -22,8 +22,11 @@ SCRATCH_ARCHITECTURE = "spacy_bert_heads.BertFromScratch.v1"
 HEAD_FACTORIES = {factory_of(head): head for head in HEADS}
 POOLED_LISTENER = "spacy_bert_heads.PooledListener.v1"
 CLASSIFIER = "spacy_bert_heads.PooledClassifier.v1"
-# Where vectors of texts lie closer together than this, per dimension, a head learns little from them as they are
+# Where vectors of texts lie closer together than this, per dimension, a head learns little from them as they are, and
+# the encoder has farther to go
 CROWDED = 0.15
+MANY_IF_CROWDED = 2250
+CROWDED_REASON = "the encoder's vectors of texts lie close together"
 # Encoders as narrow as this bear larger steps; where vectors lie close together, still larger ones
 NARROW, NARROW_RATE, CROWDED_RATE = 512, 1e-4, 2e-4
 # From this share of all weights on, vectors of wordpieces stay as they are: most of them belong to words that are not
@@ -65,8 +68,8 @@ def fit_config(
 
     All other settings stay as they are, so what was changed by hand is kept. An encoder that is given and is on this
     machine is looked at: without a trained pooler, text heads read the mean of the wordpieces; where its vectors of
-    texts lie close together, they are standardized. If it is not the config's, a narrow one gets a higher rate, and
-    embeddings that are a large part of it are frozen.
+    texts lie close together, they are standardized, and 0 epochs are more. If it is not the config's, a narrow one
+    gets a higher rate, and embeddings that are a large part of it are frozen.
 
     config_path (Path): A training config, such as configs/joint.cfg.
     output (Path): Where to write the copy.
@@ -98,14 +101,19 @@ def fit_config(
             config["system"]["seed"] = seed
         if encoder == MULTILINGUAL:
             encoder, notes = _choose_fetched(fetched)
+        traits = None
         if encoder is not None:
             is_new = encoder != encoder_name(config)
             set_encoder(config, encoder, config_path)
-            notes += _suit(config, encoder, train, is_new)
+            if encoder != SCRATCH:
+                traits = find_traits(encoder, read_train_texts(train))
+            if traits is not None:
+                notes += _suit_heads(config, traits) + (_suit_training(config, traits) if is_new else [])
         if epochs is None:
             epochs = int(training["max_epochs"])
         elif epochs == 0:
-            epochs = suitable_epochs(encoder_name(config), _list_heads(config), docs)
+            many = MANY_IF_CROWDED if traits is not None and _is_crowded(traits) else MANY
+            epochs = suitable_epochs(encoder_name(config), _list_heads(config), docs, many)
         if epochs < 1:
             raise BertHeadsError("H228", path=config_path, found=epochs)
         fit = _plan(docs, int(training["batcher"]["size"]), epochs, evaluations, encoder_name(config), notes)
@@ -253,20 +261,12 @@ def _choose_fetched(fetched: Optional[Path]) -> Tuple[str, List[str]]:
     return SCRATCH, [f"the encoder = scratch: there is none in {fetched.as_posix()}, see fetch-encoder"]
 
 
-def _suit(config: Config, encoder: str, train: Path, is_new: bool) -> List[str]:
-    """Set what heads need to learn from an encoder, and, if it is new in this config, what suits the encoder itself.
-
-    RETURNS (List[str]): What was set and why, for people to read.
-    """
-    if encoder == SCRATCH:
-        return []
-    traits = find_traits(encoder, read_train_texts(train))
-    if traits is None:
-        return []
-    return _suit_heads(config, traits) + (_suit_training(config, traits) if is_new else [])
+def _is_crowded(traits: Traits) -> bool:
+    return traits.deviation < CROWDED
 
 
 def _suit_heads(config: Config, traits: Traits) -> List[str]:
+    """Set what heads need to learn from an encoder. RETURNS (List[str]): What was set and why, for people to read."""
     models = [c["model"] for c in config["components"].values() if c.get("factory") in HEAD_FACTORIES]
     pooled = [m for m in models if m.get("tok2vec", {}).get("@architectures") == POOLED_LISTENER]
     notes = []
@@ -282,22 +282,21 @@ def _suit_heads(config: Config, traits: Traits) -> List[str]:
         and model["@architectures"] == CLASSIFIER
         and not model.get("standardize")
     ]
-    if plain and traits.deviation < CROWDED:
+    if plain and _is_crowded(traits):
         for model in plain:
             model["standardize"] = True
-        reason = f"the encoder's vectors of texts lie close together, with a deviation of {traits.deviation:.2f}"
-        notes.append(f"standardize = true: {reason}")
+        notes.append(f"standardize = true: {CROWDED_REASON}, with a deviation of {traits.deviation:.2f}")
     return notes
 
 
 def _suit_training(config: Config, traits: Traits) -> List[str]:
+    """Set what suits an encoder that is new in this config. RETURNS (List[str]): What was set and why."""
     optimizer = config["training"]["optimizer"]
     notes = []
-    crowded = traits.deviation < CROWDED
-    rate = CROWDED_RATE if crowded else NARROW_RATE
+    rate = CROWDED_RATE if _is_crowded(traits) else NARROW_RATE
     if traits.width <= NARROW and optimizer["learn_rate"] < rate:
         optimizer["learn_rate"] = rate
-        reason = ", and its vectors lie close together" if crowded else ""
+        reason = f", and {CROWDED_REASON}" if _is_crowded(traits) else ""
         notes.append(f"learn_rate = {rate:g}: the encoder is only {traits.width} wide{reason}")
     if traits.embeddings >= MANY_EMBEDDINGS and not optimizer["freeze_embeddings"]:
         optimizer["freeze_embeddings"] = True

@@ -22,6 +22,7 @@ from spacy_bert_heads.project.configs import (
     render_config,
     suitable_epochs,
 )
+from spacy_bert_heads.training import fit_config as fit_config_module
 from spacy_bert_heads.training.fit_config import CROWDED, MANY_EMBEDDINGS, Fit, fit_config
 from spacy_bert_heads.training.optimizer import AdamW
 
@@ -220,6 +221,20 @@ def test_heads_suit_the_encoder_that_is_given(tmp_path: Path, pooler: bool, spre
     text = (tmp_path / "fitted.cfg").read_text()
     assert all(f"# {note}.\n" in text for note in found.notes)
     load_model_from_config(load_config(tmp_path / "fitted.cfg"), validate=True)
+
+
+@pytest.mark.parametrize("spread", [2.0, 0.1])
+def test_a_crowded_encoder_learns_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spread: float) -> None:
+    encoder = make_encoder(tmp_path / "encoder", pooler=True, spread=spread)
+    make_files(tmp_path)
+    nlp = spacy.blank("en")
+    DocBin(docs=[nlp.make_doc(text) for text in make_texts(100)]).to_disk(tmp_path / "train.spacy")
+    monkeypatch.setattr(fit_config_module, "MANY", 40)
+    monkeypatch.setattr(fit_config_module, "MANY_IF_CROWDED", 60)
+    fit(tmp_path, encoder=encoder, epochs=0)
+    epochs = [suitable_epochs(encoder, ["textcat", "ner"], 100, many) for many in (40, 60)]
+    assert read(tmp_path)["training"]["max_epochs"] == epochs[spread < 1]
+    assert epochs[0] < epochs[1]
 
 
 @pytest.mark.parametrize("pieces", [200, 2000])
