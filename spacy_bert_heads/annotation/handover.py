@@ -1,7 +1,8 @@
-"""When to ask a pipeline which texts to annotate: as far as its doubts find its mistakes better than chance.
+"""When to ask a pipeline which texts to annotate: as far as its doubts find more mistakes than are everywhere anyway.
 
-A pipeline that has learned from few texts is unsure of the wrong ones, and worse than chance as an adviser. Typical
-texts are good then, whatever it says.
+A pipeline that is wrong in nearly every text learns from any of them, and most from typical ones, which stand for many
+others. The fewer its mistakes are, the more has to be annotated to meet one by chance, and the more its doubts help,
+if they find them.
 """
 
 import math
@@ -16,7 +17,7 @@ from spacy.training import Example
 from ..corpus.readers.formats import AUTO
 from ..corpus.readers.options import ReadOptions
 from ..errors import BertHeadsError
-from ..evaluation.category_scores import roc_auc
+from ..evaluation.category_scores import average_precision, roc_auc
 from ..evaluation.evaluate import judge_texts, read_examples
 from .strategies import Scorer
 
@@ -33,33 +34,35 @@ class Trust:
     n_texts, n_wrong (int): Annotated texts that it did not learn from, and those in which it makes a mistake.
     auc (Optional[float]): The probability that it is less sure of a text with a mistake than of one without. None if
         not both are there.
+    precision (Optional[float]): The share of texts with a mistake among those of which it is least sure: average
+        precision, the mean over all depths of the list at which there is one. None without a mistake.
     """
 
     n_texts: int = 0
     n_wrong: int = 0
     auc: Optional[float] = None
-
-    @property
-    def lower(self) -> Optional[float]:
-        """RETURNS (Optional[float]): Where the AUC at least is, with 99 % confidence."""
-        return None if self.auc is None else lower_auc(self.auc, self.n_wrong, self.n_texts - self.n_wrong)
+    precision: Optional[float] = None
 
     @property
     def typical_share(self) -> float:
-        """RETURNS (float): Which share of the texts to annotate had better be typical ones: all if its doubts are not
-        surely better than chance, or it makes mistakes everywhere, none if they are perfect; half if nobody knows.
+        """RETURNS (float): Which share of the texts to annotate had better be typical ones: one in k, if its doubts
+        find k times as many mistakes as there are in as many texts anyway. So nearly all, if these are nearly
+        everywhere; all, too, if its doubts are not surely better than chance; half if nobody knows.
         """
-        if self.lower is not None:
-            return 2.0 - 2.0 * min(max(self.lower, 0.5), 1.0)
-        return 1.0 if self.n_wrong else UNKNOWN_SHARE
+        if self.auc is None or self.precision is None:
+            return 1.0 if self.n_wrong else UNKNOWN_SHARE
+        if lower_auc(self.auc, self.n_wrong, self.n_texts - self.n_wrong) <= 0.5:
+            return 1.0
+        return min(1.0, self.n_wrong / self.n_texts / self.precision)
 
     def to_text(self) -> str:
         """RETURNS (str): The reason for the share, for a report."""
         if not self.n_texts:
             return "no --dev says how far to trust its doubts"
-        if self.auc is None:
-            return f"it is {'wrong' if self.n_wrong else 'right'} in each of {self.n_texts} held-out texts"
-        return f"its doubts find its mistakes in {self.n_texts} held-out texts with an AUC of {self.auc:.2f}"
+        found = f"it is wrong in {self.n_wrong} of {self.n_texts} held-out texts"
+        if self.auc is None or self.precision is None:
+            return found
+        return f"{found}, and in {self.precision:.0%} of those of which it is least sure (AUC {self.auc:.2f})"
 
 
 def lower_auc(auc: float, n_wrong: int, n_right: int) -> float:
@@ -87,7 +90,8 @@ def rate_doubts(wrong: Sequence[Optional[bool]], doubts: Sequence[float]) -> Tru
     known = [(mistaken, doubt) for mistaken, doubt in zip(wrong, doubts) if mistaken is not None]
     mistakes = numpy.array([mistaken for mistaken, _ in known], dtype=bool)
     unsure = numpy.array([doubt for _, doubt in known], dtype="float64")
-    return Trust(len(known), int(mistakes.sum()), roc_auc(mistakes, unsure))
+    precision = average_precision(mistakes, unsure)
+    return Trust(len(known), int(mistakes.sum()), roc_auc(mistakes, unsure), precision)
 
 
 def measure_trust(scorer: Scorer, dev: Path, components: Sequence[str], spans_key: Optional[str] = None) -> Trust:

@@ -127,7 +127,7 @@ def suggest(
     output (Path): The file to be written.
     view (Optional[str]): One of tasks.VIEWS. None: that which asks about all heads at once.
     strategy (Optional[str]): Key of STRATEGIES or "random". None: the one for the heads that the view asks about,
-        and, with a limit, typical texts beside it: the fewer, the better its doubts find mistakes in `dev`; see Trust.
+        and, with a limit, typical texts beside it: the fewer, the more mistakes its doubts find in `dev`; see Trust.
         Typical ones need an encoder that the heads share, scikit-learn, and a view that is no yes or no.
     limit (Optional[int]): How many texts. None: all.
     labels (Optional[Sequence[str]]): To ask about; None: all.
