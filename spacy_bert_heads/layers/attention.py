@@ -4,11 +4,13 @@ torch's attention computes its scores in small blocks, which keep a CPU's bf16 u
 whole windows, of as many heads as have scores that stay in the cache.
 """
 
-from typing import Iterator, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from .length_groups import filled_up
 
 # In shorter windows, and in fewer of them, torch's attention is as fast
 SHORTEST, FEWEST_SCORES = 32, 1 << 16
@@ -38,7 +40,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor]) ->
 
 def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tensor:
     n_windows, n_heads, n_pieces, width = query.shape
-    n, filled = n_windows * n_heads, _filled_up(n_pieces)
+    n, filled = n_windows * n_heads, filled_up(n_pieces, PIECE_STEPS)
     # Zeros, since what is masked must not be NaN either
     inputs = query.new_zeros((3, n_windows, n_heads, filled, width))
     for target, source in zip(inputs, (query, key, value)):
@@ -46,9 +48,9 @@ def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, mask: Optional[T
     queries, keys, values = inputs.view(3, n, filled, width)
     masks = None if mask is None else mask.to(query.dtype).expand(-1, n_heads, -1, -1).reshape(n, 1, n_pieces)
     attended = torch.empty_like(queries)
-    scores = query.new_empty((0,))
-    for start, stop in _cut(n, max(1, MOST_SCORES // filled**2)):
-        scores = scores if len(scores) == stop - start else query.new_empty((stop - start, filled, filled))
+    size, parts = _cut(n, max(1, MOST_SCORES // filled**2))
+    scores = query.new_empty((size, filled, filled))
+    for start, stop in parts:
         torch.bmm(queries[start:stop], keys[start:stop].transpose(1, 2), out=scores)
         if masks is not None:
             scores[:, :, :n_pieces] += masks[start:stop]
@@ -57,14 +59,11 @@ def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, mask: Optional[T
     return attended.view(n_windows, n_heads, filled, width)[:, :, :n_pieces]
 
 
-def _cut(n: int, most: int) -> Iterator[Tuple[int, int]]:
-    """Parts of one size, a power of 2, so that there are few different ones; the last two may overlap."""
+def _cut(n: int, most: int) -> Tuple[int, List[Tuple[int, int]]]:
+    """Parts of one size, a power of 2, so that there are few different ones; the last two may overlap.
+
+    RETURNS (Tuple[int, List[Tuple[int, int]]]): The size, and where each part starts and stops.
+    """
     size = 1 << (min(n, most).bit_length() - 1)
-    for start in range(0, n, size):
-        stop = min(start + size, n)
-        yield stop - size, stop
-
-
-def _filled_up(n_pieces: int) -> int:
-    step = next(step for most, step in PIECE_STEPS if n_pieces <= most)
-    return -(-n_pieces // step) * step
+    stops = [min(start + size, n) for start in range(0, n, size)]
+    return size, [(stop - size, stop) for stop in stops]

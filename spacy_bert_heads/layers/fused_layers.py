@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers.activations import GELUActivation
 
 from .attention import attend
+from .length_groups import filled_up
 from .precision import copy_modules, round_linear_layers
 
 LAYERS: Tuple[type, ...] = ()
@@ -151,7 +152,7 @@ class FusedLayer(torch.nn.Module):
         n_windows, n_pieces, width = hidden_states.shape
         n_rows = n_windows * n_pieces
         with torch.autocast("cpu", enabled=False):
-            residual = hidden_states.new_zeros((filled_up(n_rows), width), dtype=torch.float32)
+            residual = hidden_states.new_zeros((filled_up(n_rows, ROW_STEPS), width), dtype=torch.float32)
             residual[:n_rows] = hidden_states.reshape(n_rows, width)
             split = self.project(residual.to(self.dtype))[:n_rows]
             query, key, value = split.view(n_windows, n_pieces, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
@@ -164,12 +165,6 @@ class FusedLayer(torch.nn.Module):
             wide = self.widen(rows, "gelu") if self.activation is None else self.activation(self.widen(rows))
             residual = self.norm(residual.add_(self.narrow(wide)))
         return (residual[:n_rows].view(n_windows, n_pieces, width),)
-
-
-def filled_up(n_rows: int) -> int:
-    """RETURNS (int): The number of rows that so many are filled up to, so that there are few different ones."""
-    step = next(step for most, step in ROW_STEPS if n_rows <= most)
-    return -(-n_rows // step) * step
 
 
 def _fused(linear: torch.nn.Linear, dtype: torch.dtype) -> FusedLinear:

@@ -1,6 +1,6 @@
 """Sequences of like length together, so that they can be padded at little cost."""
 
-from typing import List, Union
+from typing import List, Sequence, Tuple, Union
 
 import numpy
 
@@ -44,3 +44,14 @@ def group_by_length(lengths: Ints, max_size: int, group_cost: int) -> List[Ints]
 def ends_of(lengths: Union[Ints, List[int]]) -> Ints:
     """Where runs of these lengths begin when laid end to end, and where the last one ends. (n + 1,)."""
     return numpy.concatenate([numpy.zeros(1, dtype="int64"), numpy.cumsum(lengths, dtype="int64")])
+
+
+def filled_up(n: int, steps: Sequence[Tuple[int, int]]) -> int:
+    """Fill up to one of few sizes: oneDNN compiles a kernel for each, and keeps it.
+
+    n (int): How many there are.
+    steps (Sequence[Tuple[int, int]]): Up to so many are filled up to a multiple of this; ascending.
+    RETURNS (int): At least n.
+    """
+    step = next(step for most, step in steps if n <= most)
+    return -(-n // step) * step

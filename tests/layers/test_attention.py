@@ -8,6 +8,7 @@ import torch
 
 from spacy_bert_heads.layers import attention
 from spacy_bert_heads.layers.attention import attend
+from spacy_bert_heads.layers.length_groups import filled_up
 
 # A pipeline's: rounded to 8 bits are inputs, scores, shares and outputs
 TOLERANCE = 2e-2
@@ -71,12 +72,12 @@ def test_what_is_masked_may_be_large() -> None:
 @pytest.mark.parametrize("most", [1, 5, 16, 1000])
 def test_parts_cover_all_and_have_one_size(most: int) -> None:
     for n in range(1, 60):
-        parts = list(attention._cut(n, most))
+        size, parts = attention._cut(n, most)
         assert {i for start, stop in parts for i in range(start, stop)} == set(range(n))
-        assert len({stop - start for start, stop in parts}) == 1
+        assert {stop - start for start, stop in parts} == {size}
         assert max(stop - start for start, stop in parts) <= most
 
 
 def test_few_numbers_of_wordpieces() -> None:
     """oneDNN keeps kernels for each of them."""
-    assert len({attention._filled_up(n) for n in range(attention.SHORTEST, 513)}) <= 20
+    assert len({filled_up(n, attention.PIECE_STEPS) for n in range(attention.SHORTEST, 513)}) <= 20

@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModel
 
 from spacy_bert_heads.layers import fused_layers
 from spacy_bert_heads.layers.encoder_module import EncoderModule, use_eager
-from spacy_bert_heads.layers.fused_layers import FusedLayer, filled_up, has_fused_products, prediction_twin
+from spacy_bert_heads.layers.fused_layers import ROW_STEPS, FusedLayer, has_fused_products, prediction_twin
+from spacy_bert_heads.layers.length_groups import filled_up
 from spacy_bert_heads.layers.precision import has_bf16
 
 from ..making import SIZES, encoder_module, make_config, make_nlp
@@ -167,7 +168,7 @@ def test_without_the_products_nothing_is_replaced(monkeypatch: pytest.MonkeyPatc
 
 
 def test_rows_are_filled_up_to_few_numbers() -> None:
-    found = [filled_up(n) for n in range(1, 4097)]
+    found = [filled_up(n, ROW_STEPS) for n in range(1, 4097)]
     assert all(n <= filled <= max(n + 15, 1.25 * n) for n, filled in enumerate(found, 1))
     assert len(set(found)) < 60 and found == sorted(found)
 
