@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Iterator, List
 
 from spacy.tokens import Doc, DocBin
+from spacy.vocab import Vocab
 from srsly.msgpack import Packer
 
 from ..errors import BertHeadsError
@@ -90,6 +91,12 @@ def read_doc_bins(path: Path) -> Iterator[DocBin]:
         except Exception as error:  # zlib, msgpack and numpy each have their own
             raise BertHeadsError("H315", path=file, found=f"{type(error).__name__}: {error}") from error
         yield doc_bin
+
+
+def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
+    """YIELDS (Doc): The annotated texts themselves; see read_doc_bins."""
+    for doc_bin in read_doc_bins(path):
+        yield from doc_bin.get_docs(vocab)
 
 
 def check_doc_bins(path: Path) -> None:

@@ -9,7 +9,7 @@ from spacy.util import get_lang_class
 from spacy.vocab import Vocab
 from thinc.api import Config
 
-from ..corpus.doc_bins import read_doc_bins
+from ..corpus.doc_bins import read_doc_bins, read_docs
 from ..encoders.folders import is_encoder_folder
 from ..encoders.traits import Traits, find_traits
 from ..errors import BertHeadsError
@@ -305,10 +305,8 @@ def _suit_training(config: Config, traits: Traits) -> List[str]:
 
 
 def read_train_texts(train: Path) -> Iterator[str]:
-    """YIELDS (str): The texts of a split, a `.spacy` file or a folder of them."""
-    for doc_bin in read_doc_bins(train):
-        for doc in doc_bin.get_docs(Vocab()):
-            yield doc.text
+    """RETURNS (Iterator[str]): The texts of a split, a `.spacy` file or a folder of them."""
+    return (doc.text for doc in read_docs(train, Vocab()))
 
 
 def encoder_component(config: Config) -> Optional[str]:

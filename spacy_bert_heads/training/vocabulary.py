@@ -5,7 +5,7 @@ from typing import Iterator, NamedTuple
 
 from spacy.vocab import Vocab
 
-from ..corpus.doc_bins import read_doc_bins
+from ..corpus.doc_bins import read_docs
 from ..corpus.findings import Findings
 from ..corpus.readers.lines import read_json_objects, read_lines
 from ..errors import BertHeadsError
@@ -68,9 +68,7 @@ def read_texts(corpus: Path) -> Iterator[str]:
 
 
 def _read_spacy(path: Path) -> Iterator[str]:
-    for doc_bin in read_doc_bins(path):
-        for doc in doc_bin.get_docs(Vocab()):
-            yield doc.text
+    return (doc.text for doc in read_docs(path, Vocab()))
 
 
 def _read_jsonl(path: Path) -> Iterator[str]:
