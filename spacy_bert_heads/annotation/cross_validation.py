@@ -3,18 +3,16 @@
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-import numpy
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config
 
-from ..corpus.doc_bins import read_doc_bins
+from ..corpus.doc_bins import read_docs
 from ..extensions import UNCERTAINTY_NAMES
 from ..factory_names import SPANS_FACTORIES
-from ..files import remove_folder, write_files
-from .folds import NER_FACTORY, FoldSettings, assign_folds, begin_doc, train_fold, work_folder
+from .folds import NER_FACTORY, FoldSettings, assign_folds, begin_doc, run_folds
 from .handover import Trust, find_mistakes, rate_doubts
 from .heads import TEXTCAT_FACTORIES, find_heads
 from .suggest import make_view_scorer
@@ -53,18 +51,15 @@ def cross_validate(
     RAISES (BertHeadsError): H631 if there are fewer different texts than folds; whatever fit-config, train and
         make_view_scorer find wrong.
     """
-    docs = _read(corpus, Vocab())
+    docs = list(read_docs(corpus, Vocab()))
     numbers = assign_folds(docs, settings.folds, settings.seed)
-    for fold in range(settings.folds):
-        work = work_folder(folder, fold)
-        result = work.with_suffix(".spacy")
-        if not result.exists():
-            nlp = train_fold(docs, numbers, fold, folder, settings, say)
-            held_out = [docs[number] for number in numpy.flatnonzero(numbers == fold).tolist()]
-            predicted = DocBin(store_user_data=True, docs=_predict(nlp, held_out, view, strategy))
-            write_files({result: predicted.to_bytes()})
-        if work.exists():
-            remove_folder(work)
+
+    def answer(nlp: Language, chosen: List[int]) -> bytes:
+        predicted = _predict(nlp, [docs[number] for number in chosen], view, strategy)
+        return DocBin(store_user_data=True, docs=predicted).to_bytes()
+
+    for _ in run_folds(docs, numbers, folder, settings, suffix=".spacy", answer=answer, say=say):
+        pass
 
 
 def name_labels(config: Config, counts: Dict[str, Any]) -> Config:
@@ -84,7 +79,8 @@ def name_labels(config: Config, counts: Dict[str, Any]) -> Config:
 
 
 def _predict(nlp: Language, docs: List[Doc], view: Optional[str], strategy: Optional[str]) -> List[Doc]:
-    heads, view = find_heads(nlp), view or default_view(find_heads(nlp))
+    heads = find_heads(nlp)
+    view = view or default_view(heads)
     scorer = make_view_scorer(nlp, view, strategy)
     examples = [Example(begin_doc(nlp, doc), doc) for doc in docs]
     asked = [head.name for head in asked_heads(heads, view) if head is not None]
@@ -107,7 +103,7 @@ def read_predicted(folder: Path, vocab: Vocab) -> List[Doc]:
 
 def read_predicted_examples(corpus: Path, folder: Path, vocab: Vocab) -> List[Example]:
     """RETURNS (List[Example]): The same, with the annotation. No two texts of `corpus` may be the same."""
-    annotated = {doc.text: doc for doc in _read(corpus, vocab)}
+    annotated = {doc.text: doc for doc in read_docs(corpus, vocab)}
     return [Example(doc, annotated[doc.text]) for doc in read_predicted(folder, vocab)]
 
 
@@ -115,7 +111,3 @@ def read_trust(folder: Path) -> Trust:
     """RETURNS (Trust): How well the doubts about the texts that cross_validate has kept find the mistakes in them."""
     kept = [doc.user_data for doc in read_predicted(folder, Vocab())]
     return rate_doubts([data[WRONG] for data in kept], [data[DOUBT] for data in kept])
-
-
-def _read(corpus: Path, vocab: Vocab) -> List[Doc]:
-    return [doc for doc_bin in read_doc_bins(corpus) for doc in doc_bin.get_docs(vocab)]

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -125,14 +126,9 @@ def predict_out_of_fold(
         found: Dict[int, Outcome] = {}
         heads: Dict[str, Tuple[str, Tuple[str, ...]]] = {}
         ner_labels: Optional[Dict[str, None]] = None
-        for fold in range(settings.folds):
-            result = folder / f"fold-{fold + 1}.json"
-            if result.exists():
-                say(f"Fold {fold + 1} of {settings.folds} is finished")
-            else:
-                _run_fold(docs, numbers, fold, folder, settings, say)
-            if work_folder(folder, fold).exists():
-                remove_folder(work_folder(folder, fold))
+        for result in run_folds(
+            docs, numbers, folder, settings, suffix=".json", answer=partial(_answer, docs), say=say
+        ):
             data = json.loads(result.read_text(encoding="utf8"))
             found.update((int(number), _read_outcome(row)) for number, row in data["texts"].items())
             for name, (kind, labels) in data["heads"].items():
@@ -206,32 +202,59 @@ def _check_settings(docs: Sequence[Doc], folder: Path, settings: FoldSettings) -
         write_files({path: json.dumps(now, indent=1).encode("utf8")})
 
 
-def _run_fold(
-    docs: Sequence[Doc],
-    numbers: numpy.ndarray,
-    fold: int,
-    folder: Path,
-    settings: FoldSettings,
-    say: Callable[[str], Any],
-) -> None:
-    """Train, predict and write down."""
-    nlp = train_fold(docs, numbers, fold, folder, settings, say)
+def _answer(docs: Sequence[Doc], nlp: Language, chosen: List[int]) -> bytes:
+    """What is written down of a fold."""
     heads, ner = _find_heads(nlp)
-    chosen = numpy.flatnonzero(numbers == fold).tolist()
-    outcomes = ask(nlp, [docs[number] for number in chosen])
     content = {
         "heads": heads,
         "ner_labels": None if ner is None else list(ner.labels),
-        "texts": dict(zip(chosen, outcomes)),
+        "texts": dict(zip(chosen, ask(nlp, [docs[number] for number in chosen]))),
     }
-    write_files({folder / f"fold-{fold + 1}.json": json.dumps(content).encode("utf8", "surrogatepass")})
+    return json.dumps(content).encode("utf8", "surrogatepass")
+
+
+def run_folds(
+    docs: Sequence[Doc],
+    numbers: numpy.ndarray,
+    folder: Path,
+    settings: FoldSettings,
+    *,
+    suffix: str,
+    answer: Callable[[Language, List[int]], bytes],
+    say: Callable[[str], Any],
+) -> Iterator[Path]:
+    """Train a pipeline for each fold, on all other folds, and keep what it says of that fold.
+
+    A fold that is finished is kept: killed and called again, it continues where it was.
+
+    docs (Sequence[Doc]): Annotated texts.
+    numbers (numpy.ndarray): Fold of each, from assign_folds. Int, (n_docs,).
+    folder (Path): For what is finished. Trained pipelines are removed from it.
+    settings (FoldSettings): How.
+    suffix (str): Of the file of a fold.
+    answer (Callable[[Language, List[int]], bytes]): Its content, from the pipeline and the numbers of its texts.
+    say (Callable[[str], Any]): Takes what is to be shown.
+    YIELDS (Path): The file of each fold.
+    RAISES (BertHeadsError): Whatever fit-config, train and `answer` find wrong.
+    """
+    for fold in range(settings.folds):
+        work = folder / f"fold-{fold + 1}"
+        result = work.with_suffix(suffix)
+        if result.exists():
+            say(f"Fold {fold + 1} of {settings.folds} is finished")
+        else:
+            nlp = train_fold(docs, numbers, fold, work, settings, say)
+            write_files({result: answer(nlp, numpy.flatnonzero(numbers == fold).tolist())})
+        if work.exists():
+            remove_folder(work)
+        yield result
 
 
 def train_fold(
     docs: Sequence[Doc],
     numbers: numpy.ndarray,
     fold: int,
-    folder: Path,
+    work: Path,
     settings: FoldSettings,
     say: Callable[[str], Any],
 ) -> Language:
@@ -240,13 +263,12 @@ def train_fold(
     docs (Sequence[Doc]): Annotated texts.
     numbers (numpy.ndarray): Fold of each, from assign_folds. Int, (n_docs,).
     fold (int): The fold that is left out, counted from 0.
-    folder (Path): Everything is written into its `work_folder`.
+    work (Path): Folder that everything is written into.
     settings (FoldSettings): How.
     say (Callable[[str], Any]): Takes what is to be shown.
     RETURNS (Language): The pipeline with the best score on `settings.dev`; without it, that of the last step.
     RAISES (BertHeadsError): Whatever fit-config and train find wrong.
     """
-    work = work_folder(folder, fold)
     train, held_out, config = work / "train.spacy", work / "held-out.spacy", work / "config.cfg"
     parts = {train: numpy.flatnonzero(numbers != fold), held_out: numpy.flatnonzero(numbers == fold)}
     if not config.exists():
@@ -270,11 +292,6 @@ def train_fold(
     say(f"Fold {fold + 1} of {settings.folds}: training on {len(parts[train])} texts")
     say(run(config, work / "training", overrides={}, use_gpu=settings.gpu, resume=True, verbose=False))
     return load_pipeline(str(work / "training" / (DIR_MODEL_BEST if settings.dev else DIR_MODEL_LAST)))
-
-
-def work_folder(folder: Path, fold: int) -> Path:
-    """RETURNS (Path): Where a fold's pipeline is trained."""
-    return folder / f"fold-{fold + 1}"
 
 
 def _find_heads(nlp: Language) -> Tuple[Dict[str, Tuple[str, Tuple[str, ...]]], Any]:

@@ -15,7 +15,7 @@ from spacy.tokens import Doc, DocBin
 from spacy.util import load_config
 from thinc.api import Config
 
-from spacy_bert_heads.annotation import cross_validation, rounds
+from spacy_bert_heads.annotation import cross_validation, folds, rounds
 from spacy_bert_heads.annotation.curve import draw_rounds, render_rounds
 from spacy_bert_heads.annotation.folds import assign_folds
 from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
@@ -144,7 +144,7 @@ def test_the_pipeline_is_that_of_the_last_step_and_claims_no_scores(begun: Path)
 def test_killed_between_two_folds_it_goes_on_with_the_second(
     begun: Path, settings: LoopSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_fold = cross_validation.train_fold
+    train_fold = folds.train_fold
     trained: List[int] = []
 
     def stop(docs: Any, numbers: Any, fold: int, *args: Any) -> Any:
@@ -153,7 +153,7 @@ def test_killed_between_two_folds_it_goes_on_with_the_second(
             raise Killed
         return train_fold(docs, numbers, fold, *args)
 
-    monkeypatch.setattr(cross_validation, "train_fold", stop)
+    monkeypatch.setattr(folds, "train_fold", stop)
     with pytest.raises(Killed):
         call(tmp_path / "loop", settings)
     call(tmp_path / "loop", settings)
