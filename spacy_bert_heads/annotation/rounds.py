@@ -199,14 +199,12 @@ def _begin(first: Round, settings: LoopSettings, say: Callable[[str], Any]) -> O
     """
     if settings.begins_with_nothing:
         return None
+    if settings.model is None:
+        return _learn(first, None, settings, say)
     if settings.bases:
         _merge_answers(first, settings, say)
-    if settings.model is None:
-        _cross_validate(first, settings, say)
-        _train(first, None, settings, say)
-    model = settings.model or str(first.model)
-    _evaluate(first, model, settings)
-    return model
+    _evaluate(first, settings.model, settings)
+    return settings.model
 
 
 def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings, say: Callable[[str], Any]) -> str:
@@ -313,9 +311,10 @@ def _learn(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
     RETURNS (str): Folder of the pipeline.
     """
     _merge_answers(now, settings, say)
-    _cross_validate(now, settings, say)
-    _train(now, model, settings, say)
-    _evaluate(now, str(now.model), settings)
+    if not now.folder.joinpath(METRICS).exists():
+        _cross_validate(now, settings, say)
+        _train(now, model, settings, say)
+        _evaluate(now, str(now.model), settings)
     return str(now.model)
 
 
@@ -362,7 +361,7 @@ def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]
 
 def _cross_validate(now: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
     """Have each text predicted by a pipeline that did not learn from it, unless there is a dev split."""
-    if now.folder.joinpath(METRICS).exists() or _dev(now, settings) is not None:
+    if _dev(now, settings) is not None:
         return
     say(
         f"Round {now.number}: fewer than {FEW_TEXTS} texts, so none is set aside as dev. For cross-validation there "
@@ -381,8 +380,6 @@ def _train(now: Round, model: Optional[str], settings: LoopSettings, say: Callab
     Without a dev split training begins from the start, as in the folds, and the last step counts. When there first is
     one, it begins from the start again: the last pipeline has learned from its texts.
     """
-    if now.folder.joinpath(METRICS).exists():
-        return
     config = now.folder / CONFIG
     dev = _dev(now, settings)
     nlp = None if model is None or _dev_before(now, settings) is None else load_pipeline(model)
