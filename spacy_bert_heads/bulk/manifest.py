@@ -80,6 +80,9 @@ class Manifest:
         rejected = self.folder / REJECTED
         if rejected.exists() and not rejected.stat().st_size:
             rejected.unlink()
+        # A run that stops has killed its workers, and leaves what they wrote in the meantime
+        with suppress(OSError):
+            clean_up(self.folder)
 
     @property
     def n_items(self) -> int:

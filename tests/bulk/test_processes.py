@@ -1,5 +1,6 @@
 """The local engine with processes that are real, and the engine ray: they end, they are killed, and they agree."""
 
+import errno
 import json
 import os
 import signal
@@ -103,6 +104,30 @@ def test_a_worker_killed_from_outside_costs_nothing_and_a_killed_run_leaves_none
     assert done.returncode == 0 and "texts of them in an earlier run" in done.stdout, done.stderr
     assert [record["id"] for record in read_records(tmp_path / "out")] == list(range(60))
     assert not (tmp_path / "out" / "rejected.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_leaves_no_file_of_a_shard_that_was_finished_meanwhile(
+    exits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, code = exits
+    source = write_jsonl(tmp_path / "in.jsonl", *({"id": number, "text": "text"} for number in range(20)))
+    output, waiting = tmp_path / "out", []
+
+    def fail(descriptor: int) -> None:
+        if list(output.glob("part-*")):  # the first shard is in its place, and not yet in the manifest
+            deadline = time.monotonic() + 60
+            while not waiting and time.monotonic() < deadline:
+                waiting[:] = output.glob(".part-000001*")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(BertHeadsError, match="No space left"):
+            apply_to_files(model, [source], output, options=Options(), n_process=1, code=code, shard_size=4)
+    assert waiting and not list(output.glob(".part*"))
+    apply_to_files(model, [source], output, options=Options(), n_process=1, code=code, shard_size=4)
+    assert [record["id"] for record in read_records(output)] == list(range(20))
 
 
 @pytest.mark.slow
