@@ -1,6 +1,6 @@
 """A bidirectional LSTM over texts of different lengths."""
 
-from typing import Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -63,8 +63,7 @@ def _run_in_groups(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
     direction reads texts that are turned around in place, so that padding comes last in both.
     """
     if len(lengths) == 1 and not torch.is_grad_enabled():  # nothing to pad, and no copies of what may be a long text
-        alone: Tensor = lstm(X[None])[0][0]
-        return alone
+        return _run_alone(lstm, X)
     starts = lengths.cumsum(0) - lengths
     rows, hidden = [], []
     for group in map(torch.from_numpy, group_by_length(lengths.numpy(), GROUP_SIZE, GROUP_COST)):
@@ -76,8 +75,8 @@ def _run_in_groups(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
         turned = torch.where(inside, places - 2 * columns + n_tokens - 1, places).flatten()
         Y = X.index_select(0, torch.where(inside, own, 0).flatten())
         for there, back in zip(*(iter(lstm.all_weights),) * 2):
-            first = _run_one_way(Y, inside.shape, there)
-            second = _run_one_way(Y.index_select(0, turned), inside.shape, back).index_select(0, turned)
+            first = _run_one_way(Y, inside.shape, there)[0]
+            second = _run_one_way(Y.index_select(0, turned), inside.shape, back)[0].index_select(0, turned)
             Y = torch.cat((first, second), 1)
         rows.append(own[inside])
         hidden.append(Y[inside.flatten()])
@@ -85,12 +84,45 @@ def _run_in_groups(lstm: torch.nn.LSTM, X: Tensor, lengths: Tensor) -> Tensor:
     return torch.empty_like(flat).index_copy(0, torch.cat(rows), flat)
 
 
-def _run_one_way(X: Tensor, shape: Tuple[int, ...], weights: Sequence[Tensor]) -> Tensor:
-    """One layer in one direction. X: (n_texts * longest, nI). shape: (n_texts, longest)."""
-    state = X.new_zeros(1, shape[0], weights[1].shape[1])
-    output, _, _ = torch.lstm(
-        X.view(*shape, -1),
-        (state, state),
+def _run_alone(lstm: torch.nn.LSTM, X: Tensor) -> Tensor:
+    """One text, a part after the other if it is long: what oneDNN needs grows with the tokens that go through at
+    once. The state at the end of a part is where the next one begins."""
+    if len(X) <= GROUP_SIZE:
+        alone: Tensor = lstm(X[None])[0][0]
+        return alone
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else X.dtype
+    parts = [slice(start, start + GROUP_SIZE) for start in range(0, len(X), GROUP_SIZE)]
+    for there, back in zip(*(iter(lstm.all_weights),) * 2):
+        Y = X.new_empty(len(X), 2 * there[1].shape[1], dtype=dtype)
+        ahead, behind = Y.chunk(2, 1)
+        state: Optional[List[Tensor]] = None
+        for part in parts:
+            ahead[part], *state = _run_one_way(X[part], (1, -1), there, state)
+        state = None
+        for part in reversed(parts):
+            turned, *state = _run_one_way(X[part].flip(0), (1, -1), back, state)
+            behind[part] = turned.flip(0)
+        X = Y
+    return X
+
+
+def _run_one_way(
+    X: Tensor, shape: Tuple[int, ...], weights: Sequence[Tensor], state: Optional[Sequence[Tensor]] = None
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """One layer in one direction.
+
+    X (Tensor): Float, (n_texts * longest, nI).
+    shape (Tuple[int, ...]): (n_texts, longest).
+    weights (Sequence[Tensor]): Of the layer and direction, as nn.LSTM.all_weights has them.
+    state (Optional[Sequence[Tensor]]): Hidden and cell state to begin with. None: zeros.
+    RETURNS (Tuple[Tensor, Tensor, Tensor]): Hidden states of all tokens, (n_texts * longest, width); hidden and cell
+        state at the end, (1, n_texts, width).
+    """
+    if state is None:
+        state = [X.new_zeros(1, shape[0], weights[1].shape[1])] * 2
+    output, hidden, cell = torch.lstm(
+        X.view(*shape, X.shape[-1]),
+        tuple(state),
         tuple(weights),
         has_biases=True,
         num_layers=1,
@@ -99,4 +131,4 @@ def _run_one_way(X: Tensor, shape: Tuple[int, ...], weights: Sequence[Tensor]) -
         bidirectional=False,
         batch_first=True,
     )
-    return output.flatten(0, 1)
+    return output.flatten(0, 1), hidden, cell

@@ -32,3 +32,17 @@ def test_prediction_in_bf16_computes_and_returns_bf16():
     assert found.dtype == torch.bfloat16
     with torch.no_grad():
         assert_close(found.float(), run_bilstm(lstm, X, torch.tensor([10, 20])), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_long_text_goes_through_in_parts_with_the_same_states(precision, depth, monkeypatch):
+    monkeypatch.setattr(lstm_module, "GROUP_SIZE", 64)
+    torch.manual_seed(0)
+    lstm, X = bilstm(5, 6, depth).eval(), torch.randn(200, 5)
+    with torch.no_grad(), torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
+        found = run_bilstm(lstm, X, torch.tensor([0, 200]))
+    assert found.dtype == (precision or torch.float32)
+    with torch.no_grad():
+        expected = lstm(X[None])[0][0]
+    assert_close(found.float(), expected, **({"rtol": 0, "atol": 0.03} if precision else {}))

@@ -20,6 +20,8 @@ SMALLEST_AGREEMENT = {torch.float32: 1e-30, torch.float64: 1e-250}
 
 # Transition scores up to this go into the recursion as they are.
 LARGEST_STEP = 30.0
+# Steps whose rows are cut apart at once: of a long doc, a million tensors would take more memory than the tables.
+BLOCK = 4096
 # A kernel of fewer operations than this is done before a second thread has begun (measured on 2 cores).
 OPERATIONS_FOR_THREADS = 1_000_000
 
@@ -215,20 +217,26 @@ class ScaledLattice(Lattice):
         entered[:, 0].copy_(e[0])
         entered[:, -1].copy_(e[-1])
         left = e.new_empty(n_steps + 1 if both else 1, *e.shape[1:])
-        emissions, scales, left_rows = e.unbind(0), scale.unbind(0), left.unbind(0)
-        entered_rows = entered.flatten(0, 1).unbind(0)
+        left_ahead = left[0]
         previous = _pair(entered, 0, 2 * n_steps - 1, directions)
         with threads_for(directions * step[0].numel() * e.shape[2], e.device):
-            for t in range(1, n_steps):
-                back = n_steps - 1 - t
-                current = _pair(entered, t, n_steps + back, directions)
-                torch.bmm(step, previous, out=_pair(left, 0, back + 1, directions))
-                torch.mul(left_rows[0], emissions[t], out=entered_rows[t])
+            for first in range(1, n_steps, BLOCK):
+                ahead = slice(first, min(first + BLOCK, n_steps))
+                behind = slice(n_steps - ahead.stop, n_steps - first)
+                emissions, scales, rows = e[ahead].unbind(0), scale[ahead].unbind(0), entered[0, ahead].unbind(0)
                 if both:
-                    torch.mul(left_rows[back + 1], emissions[back], out=entered_rows[n_steps + back])
-                torch.sum(current, 1, keepdim=True, out=scales[t])
-                current.div_(scales[t].clamp_min_(smallest))
-                previous = current
+                    emissions_back = e[behind].unbind(0)[::-1]
+                    left_back, rows_back = left[1:][behind].unbind(0)[::-1], entered[1, behind].unbind(0)[::-1]
+                for i in range(len(rows)):
+                    back = n_steps - 1 - first - i
+                    current = _pair(entered, first + i, n_steps + back, directions)
+                    torch.bmm(step, previous, out=_pair(left, 0, back + 1, directions))
+                    torch.mul(left_ahead, emissions[i], out=rows[i])
+                    if both:
+                        torch.mul(left_back[i], emissions_back[i], out=rows_back[i])
+                    torch.sum(current, 1, keepdim=True, out=scales[i])
+                    current.div_(scales[i].clamp_min_(smallest))
+                    previous = current
 
         dtype = sum_dtype(e.device)
         log_z = scale[:, 0, 0].log().sum(0, dtype=dtype) + shift[:, 0].sum(0, dtype=dtype)
