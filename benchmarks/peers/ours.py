@@ -1,8 +1,8 @@
 """Our pipeline of configs/joint.cfg, both heads, run by `nlp.pipe`.
 
 Rows: "auto" (the precision that the encoder chooses for itself), "fp32", "auto, entities alone", and "optimized": the
-pipeline after `python -m spacy bert-heads optimize MODEL OUT --texts FILE`, in the backend and precision that are fastest
-on this machine and keep the answers of 99.5 % of the short texts.
+pipeline after `python -m spacy bert-heads optimize MODEL OUT --texts FILE`, in the backend and precision that are
+fastest on this machine and keep the answers of 99.5 % of the short texts.
 """
 
 import json

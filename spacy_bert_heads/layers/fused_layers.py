@@ -28,8 +28,8 @@ else:
     LAYERS = (BertLayer, RobertaLayer, XLMRobertaLayer)
     ATTENTIONS = (BertSdpaSelfAttention, RobertaSdpaSelfAttention, XLMRobertaSdpaSelfAttention)
 # (up to so many rows, they are filled up to a multiple of): oneDNN compiles a kernel for each number of rows, and
-# keeps the last 1,024, each with some 0.4 MiB
-ROW_STEPS = ((256, 16), (2048, 64), (1 << 62, 256))
+# keeps the last 1,024, each with some 0.4 MiB. Few rows are those of a single text, of which each one counts
+ROW_STEPS = ((64, 4), (256, 16), (2048, 64), (1 << 62, 256))
 
 
 def prediction_twin(module: torch.nn.Module, dtype: Optional[torch.dtype]) -> torch.nn.Module:
@@ -152,12 +152,12 @@ class FusedLayer(torch.nn.Module):
         n_windows, n_pieces, width = hidden_states.shape
         n_rows = n_windows * n_pieces
         with torch.autocast("cpu", enabled=False):
-            residual = hidden_states.new_zeros((filled_up(n_rows, ROW_STEPS), width), dtype=torch.float32)
+            residual = _empty_rows(hidden_states, n_rows, width, torch.float32)
             residual[:n_rows] = hidden_states.reshape(n_rows, width)
             split = self.project(residual.to(self.dtype))[:n_rows]
             query, key, value = split.view(n_windows, n_pieces, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
             mask = None if attention_mask is None else attention_mask[:, :, :1].float()
-            context = residual.new_zeros((len(residual), split.shape[1] // 3), dtype=self.dtype)
+            context = _empty_rows(residual, n_rows, split.shape[1] // 3, self.dtype)
             of_heads = context[:n_rows].view(n_windows, n_pieces, self.n_heads, -1)
             of_heads.copy_(attend(query, key, value, mask).transpose(1, 2))
             residual = self.attended_norm(residual.add_(self.attended(context)))
@@ -169,3 +169,11 @@ class FusedLayer(torch.nn.Module):
 
 def _fused(linear: torch.nn.Linear, dtype: torch.dtype) -> FusedLinear:
     return FusedLinear(linear.weight.to(dtype), linear.bias.detach().to(dtype))
+
+
+def _empty_rows(like: Tensor, n_rows: int, width: int, dtype: torch.dtype) -> Tensor:
+    """RETURNS (Tensor): Rows to be written, and after them those that fill them up, which are zeros: numbers that
+    happen to be there may be ones that slow products down."""
+    rows = like.new_empty((filled_up(n_rows, ROW_STEPS), width), dtype=dtype)
+    rows[n_rows:] = 0.0
+    return rows
