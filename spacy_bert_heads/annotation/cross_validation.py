@@ -18,6 +18,7 @@ from .heads import TEXTCAT_FACTORIES, find_heads
 from .suggest import make_view_scorer
 from .tasks import asked_heads, default_view
 
+N_FOLDS = 3
 # What `doc.user_data` says of a predicted text: whether a mistake is in it, and how unsure of it the pipeline was
 WRONG, DOUBT = "wrong", "doubt"
 # Factories of heads, and where the report of `merge` counts their labels

@@ -132,8 +132,9 @@ def loop_cli(
     settle(threads)
     from spacy.cli._util import setup_gpu
 
+    from ..annotation.loop import chooses_one, run_loop
     from ..annotation.prelabel.prelabel import Teacher
-    from ..annotation.rounds import LoopSettings, chooses_one, run_loop
+    from ..annotation.rounds import LoopSettings
     from ..annotation.tasks import split_names
 
     setup_gpu(gpu)

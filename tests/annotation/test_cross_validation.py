@@ -15,18 +15,19 @@ from spacy.tokens import Doc, DocBin
 from spacy.util import load_config
 from thinc.api import Config
 
-from spacy_bert_heads.annotation import cross_validation, folds, rounds
+from spacy_bert_heads.annotation import cross_validation, folds, loop, progress
 from spacy_bert_heads.annotation.curve import draw_rounds, render_rounds
 from spacy_bert_heads.annotation.folds import assign_folds
-from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
+from spacy_bert_heads.annotation.loop import run_loop
+from spacy_bert_heads.annotation.rounds import LoopSettings
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.training.fit_config import fit_config
 
 from ..corpus.helpers import load_docs
-from . import test_rounds
-from .test_rounds import Killed, answer, call, make_docs, read_texts
+from . import test_loop
+from .test_loop import Killed, answer, call, make_docs, read_texts
 
-material = test_rounds.material
+material = test_loop.material
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +171,8 @@ def test_with_more_texts_a_fifth_is_set_aside_and_the_change_is_seen(
     first = folder / "round-01"
     answer(first / "tasks.jsonl", first / "answers.jsonl")
     forecasts: List[Any] = []
-    monkeypatch.setattr(rounds, "FEW_TEXTS", 24)
-    monkeypatch.setattr(rounds, "forecast", lambda texts, *others: forecasts.append(texts))
+    monkeypatch.setattr(loop, "FEW_TEXTS", 24)
+    monkeypatch.setattr(progress, "forecast", lambda texts, *others: forecasts.append(texts))
     said: List[str] = []
     run_loop(folder, replace(settings, epochs=1), say=said.append)
     learned, dev = (load_docs(first / "corpus" / f"{name}.spacy") for name in ("train", "dev"))

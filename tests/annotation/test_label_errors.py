@@ -22,7 +22,7 @@ from spacy_bert_heads.cli.app import app
 
 from ..corpus.helpers import load_docs
 from ..making import make_nlp, make_scratch_config, make_texts
-from .test_rounds import make_docs
+from .test_loop import make_docs
 
 
 class Killed(BaseException):

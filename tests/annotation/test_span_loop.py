@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from spacy_bert_heads.annotation.heads import find_heads, found_spans
 from spacy_bert_heads.annotation.label_studio.tasks import pipeline_config, read_tasks
+from spacy_bert_heads.annotation.loop import run_loop
 from spacy_bert_heads.annotation.merge import merge
-from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
+from spacy_bert_heads.annotation.rounds import LoopSettings
 from spacy_bert_heads.annotation.strategies import Scorer
 from spacy_bert_heads.annotation.suggest import suggest
 from spacy_bert_heads.annotation.tasks import TaskMaker, asked_heads, default_view

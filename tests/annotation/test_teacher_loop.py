@@ -7,17 +7,18 @@ from typing import Any, Dict, Iterator
 
 import pytest
 
+from spacy_bert_heads.annotation.loop import run_loop
 from spacy_bert_heads.annotation.prelabel.endpoint import KEY_VARIABLE
 from spacy_bert_heads.annotation.prelabel.prelabel import Teacher
-from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
+from spacy_bert_heads.annotation.rounds import LoopSettings
 from spacy_bert_heads.errors import BertHeadsError
 
 from ..corpus.helpers import load_docs
-from . import test_rounds
+from . import test_loop
 from .prelabel.stub import Stub, serve
-from .test_rounds import answer, call, make_docs, read_texts
+from .test_loop import answer, call, make_docs, read_texts
 
-material = test_rounds.material
+material = test_loop.material
 TRUTH = {doc.text: doc for doc in make_docs()}
 
 

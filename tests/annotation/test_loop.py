@@ -14,10 +14,11 @@ from spacy.util import load_config
 from thinc.api import Config
 from typer.testing import CliRunner
 
-from spacy_bert_heads.annotation import rounds
+from spacy_bert_heads.annotation import progress
 from spacy_bert_heads.annotation.heads import Head, Heads
+from spacy_bert_heads.annotation.loop import run_loop
 from spacy_bert_heads.annotation.merge import merge
-from spacy_bert_heads.annotation.rounds import LoopSettings, run_loop
+from spacy_bert_heads.annotation.rounds import LoopSettings
 from spacy_bert_heads.annotation.suggest import suggest
 from spacy_bert_heads.annotation.tasks import default_view
 from spacy_bert_heads.cli.app import app
@@ -141,7 +142,7 @@ def test_a_score_on_few_texts_is_shown_with_its_interval(
     low, high = (100 * end for end in metrics["accuracy_interval"])
     (line,) = [line for line in said if "texts are scored" in line]
     assert f"Only {metrics['scored']} texts" in line and f"{low:.0f} to {high:.0f} %" in line
-    monkeypatch.setattr(rounds, "FEW_SCORED", metrics["scored"])
+    monkeypatch.setattr(progress, "FEW_SCORED", metrics["scored"])
     said.clear()
     run_loop(begun, material, say=said.append)
     assert said and not any("texts are scored" in line for line in said)
