@@ -37,7 +37,8 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
 from spacy_bert_heads.annotation.merge import merge
-from spacy_bert_heads.annotation.prelabel.prelabel import Teacher, prelabel
+from spacy_bert_heads.annotation.prelabel.prelabel import prelabel
+from spacy_bert_heads.annotation.prelabel.teacher import Teacher
 
 # Of each true entity; what is left is right. Invented ones come on top, so many for each true one
 ERRORS = {"missed": 0.18, "label": 0.10, "border": 0.12}

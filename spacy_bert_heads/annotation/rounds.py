@@ -6,7 +6,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from spacy.training.loop import DIR_MODEL_BEST
 
-from .prelabel.prelabel import Plan, Teacher
+from .prelabel.teacher import Plan, Teacher
 
 TASKS, CONFIG, METRICS, AGREEMENT = "tasks.jsonl", "config.cfg", "metrics.json", "agreement.json"
 # Endings of files that are not all there yet.

@@ -133,7 +133,7 @@ def loop_cli(
     from spacy.cli._util import setup_gpu
 
     from ..annotation.loop import chooses_one, run_loop
-    from ..annotation.prelabel.prelabel import Teacher
+    from ..annotation.prelabel.teacher import Teacher
     from ..annotation.rounds import LoopSettings
     from ..annotation.tasks import split_names
 

@@ -10,7 +10,7 @@ from .reading_options import SKIP_BAD
 from .suggest import SOURCE
 
 if TYPE_CHECKING:
-    from ..annotation.prelabel.prelabel import Plan
+    from ..annotation.prelabel.teacher import Plan
 
 MODEL_PANEL = "Whom to ask"
 QUESTION = "What to ask"
@@ -124,7 +124,8 @@ def prelabel_cli(
     The model names words, and offsets are found here. Words that are not in the text are left out and counted. Each
     answer is kept when it comes: after an interruption the same command goes on where it was.
     """
-    from ..annotation.prelabel.prelabel import Teacher, prelabel
+    from ..annotation.prelabel.prelabel import prelabel
+    from ..annotation.prelabel.teacher import Teacher
     from ..annotation.tasks import split_names
 
     teacher = Teacher(

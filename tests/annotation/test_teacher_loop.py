@@ -9,7 +9,7 @@ import pytest
 
 from spacy_bert_heads.annotation.loop import run_loop
 from spacy_bert_heads.annotation.prelabel.endpoint import KEY_VARIABLE
-from spacy_bert_heads.annotation.prelabel.prelabel import Teacher
+from spacy_bert_heads.annotation.prelabel.teacher import Teacher
 from spacy_bert_heads.annotation.rounds import LoopSettings
 from spacy_bert_heads.errors import BertHeadsError
 

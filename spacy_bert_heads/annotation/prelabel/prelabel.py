@@ -7,11 +7,8 @@ goes on where it was.
 
 import json
 import os
-from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -20,209 +17,30 @@ from tqdm import tqdm
 from ...corpus.docs import load_tokenizer
 from ...corpus.findings import Findings, Where
 from ...corpus.reading import in_memory_zones
-from ...corpus.report import render_findings
 from ...corpus.store import hash_text
 from ...corpus.writers.doccano import DoccanoWriter
 from ...corpus.writers.label_studio import LabelStudioWriter
 from ...corpus.writers.prodigy import ProdigyWriter
-from ...errors import BertHeadsError, NothingToAskError, printable
+from ...errors import BertHeadsError, NothingToAskError
 from ...files import Staging, check_not_read, check_writable
 from ..hashes import input_hash
 from ..label_studio.client import read_token
 from ..raw_texts import Record, check_raw, read_annotated, read_raw_texts
 from ..strategies import random_number
 from .answers import REASONS, Aligned, UnusableError, align, read_answer
+from .asking import Asking
 from .cache import AnswerCache, Reply, open_cache, prompt_key
-from .endpoint import KEY_VARIABLE, ChatEndpoint, RefusedError, most_tokens
+from .endpoint import KEY_VARIABLE, ChatEndpoint, most_tokens
 from .examples import Examples
-from .questions import Message, Question, check_names, read_descriptions
+from .questions import Question, check_names, read_descriptions
+from .report import PrelabelReport
 from .tasks import Opinion, build_doc, contents_of, export_doc, join, make_task
+from .teacher import Plan, Prompt, Teacher
 
 FORMATS = (ProdigyWriter.name, LabelStudioWriter.name, DoccanoWriter.name)
-# Prices are of so many tokens.
-MILLION = 1_000_000
-# After so many prompts without an answer, one after the other, the endpoint is not asked any more.
-MAX_IN_A_ROW = 5
-# Why prompts were refused: so many reasons are named.
-MAX_REASONS = 20
 CHUNK_BYTES = 1 << 20
 # What is in a file of tasks once somebody has answered some
 ANSWER_MARKS = (b'"answer":', b'"_annotator_id":', b'"annotations":')
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A large language model, and what it is asked.
-
-    endpoint (str): Address, such as "http://127.0.0.1:8000/v1".
-    model (str): Name of the model there.
-    labels (Sequence[str]): Of entities. None given: those of the examples.
-    categories (Sequence[str]): Of texts. None given: those of the examples.
-    multiple (bool): Whether several categories may hold for a text, or none.
-    descriptions (Optional[Path]): What they mean; see questions.read_descriptions.
-    examples (Sequence[Path]): Annotated texts to show; see examples.Examples.
-    shots (int): How many of them with each text.
-    twice (bool): Ask twice, with labels and examples in another order, to see where the answers agree.
-    max_tokens (int): The most tokens of an answer; to a long text it may have a quarter of its characters more.
-    timeout (float): Seconds in which an answer must be complete.
-    concurrency (int): How many answers are waited for at once.
-    price_in, price_out (float): Of a million tokens of prompts, and of answers.
-    budget (Optional[float]): The most that all answers in the cache may cost. None: no limit.
-    """
-
-    endpoint: str
-    model: str
-    labels: Sequence[str] = ()
-    categories: Sequence[str] = ()
-    multiple: bool = False
-    descriptions: Optional[Path] = None
-    examples: Sequence[Path] = ()
-    shots: int = 5
-    twice: bool = False
-    max_tokens: int = 2048
-    timeout: float = 120.0
-    concurrency: int = 4
-    price_in: float = 0.0
-    price_out: float = 0.0
-    budget: Optional[float] = None
-
-    def check(self) -> None:
-        """RAISES (BertHeadsError): H504 for a setting that makes no sense; H740 for nothing to ask."""
-        limits = {
-            "--shots": (self.shots, 0),
-            "--concurrency": (self.concurrency, 1),
-            "--max-tokens": (self.max_tokens, 1),
-            "--price-in": (self.price_in, 0),
-            "--price-out": (self.price_out, 0),
-        }
-        for name, (value, least) in limits.items():
-            if not least <= value < float("inf"):
-                raise BertHeadsError("H504", name=name, found=value, expected=f"{least} or more")
-        if not 0 < self.timeout < float("inf"):
-            raise BertHeadsError("H504", name="--timeout", found=self.timeout, expected="seconds above 0")
-        if self.budget is not None and not 0 < self.budget < float("inf"):
-            raise BertHeadsError("H504", name="--budget", found=self.budget, expected="more than 0")
-        if self.budget is not None and not self.price_in and not self.price_out:
-            raise BertHeadsError("H504", name="--budget", found="on", expected="--price-in and --price-out beside it")
-        if not (self.labels or self.categories or self.examples):
-            raise BertHeadsError("H740")
-
-    def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """RETURNS (float): What so many tokens cost."""
-        return (tokens_in * self.price_in + tokens_out * self.price_out) / MILLION
-
-
-class Plan(NamedTuple):
-    """What a run is about to send.
-
-    host (str): Where to.
-    is_local (bool): Whether that is this machine.
-    is_encrypted (bool): Whether nobody can read it on its way.
-    n_texts (int): How many texts, those that are sent twice once.
-    n_prompts (int): How many prompts.
-    n_examples (int): How many annotated texts there are to be sent along.
-    most_in (int): Tokens of all prompts, at most.
-    """
-
-    host: str
-    is_local: bool
-    is_encrypted: bool
-    n_texts: int
-    n_prompts: int
-    n_examples: int
-    most_in: int
-
-    def to_text(self) -> str:
-        """RETURNS (str): What is to be confirmed."""
-        also = f", each with some of {self.n_examples:,} annotated texts," if self.n_examples else ""
-        open_way = "" if self.is_encrypted else ", not encrypted"
-        size = f"{self.n_prompts:,} prompts, at most {self.most_in:,} tokens"
-        return f"{self.n_texts:,} texts{also} would be sent to {self.host}{open_way} ({size})"
-
-
-class Prompt(NamedTuple):
-    """A prompt, with the key of its answer in the cache."""
-
-    key: str
-    messages: List[Message]
-    max_tokens: int
-
-    def most(self, teacher: Teacher) -> float:
-        """RETURNS (float): The most that its answer can cost."""
-        return teacher.cost(most_tokens(self.messages), self.max_tokens)
-
-
-@dataclass
-class PrelabelReport:
-    """What became of the texts and the answers.
-
-    n_read, n_blank, n_excluded, n_duplicates (int): Texts in the source; without a word; annotated before, or among
-        the examples; that came before in the source.
-    n_asked, n_cached (int): Prompts that were answered now, and that had been before.
-    tokens_in, tokens_out (int): Of the answers that were asked for now.
-    n_estimated (int): Of them, those whose tokens the endpoint did not count.
-    cost (float): Theirs.
-    total_cost (float): Of all answers in the cache.
-    priced (bool): Whether there are prices.
-    n_left (int): Texts without an answer, since the budget is spent.
-    refused (Dict[str, int]): Why the endpoint gave no answer, and for how many prompts.
-    unusable (Counter[str]): Texts whose answers are none, by reason.
-    n_ents (int): Entities that are filled in.
-    rejected (Counter[str]): What is not, by reason.
-    n_unsure (int): Entities and categories about which two answers disagree.
-    agreement (float): Sum of how far two answers agree, over all texts.
-    n_tasks (int): That were written.
-    findings (Findings): Bad records passed over.
-    """
-
-    findings: Findings
-    n_read: int = 0
-    n_blank: int = 0
-    n_excluded: int = 0
-    n_duplicates: int = 0
-    n_asked: int = 0
-    n_cached: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    n_estimated: int = 0
-    cost: float = 0.0
-    total_cost: float = 0.0
-    priced: bool = False
-    n_left: int = 0
-    refused: Dict[str, int] = field(default_factory=dict)
-    unusable: "Counter[str]" = field(default_factory=Counter)
-    n_ents: int = 0
-    rejected: "Counter[str]" = field(default_factory=Counter)
-    n_unsure: int = 0
-    agreement: Optional[float] = None
-    n_tasks: int = 0
-
-    def to_text(self) -> str:
-        """RETURNS (str): The report, ready for a terminal. Its last line says what was written."""
-        left_out = {
-            "annotated before": self.n_excluded,
-            "duplicates": self.n_duplicates,
-            "blank": self.n_blank,
-        }
-        said = ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)
-        price = f", cost {self.cost:.4f} (all answers in the cache: {self.total_cost:.4f})" if self.priced else ""
-        tokens = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
-        estimated = f", those of {self.n_estimated:,} answers estimated" if self.n_estimated else ""
-        lines = [
-            *render_findings(self.findings),
-            f"Read {self.n_read:,} texts" + (f"; left out: {said}" if said else ""),
-            f"Asked for {self.n_asked:,} answers: {tokens}{estimated}{price}; {self.n_cached:,} were in the cache",
-        ]
-        lines += [f"  {count:,} prompts refused: {printable(why)}" for why, count in self.refused.items()]
-        lines += [f"  {count:,} {REASONS[why]}, left out" for why, count in self.unusable.most_common()]
-        lines += [f"  {count:,} {REASONS[why]}" for why, count in self.rejected.most_common()]
-        if self.agreement is not None and self.n_tasks:
-            mean = self.agreement / self.n_tasks
-            lines.append(f"Two answers agree by {mean:.2f} on average; {self.n_unsure:,} of their parts are unsure")
-        if self.n_left:
-            lines.append(f"The budget is spent: {self.n_left:,} texts have no answer yet. Run again with a higher one")
-        lines.append(f"Wrote {self.n_tasks:,} tasks with {self.n_ents:,} entities")
-        return "\n".join(lines)
 
 
 def prelabel(
@@ -411,7 +229,7 @@ class _Run:
         """
         if not n_prompts:
             return
-        asking = _Asking(self.teacher, self.endpoint, self.schema, answers, self.report)
+        asking = Asking(self.teacher, self.endpoint, self.schema, answers, self.report)
         new = (
             prompt for text, _ in self._texts() for prompt in self._prompts(text) if answers.get(prompt.key) is None
         )
@@ -521,88 +339,3 @@ class _Run:
                     keys.add(hash_text(text))
             self._drawn = set(sorted(keys, key=lambda key: (random_number(str(key), 0), key))[: self.limit])
         return self._drawn
-
-
-class _Asking:
-    """Asks several prompts at once, and keeps each answer when it comes."""
-
-    def __init__(
-        self,
-        teacher: Teacher,
-        endpoint: ChatEndpoint,
-        schema: Dict[str, Any],
-        answers: AnswerCache,
-        report: PrelabelReport,
-    ) -> None:
-        self.teacher = teacher
-        self.endpoint = endpoint
-        self.schema = schema
-        self.answers = answers
-        self.report = report
-        self._spent = answers.spent()
-        self.refused: Set[str] = set()
-        self._waiting: "Dict[Future[Reply], Prompt]" = {}
-        self._in_a_row = 0
-
-    def run(self, prompts: Iterator[Prompt], done: Callable[[], Any]) -> None:
-        """Ask until there are no more prompts, or no more money."""
-        prompt = next(prompts, None)
-        with ThreadPoolExecutor(self.teacher.concurrency, thread_name_prefix="prelabel") as pool:
-            try:
-                while prompt is not None or self._waiting:
-                    # One alone, until it is known what the endpoint understands
-                    width = self.teacher.concurrency if self.endpoint.settled else 1
-                    while prompt is not None and len(self._waiting) < width and self._can_pay(prompt):
-                        work = pool.submit(self.endpoint.ask, prompt.messages, self.schema, prompt.max_tokens)
-                        self._waiting[work] = prompt
-                        prompt = next(prompts, None)
-                    if not self._waiting:
-                        return
-                    for work in wait(self._waiting, return_when=FIRST_COMPLETED).done:
-                        self._take(work)
-                        done()
-            except BaseException:
-                # What is on its way is paid for, so it is waited for and kept
-                self.endpoint.stop()
-                for work in wait(self._waiting).done:
-                    self._keep(work, self._waiting[work])
-                raise
-
-    def _can_pay(self, prompt: Prompt) -> bool:
-        """Whether it cannot go beyond the budget, whatever all answers that are waited for will cost."""
-        if self.teacher.budget is None:
-            return True
-        held = sum(other.most(self.teacher) for other in self._waiting.values())
-        return self._spent + held + prompt.most(self.teacher) <= self.teacher.budget
-
-    def _take(self, work: "Future[Reply]") -> None:
-        prompt = self._waiting.pop(work)
-        error = work.exception()
-        if isinstance(error, RefusedError):
-            why = str(error)
-            if why not in self.report.refused and len(self.report.refused) >= MAX_REASONS:
-                why = "other reasons"
-            self.refused.add(prompt.key)
-            self.report.refused[why] = self.report.refused.get(why, 0) + 1
-            self._in_a_row += 1
-            if self._in_a_row >= MAX_IN_A_ROW:
-                raise BertHeadsError("H746", url=self.endpoint.url, found=why)
-        elif error is not None:
-            raise error
-        else:
-            self._in_a_row = 0
-            self._keep(work, prompt)
-
-    def _keep(self, work: "Future[Reply]", prompt: Prompt) -> None:
-        if work.exception() is not None:
-            return
-        reply = work.result()
-        cost = self.teacher.cost(reply.tokens_in, reply.tokens_out)
-        self.answers.put(prompt.key, reply, cost)
-        self._spent += cost
-        report = self.report
-        report.n_asked += 1
-        report.tokens_in += reply.tokens_in
-        report.tokens_out += reply.tokens_out
-        report.n_estimated += reply.estimated
-        report.cost += cost

@@ -19,7 +19,9 @@ from spacy_bert_heads.annotation.prelabel import endpoint as endpoint_module
 from spacy_bert_heads.annotation.prelabel.cache import AnswerCache
 from spacy_bert_heads.annotation.prelabel.endpoint import KEY_VARIABLE, is_loopback
 from spacy_bert_heads.annotation.prelabel.examples import Examples
-from spacy_bert_heads.annotation.prelabel.prelabel import Plan, PrelabelReport, Teacher, prelabel
+from spacy_bert_heads.annotation.prelabel.prelabel import prelabel
+from spacy_bert_heads.annotation.prelabel.report import PrelabelReport
+from spacy_bert_heads.annotation.prelabel.teacher import Plan, Teacher
 from spacy_bert_heads.cli.app import app
 from spacy_bert_heads.corpus.docs import load_tokenizer
 from spacy_bert_heads.errors import BertHeadsError
