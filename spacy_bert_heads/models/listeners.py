@@ -221,13 +221,11 @@ def _forward_tokens(
         rows = rows[ends - 1]
     rows, tokens = ops.asarray1i(rows.astype("int32")), ops.asarray1i(tokens.astype("int32"))
     runs = ops.asarray1i(lengths[lengths > 0].astype("int32"))
-    vectors = X[rows]
     if pooling == "mean":
-        vectors = ops.reduce_mean(vectors, runs)
-    Y: Any = vectors
-    if len(tokens) < len(lengths):
-        Y = ops.alloc2f(len(lengths), width)
-        Y[tokens] = vectors
+        means = ops.reduce_mean(X[rows], runs)
+        Y = _gather(ops, means, ops.xp.arange(len(means)), tokens, len(lengths))
+    else:
+        Y = _gather(ops, X, rows, tokens, len(lengths))
     first_token = numpy.cumsum([0, *(len(data.align.lengths) for data in trf_data)])
 
     def backprop(dY: List[Any]) -> Any:
@@ -245,6 +243,19 @@ def _forward_tokens(
         )
 
     return _split(Y, first_token), backprop
+
+
+def _gather(ops: Any, X: Any, rows: Any, tokens: Any, n_tokens: int) -> Any:
+    """RETURNS (Any): Some rows of X at tokens, zeros at all others, in one copy. Float, (n_tokens, width)."""
+    if len(tokens) == n_tokens:
+        return X[rows]
+    if not len(tokens):  # then X may be empty
+        return ops.alloc2f(n_tokens, X.shape[1])
+    everywhere, missing = ops.alloc1i(n_tokens), ops.xp.ones(n_tokens, dtype=bool)
+    everywhere[tokens], missing[tokens] = rows, False
+    Y = X[everywhere]
+    Y[missing] = 0.0
+    return Y
 
 
 def _forward_pooled(
