@@ -95,6 +95,13 @@ class Peer:
         raise NotImplementedError
 
 
+def computes_in_bf16() -> bool:
+    """RETURNS (bool): Whether this CPU does: torch imitates it on others, many times slower than float32."""
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def run(peer: Peer) -> None:
     """The program of every peer."""
     channel = _take_stdout()
@@ -118,6 +125,9 @@ def measure(peer: Peer, job: Dict[str, Any], channel: TextIO) -> None:
     rows: Dict[str, Row] = {}
     report: Dict[str, Any] = {"rows": {}, "skipped": {}}
     for name, make in peer.rows(Path(job["model"]), job):
+        if "bf16" in name and not computes_in_bf16():
+            report["skipped"][name] = "this CPU does not compute in bf16"
+            continue
         try:
             row = make()
             report["rows"][name] = {"note": row.note, "sets": warm_up(row, texts, intents)}
