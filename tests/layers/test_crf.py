@@ -437,12 +437,13 @@ def test_a_path_far_below_the_others_is_not_lost_when_it_alone_is_legal_later():
     assert crf.marginals(emissions, mask)[0, 0, b_then_i[0]].item() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("lengths", [(60, 0, 1, 33), (60,)])  # a doc alone goes another way
 @pytest.mark.parametrize("scale", [3.0, 8.0, 15.0, 25.0, 40.0, 100.0, 400.0])
 @pytest.mark.parametrize("scheme", CONSTRAINTS)
-def test_scaled_sums_are_right_or_report_that_they_are_not(scheme, scale, monkeypatch):
+def test_scaled_sums_are_right_or_report_that_they_are_not(scheme, scale, lengths, monkeypatch):
     monkeypatch.setattr(recursions, "BLOCK", 25)  # of 60 steps
     crf, _ = make_crf(scheme, n_labels=3, n_tags=9, scale=scale / 4)
-    emissions, mask = make_batch(crf.num_tags, (60, 0, 1, 33), scale=scale)
+    emissions, mask = make_batch(crf.num_tags, lengths, scale=scale)
     allowed, _ = make_annotation(crf, mask)
     weights = crf.start_transitions, crf.end_transitions, crf.transitions, crf.legal
     log_m = join_transitions(*(w if w is None else w.detach() for w in weights))
@@ -459,6 +460,20 @@ def test_scaled_sums_are_right_or_report_that_they_are_not(scheme, scale, monkey
                 counts = exact.transition_counts(ones.double())[:-1, :-1]
                 ours = scaled.transition_counts(ones.to(dtype))[:-1, :-1]
                 assert_close(ours.double(), counts, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", CONSTRAINTS)
+def test_a_doc_alone_has_the_path_and_the_sum_that_it_has_in_a_batch(scheme):
+    crf, _ = make_crf(scheme, n_labels=3, n_tags=9)
+    emissions, mask = make_batch(crf.num_tags, (200, 63, 1))
+    together, scores = crf.viterbi(emissions, mask)
+    sums = crf.log_partition(emissions, mask)
+    for doc, n_tokens in enumerate(mask.sum(1).tolist()):
+        alone = emissions[doc : doc + 1, :n_tokens], mask[doc : doc + 1, :n_tokens]
+        path, score = crf.viterbi(*alone)
+        assert path[0].tolist() == together[doc, :n_tokens].tolist()
+        assert_close(score[0], scores[doc])
+        assert_close(crf.log_partition(*alone)[0], sums[doc])
 
 
 def test_decoding_reads_nothing_back_from_the_device():

@@ -10,6 +10,7 @@ the start score, entering it the end score. So docs of any length, 0 and 1 too, 
 from contextlib import contextmanager
 from typing import Callable, Iterator, List, Optional, Tuple
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -209,7 +210,6 @@ class ScaledLattice(Lattice):
 
         # Both directions advance in one kernel; the second one is stored from the last step to the first.
         directions = 2 if both else 1
-        step = torch.stack((self.m.t(), self.m)[:directions])
         entered = e.new_empty(directions, *e.shape)
         scale = e.new_ones(n_steps, directions, 1, e.shape[2])
         smallest_log_e = torch.nan_to_num(e, neginf=0.0, out=entered[0]).amin()
@@ -217,26 +217,11 @@ class ScaledLattice(Lattice):
         entered[:, 0].copy_(e[0])
         entered[:, -1].copy_(e[-1])
         left = e.new_empty(n_steps + 1 if both else 1, *e.shape[1:])
-        left_ahead = left[0]
-        previous = _pair(entered, 0, 2 * n_steps - 1, directions)
-        with threads_for(directions * step[0].numel() * e.shape[2], e.device):
-            for first in range(1, n_steps, BLOCK):
-                ahead = slice(first, min(first + BLOCK, n_steps))
-                behind = slice(n_steps - ahead.stop, n_steps - first)
-                emissions, scales, rows = e[ahead].unbind(0), scale[ahead].unbind(0), entered[0, ahead].unbind(0)
-                if both:
-                    emissions_back = e[behind].unbind(0)[::-1]
-                    left_back, rows_back = left[1:][behind].unbind(0)[::-1], entered[1, behind].unbind(0)[::-1]
-                for i in range(len(rows)):
-                    back = n_steps - 1 - first - i
-                    current = _pair(entered, first + i, n_steps + back, directions)
-                    torch.bmm(step, previous, out=_pair(left, 0, back + 1, directions))
-                    torch.mul(left_ahead, emissions[i], out=rows[i])
-                    if both:
-                        torch.mul(left_back[i], emissions_back[i], out=rows_back[i])
-                    torch.sum(current, 1, keepdim=True, out=scales[i])
-                    current.div_(scales[i].clamp_min_(smallest))
-                    previous = current
+        if e.device.type == "cpu" and e.shape[2] == 1:
+            tables = [table[..., 0].numpy() for table in (e, entered, left, scale)]
+            _advance_alone(*tables, m=self.m.numpy(), smallest=smallest)
+        else:
+            _advance(torch.stack((self.m.t(), self.m)[:directions]), e, entered, left, scale, smallest)
 
         dtype = sum_dtype(e.device)
         log_z = scale[:, 0, 0].log().sum(0, dtype=dtype) + shift[:, 0].sum(0, dtype=dtype)
@@ -273,6 +258,67 @@ class ScaledLattice(Lattice):
 
     def as_log(self, values: Tensor) -> Tensor:
         return values.log()
+
+
+def _advance(step: Tensor, e: Tensor, entered: Tensor, left: Tensor, scale: Tensor, smallest: float) -> None:
+    """Both directions of the scaled recursion, or the forward one, step by step. What is not given is written.
+
+    step (Tensor): Factors of the transitions, those of the forward direction turned around. (directions, n_states,
+        n_states).
+    e (Tensor): Factors of the emissions. (n_steps, n_states, n_docs).
+    entered (Tensor): First and last step are given. (directions, n_steps, n_states, n_docs).
+    left (Tensor): The backward direction with its emission left out, one row late. (n_steps + 1, n_states, n_docs).
+        The first row is for use meanwhile, and is the only one without the backward direction.
+    scale (Tensor): What each step was divided by; the first row is given. (n_steps, directions, 1, n_docs).
+    smallest (float): The least divisor.
+    """
+    directions, n_steps = entered.shape[:2]
+    both, left_ahead = directions == 2, left[0]
+    previous = _pair(entered, 0, 2 * n_steps - 1, directions)
+    with threads_for(directions * step[0].numel() * e.shape[2], e.device):
+        for first in range(1, n_steps, BLOCK):
+            ahead = slice(first, min(first + BLOCK, n_steps))
+            behind = slice(n_steps - ahead.stop, n_steps - first)
+            emissions, scales, rows = e[ahead].unbind(0), scale[ahead].unbind(0), entered[0, ahead].unbind(0)
+            if both:
+                emissions_back = e[behind].unbind(0)[::-1]
+                left_back, rows_back = left[1:][behind].unbind(0)[::-1], entered[1, behind].unbind(0)[::-1]
+            for i in range(len(rows)):
+                back = n_steps - 1 - first - i
+                current = _pair(entered, first + i, n_steps + back, directions)
+                torch.bmm(step, previous, out=_pair(left, 0, back + 1, directions))
+                torch.mul(left_ahead, emissions[i], out=rows[i])
+                if both:
+                    torch.mul(left_back[i], emissions_back[i], out=rows_back[i])
+                torch.sum(current, 1, keepdim=True, out=scales[i])
+                current.div_(scales[i].clamp_min_(smallest))
+                previous = current
+
+
+def _advance_alone(
+    e: numpy.ndarray,
+    entered: numpy.ndarray,
+    left: numpy.ndarray,
+    scale: numpy.ndarray,
+    *,
+    m: numpy.ndarray,
+    smallest: float,
+) -> None:
+    """`_advance` for one doc, without its axis, in numpy, whose kernels begin several times sooner than torch's."""
+    n_steps = len(e)
+    into, ahead, behind = numpy.ascontiguousarray(m.T), entered[0], entered[-1]
+    for t in range(1, n_steps):
+        numpy.dot(into, ahead[t - 1], out=left[0])
+        numpy.multiply(left[0], e[t], out=ahead[t])
+        scale[t, 0] = max(ahead[t].sum(), smallest)
+        ahead[t] /= scale[t, 0]
+    if len(entered) == 2:
+        for t in range(1, n_steps):
+            back = n_steps - 1 - t
+            numpy.dot(m, behind[back + 1], out=left[back + 1])
+            numpy.multiply(left[back + 1], e[back], out=behind[back])
+            scale[t, 1] = max(behind[back].sum(), smallest)
+            behind[back] /= scale[t, 1]
 
 
 def _pair(rows: Tensor, first: int, second: int, directions: int) -> Tensor:
