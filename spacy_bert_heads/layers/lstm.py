@@ -90,17 +90,18 @@ def _run_alone(lstm: torch.nn.LSTM, X: Tensor) -> Tensor:
     if len(X) <= GROUP_SIZE:
         alone: Tensor = lstm(X[None])[0][0]
         return alone
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else X.dtype
+    given = X.dtype
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else given
     parts = [slice(start, start + GROUP_SIZE) for start in range(0, len(X), GROUP_SIZE)]
     for there, back in zip(*(iter(lstm.all_weights),) * 2):
         Y = X.new_empty(len(X), 2 * there[1].shape[1], dtype=dtype)
         ahead, behind = Y.chunk(2, 1)
         state: Optional[List[Tensor]] = None
         for part in parts:
-            ahead[part], *state = _run_one_way(X[part], (1, -1), there, state)
+            ahead[part], *state = _run_one_way(X[part].to(given), (1, -1), there, state)
         state = None
         for part in reversed(parts):
-            turned, *state = _run_one_way(X[part].flip(0), (1, -1), back, state)
+            turned, *state = _run_one_way(X[part].flip(0).to(given), (1, -1), back, state)
             behind[part] = turned.flip(0)
         X = Y
     return X
@@ -120,6 +121,8 @@ def _run_one_way(
     """
     if state is None:
         state = [X.new_zeros(1, shape[0], weights[1].shape[1])] * 2
+    # In the type of X, as zeros are, whatever autocast computes in
+    state = [values.to(X.dtype) for values in state]
     output, hidden, cell = torch.lstm(
         X.view(*shape, X.shape[-1]),
         tuple(state),
