@@ -23,7 +23,13 @@ FEW_SCORED = 300
 
 
 def show_progress(last: Round, settings: LoopSettings, say: Callable[[str], Any]) -> None:
-    """Table and picture of all rounds up to now."""
+    """Show the table of all rounds up to now, what the next answers are expected to bring, and, where a teacher began,
+    how far it agrees with people. Writes the table as `rounds.json` and the curve as `rounds.png`.
+
+    last (Round): The last round that has answers.
+    settings (LoopSettings): What the loop works with.
+    say (Callable[[str], Any]): Takes what is to be shown.
+    """
     weights = dict(read_config(settings.config)["training"]["score_weights"])
     rounds = rounds_up_to(last)
     rows = [_read_row(one, weights, settings) for one in rounds if (one.folder / METRICS).exists()]

@@ -126,6 +126,8 @@ def rounds_up_to(last: Round) -> List[Round]:
 def dev_of(now: Round, settings: LoopSettings) -> Optional[Path]:
     """Texts that choose the best checkpoint.
 
+    now (Round): The round in which they do.
+    settings (LoopSettings): What the loop works with.
     RETURNS (Optional[Path]): Those that were given, or those that a round up to this one set aside. None: there are
         none yet.
     """
