@@ -1,11 +1,14 @@
 """Workers of the local engine within this process: what they do is real, but starting one takes seconds."""
 
 import json
+import os
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
 from spacy_bert_heads.bulk.local import Setup, Worker
 from spacy_bert_heads.bulk.shards import Shard
 from spacy_bert_heads.bulk.worker import Desk
+from spacy_bert_heads.files import temporary_name
 
 
 class Died(BaseException):
@@ -38,4 +41,10 @@ class InlineWorker(Worker):
         yield from answers
 
 
-__all__ = ["Died", "InlineWorker", "Setup"]
+def name_of_ended_process(path: Path, ending: str) -> Path:
+    """A temporary name with a number that no process has."""
+    name = temporary_name(path, ending).name
+    return path.with_name(name.replace(f".{os.getpid()}.", f".{2**31 - 1}."))
+
+
+__all__ = ["Died", "InlineWorker", "Setup", "name_of_ended_process"]

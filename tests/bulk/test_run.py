@@ -295,6 +295,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         assert "No space left" in refused("H123", trouble, source, tmp_path / "out", shard_size=4)
+    assert not list((tmp_path / "out").glob(".part*"))
     assert go(trouble, source, tmp_path / "out", shard_size=4).n_before in (4, 8)
     assert [record["id"] for record in read_shards(tmp_path / "out")] == [f"n{n}" for n in range(20)]
 
