@@ -305,20 +305,22 @@ def _advance_alone(
     smallest: float,
 ) -> None:
     """`_advance` for one doc, without its axis, in numpy, whose kernels begin several times sooner than torch's."""
-    n_steps = len(e)
+
+    def enter(
+        factors: numpy.ndarray, before: numpy.ndarray, t: int, left: numpy.ndarray, entered: numpy.ndarray
+    ) -> float:
+        numpy.dot(factors, before, out=left)
+        numpy.multiply(left, e[t], out=entered)
+        divisor: float = max(entered.sum(), smallest)
+        entered /= divisor
+        return divisor
+
     into, ahead, behind = numpy.ascontiguousarray(m.T), entered[0], entered[-1]
-    for t in range(1, n_steps):
-        numpy.dot(into, ahead[t - 1], out=left[0])
-        numpy.multiply(left[0], e[t], out=ahead[t])
-        scale[t, 0] = max(ahead[t].sum(), smallest)
-        ahead[t] /= scale[t, 0]
-    if len(entered) == 2:
-        for t in range(1, n_steps):
-            back = n_steps - 1 - t
-            numpy.dot(m, behind[back + 1], out=left[back + 1])
-            numpy.multiply(left[back + 1], e[back], out=behind[back])
-            scale[t, 1] = max(behind[back].sum(), smallest)
-            behind[back] /= scale[t, 1]
+    for t in range(1, len(e)):
+        scale[t, 0] = enter(into, ahead[t - 1], t, left[0], ahead[t])
+        if len(entered) == 2:
+            back = len(e) - 1 - t
+            scale[t, 1] = enter(m, behind[back + 1], back, left[back + 1], behind[back])
 
 
 def _pair(rows: Tensor, first: int, second: int, directions: int) -> Tensor:
