@@ -10,7 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 sys.path.append(str(Path(__file__).parent.parent))
 
@@ -52,30 +52,21 @@ class Ours(Peer):
             yield settings[PRECISION], partial(pipeline_row, partial(spacy.load, pipeline, config=settings))
         load_tagger = partial(spacy.load, pipeline, config=AUTO, exclude=["bert_textcat"])
         yield "auto, entities alone", partial(pipeline_row, load_tagger)
-        optimized = make_optimized(pipeline, Path(job["texts"]))
-        chosen = optimized and json.loads((optimized / "meta.json").read_text(encoding="utf8"))["optimized"]
-        yield "optimized", partial(pipeline_row, partial(load_optimized, optimized), note=json.dumps(chosen))
+        yield "optimized", partial(optimized_row, pipeline, Path(job["texts"]))
 
 
-def make_optimized(pipeline: Path, texts: Path) -> Optional[Path]:
-    """Made once, then kept beside the original. None if nothing is faster than that."""
-    output = pipeline.parent / "optimized"
+def optimized_row(pipeline: Path, texts: Path) -> Row:
+    """Made once, then kept beside the original. RAISES (RuntimeError): With the reason, if nothing was written."""
+    output, sample = pipeline.parent / "optimized", pipeline.parent / "sample.txt"
     if not output.exists():
         short = json.loads(texts.read_text(encoding="utf8"))["short"]
-        sample = pipeline.parent / "sample.txt"
         sample.write_text("\n".join(list(dict.fromkeys(short))[:N_OPTIMIZE]), encoding="utf8")
         command = [sys.executable, "-m", "spacy", "bert-heads", "optimize", str(pipeline), str(output)]
-        done = subprocess.run([*command, "--texts", str(sample)], stdout=sys.stderr, stderr=sys.stderr)
+        done = subprocess.run([*command, "--texts", str(sample)], capture_output=True, text=True)
         if done.returncode:
-            return None
-    return output
-
-
-def load_optimized(folder: Optional[Path]) -> Any:
-    """RAISES (RuntimeError): If there is none."""
-    if folder is None:
-        raise RuntimeError("optimize found nothing faster that keeps the answers")
-    return spacy.load(folder)
+            raise RuntimeError((done.stderr or done.stdout).strip().split("\n")[-1])
+    chosen = json.loads((output / "meta.json").read_text(encoding="utf8"))["optimized"]
+    return pipeline_row(partial(spacy.load, output), note=json.dumps(chosen))
 
 
 if __name__ == "__main__":
