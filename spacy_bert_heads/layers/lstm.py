@@ -121,8 +121,8 @@ def _run_one_way(
     """
     if state is None:
         state = [X.new_zeros(1, shape[0], weights[1].shape[1])] * 2
-    # In the type of X, as zeros are, whatever autocast computes in
-    state = [values.to(X.dtype) for values in state]
+    else:  # in the type of X, as zeros are, whatever autocast computes in
+        state = [values.to(X.dtype) for values in state]
     output, hidden, cell = torch.lstm(
         X.view(*shape, X.shape[-1]),
         tuple(state),
