@@ -30,7 +30,7 @@ from .merge import list_spacy_files, merge
 from .prelabel.prelabel import prelabel
 from .prelabel.questions import Question
 from .progress import show_progress
-from .rounds import CONFIG, METRICS, TASKS, LoopSettings, Round, dev_of
+from .rounds import CONFIG, METRICS, TASKS, LoopSettings, Round, answers_before, dev_of
 from .suggest import suggest
 from .tasks import SPANS_VIEWS
 
@@ -100,7 +100,7 @@ def _ask(now: Round, before: Round, model: Optional[str], settings: LoopSettings
     """
     tasks = now.folder / TASKS
     if not tasks.exists():
-        done = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
+        done = answers_before(now)
         done += [before.corpus] if before.corpus.exists() else []
         dev, test = dev_of(before, settings), [] if settings.test is None else list_spacy_files(settings.test)
         try:
@@ -200,7 +200,7 @@ def _merge_answers(now: Round, settings: LoopSettings, say: Callable[[str], Any]
         return
     config = read_config(settings.config)
     dev = _dev_before(now, settings)
-    before = [path for number in range(1, now.number) for path in Round(number, now.loop).answers]
+    before = answers_before(now)
     merge_all = partial(
         merge,
         settings.bases,

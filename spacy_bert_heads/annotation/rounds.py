@@ -123,6 +123,11 @@ def rounds_up_to(last: Round) -> List[Round]:
     return [Round(number, last.loop) for number in range(last.number + 1)]
 
 
+def answers_before(now: Round) -> List[Path]:
+    """RETURNS (List[Path]): The files of answers of all rounds before this one."""
+    return [path for one in rounds_up_to(now)[1:-1] for path in one.answers]
+
+
 def dev_of(now: Round, settings: LoopSettings) -> Optional[Path]:
     """Texts that choose the best checkpoint.
 
