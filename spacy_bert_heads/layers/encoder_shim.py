@@ -24,7 +24,7 @@ from .fused_layers import prediction_twin
 from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
 from .runtimes import load_runtime
 from .special_tokens import SpecialTokens
-from .torch_shim import TorchShim, dump_weights, load_weights, survive_forks
+from .torch_shim import TorchShim, dump_weights, load_weights, prepare_process
 
 
 class EncoderShim(TorchShim):
@@ -100,7 +100,7 @@ class EncoderShim(TorchShim):
 
     def _describe(self, config: Any, tokenizer: Any, longest: int) -> None:
         """Remember what is needed beside the module or runtime. config: Hugging Face's."""
-        survive_forks()
+        prepare_process()
         self.config = config
         self.tokenizer = tokenizer
         self.special = SpecialTokens.of(tokenizer)

@@ -28,7 +28,7 @@ else:
     LAYERS = (BertLayer, RobertaLayer, XLMRobertaLayer)
     ATTENTIONS = (BertSdpaSelfAttention, RobertaSdpaSelfAttention, XLMRobertaSdpaSelfAttention)
 # (up to so many rows, they are filled up to a multiple of): oneDNN compiles a kernel for each number of rows, and
-# keeps the last 1,024, each with some 0.4 MiB. Few rows are those of a single text, of which each one counts
+# keeps it, see prepare_process. Few rows are those of a single text, of which each one counts
 ROW_STEPS = ((32, 4), (256, 16), (2048, 64), (1 << 62, 256))
 
 

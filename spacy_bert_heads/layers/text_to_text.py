@@ -17,7 +17,7 @@ from .encoder_module import dump_tokenizer, named_failures, rebuild_config, rebu
 from .markup import Alphabet, Markup, Place
 from .readings import Reading, in_order
 from .special_tokens import SpecialTokens
-from .torch_shim import TorchShim, survive_forks
+from .torch_shim import TorchShim, prepare_process
 
 
 class LanguageModel(NamedTuple):
@@ -75,7 +75,7 @@ class LanguageModelShim(TorchShim):
         self._take(found, n_labels)
 
     def _take(self, found: LanguageModel, n_labels: int) -> None:
-        survive_forks()
+        prepare_process()
         # What checkpoints bring along for summaries, such as "no three words twice", would forbid to copy a text
         found.module.generation_config = GenerationConfig()
         self._model = found.module.to(get_torch_default_device())

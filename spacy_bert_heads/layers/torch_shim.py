@@ -17,17 +17,24 @@ from thinc.util import torch2xp, xp2torch
 
 # What parameters belong to; each has its own learning rate
 ENCODER_ROLE, HEAD_ROLE, CRF_ROLE = "encoder", "head", "crf"
+# Kernels, as many as predictions of any length need
+KEPT_KERNELS = "512"
 
 
 @lru_cache(maxsize=None)
-def survive_forks() -> None:
-    """Have processes that are forked from this one, as by `nlp.pipe(n_process=2)`, compute in one thread. A child has
-    torch's thread pool without its threads, and would wait for them for ever.
+def prepare_process() -> None:
+    """Settle for this process and its children how forks compute, and how many kernels are kept. Called when a module
+    of ours is there to be run, and not on import.
 
-    Called when a module of ours is there to be run, and not on import: it is for all children of the process.
+    A process that is forked from this one, as by `nlp.pipe(n_process=2)`, has torch's thread pool without its threads,
+    and would wait for them for ever: it computes in one thread.
+
+    oneDNN compiles kernels for each number of wordpieces, of which a training has ever new ones, and would keep the
+    last 1,024, some 0.4 MiB each. It reads the variable when it makes the first one.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_use_one_thread)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_KERNELS)
 
 
 def _use_one_thread() -> None:
@@ -107,7 +114,7 @@ class TorchShim(PyTorchShim):
     def build(self, **cfg: Any) -> None:
         """Make the module and remember how. cfg: the keyword arguments of `build_module`."""
         assert self._build_module is not None
-        survive_forks()
+        prepare_process()
         self.cfg: Dict[str, Any] = cfg
         self._model = self._build_module(**cfg).to(get_torch_default_device())
 

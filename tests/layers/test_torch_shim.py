@@ -1,11 +1,14 @@
 """Torch modules inside thinc: stepped in place, under ids of their own."""
 
+import os
+from typing import Optional
+
 import numpy
 import pytest
 import torch
 from thinc.api import Adam
 
-from spacy_bert_heads.layers.torch_shim import TorchShim
+from spacy_bert_heads.layers.torch_shim import KEPT_KERNELS, TorchShim, prepare_process
 
 
 def make_shim(lr_scale: float = 1.0) -> TorchShim:
@@ -57,3 +60,16 @@ def test_a_copy_has_an_id_and_weights_of_its_own() -> None:
     assert copied.id != shim.id
     copied.module.bias.data += 1
     assert not torch.equal(copied.module.bias, shim.module.bias)
+
+
+@pytest.mark.parametrize("given, kept", [(None, KEPT_KERNELS), ("7", "7")])
+def test_few_kernels_are_kept_unless_the_user_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, given: Optional[str], kept: str
+) -> None:
+    variable = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(variable, "before")  # so that what was there comes back
+    monkeypatch.delenv(variable)
+    if given is not None:
+        monkeypatch.setenv(variable, given)
+    prepare_process.__wrapped__()
+    assert os.environ[variable] == kept
