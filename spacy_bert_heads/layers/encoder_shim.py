@@ -87,7 +87,8 @@ class EncoderShim(TorchShim):
             raise BertHeadsError("H239", found=encoder.module.transformer.config.model_type)
         if self.attentions:
             use_eager(encoder.module)
-        self._model = encoder.module.to(get_torch_default_device())
+        # All of it in one mode: from_pretrained leaves what is within in another than what is around it
+        self._model = encoder.module.to(get_torch_default_device()).eval()
         embeddings = encoder.module.transformer.get_input_embeddings()
         self._embeddings, self._gradient = None, None
         if self.device.type == "cpu" and type(embeddings) is torch.nn.Embedding:

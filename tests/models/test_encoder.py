@@ -81,6 +81,17 @@ def test_bf16_gives_single_precision_outputs_near_those_of_fp32(bert_folder: str
     assert cosine > 0.99
 
 
+def test_the_first_pass_of_a_training_has_dropout_as_the_later_ones_have(bert_folder: str) -> None:
+    """What from_pretrained returns is ready to predict."""
+    config = make_config(bert_folder, transformer_config={"hidden_dropout_prob": 0.5})
+    nlp = make_nlp(encoder=config, heads=[])
+    model = nlp.get_pipe("transformer").model  # type: ignore[attr-defined]
+    doc = nlp.make_doc("my order")
+    first, second = (model.begin_update([doc])[0].doc_data[0].tensors[0] for _ in range(2))
+    assert abs(first - second).max() > 0.1
+    assert_close(model.predict([doc]).doc_data[0].tensors[0], model.predict([doc]).doc_data[0].tensors[0], 0)
+
+
 def test_extra_annotations_are_set_from_the_batch(bert_folder: str) -> None:
     nlp = make_nlp(bert_folder, [])
     seen = []
