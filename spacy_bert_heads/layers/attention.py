@@ -1,24 +1,68 @@
-"""Attention in bf16 on a CPU, a few heads at a time.
+"""Attention on a CPU.
 
-torch's attention computes its scores in small blocks, which keep a CPU's bf16 units waiting. Here oneDNN multiplies
-whole windows, of as many heads as have scores that stay in the cache.
+torch's attention computes its scores in small blocks, which keep a CPU's bf16 units waiting. For predictions in bf16
+oneDNN multiplies whole windows here, of as many heads as have scores that stay in the cache. Training, and short
+windows, take torch's in float32.
 """
 
-from typing import List, Optional, Tuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from .length_groups import filled_up
 
 # In shorter windows, and in fewer of them, torch's attention is as fast
 SHORTEST, FEWEST_SCORES = 32, 1 << 16
+# Wordpieces of the longest window in which training drops weights
+LONGEST_DROPPED = 128
 # Scores that are computed at once
 MOST_SCORES = 1 << 19
 # (up to so many wordpieces, they are filled up to a multiple of): oneDNN compiles kernels for each number of
 # wordpieces and heads, and keeps them, some 1 MiB for each
 PIECE_STEPS = ((128, 16), (1 << 62, 32))
+
+
+class TrainingAttention(TorchFunctionMode):
+    """Within it torch's attention on a CPU computes in float32, whatever autocast computes in, and drops weights in
+    short windows alone. To draw a number for each weight, torch has to hold all weights of all heads: in windows of
+    512 wordpieces a step of training then takes three times as long and twice the memory.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Tuple[Any, ...] = (), kwargs: Optional[Dict[str, Any]] = None
+    ) -> Any:
+        if function is functional.scaled_dot_product_attention:
+            return _attend_in_training(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _attend_in_training(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Optional[Tensor] = None,
+    dropout_p: float = 0.0,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    if key.shape[-2] > LONGEST_DROPPED:
+        dropout_p = 0.0
+    if attn_mask is not None and attn_mask.is_floating_point():
+        attn_mask = attn_mask.float()
+    with torch.autocast("cpu", enabled=False):
+        parts = (query.float(), key.float(), value.float())
+        return functional.scaled_dot_product_attention(*parts, attn_mask, dropout_p, *args, **kwargs).to(query.dtype)
+
+
+def attention_of_checkpoints() -> Tuple["AbstractContextManager[Any]", "AbstractContextManager[Any]"]:
+    """RETURNS (Tuple): For torch's gradient checkpointing on a CPU: what else to put around the pass forward, and
+    around what the pass backward computes again.
+    """
+    return nullcontext(), TrainingAttention()
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tensor:

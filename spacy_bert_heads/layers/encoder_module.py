@@ -17,6 +17,7 @@ from transformers import logging as transformers_logging
 
 from ..errors import BertHeadsError
 from ..files import is_plain_name
+from .attention import attention_of_checkpoints
 from .wordpiece import bert_tokenizer
 
 logger = logging.getLogger("spacy")
@@ -267,7 +268,10 @@ def enable_checkpointing(module: EncoderModule) -> None:
     """
     if not getattr(module.transformer, "supports_gradient_checkpointing", False):
         raise BertHeadsError("H236", found=module.transformer.config.model_type)
-    module.transformer.gradient_checkpointing_enable({"use_reentrant": False})
+    settings: Dict[str, Any] = {"use_reentrant": False}
+    if next(module.parameters()).device.type == "cpu":
+        settings["context_fn"] = attention_of_checkpoints
+    module.transformer.gradient_checkpointing_enable(settings)
 
 
 def use_eager(module: EncoderModule) -> None:

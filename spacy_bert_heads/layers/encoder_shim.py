@@ -10,6 +10,7 @@ from thinc.api import Optimizer, get_torch_default_device
 from torch import Tensor
 
 from ..errors import BertHeadsError
+from .attention import TrainingAttention
 from .encoder_module import (
     Encoder,
     dump_tokenizer,
@@ -158,7 +159,7 @@ class EncoderShim(TorchShim):
         with torch.set_grad_enabled(is_train and torch.is_grad_enabled()):
             with torch.autocast(input_ids.device.type, dtype=dtype, enabled=dtype is not None):
                 attentions = self.attentions and not is_train
-                with self._sparse_gradients() if is_train else nullcontext():
+                with self._in_training() if is_train else nullcontext():
                     named = module(input_ids, attention_mask, self.hidden_states, token_types, attentions)
             return {
                 name: output.float() if isinstance(output, Tensor) else tuple(layer.float() for layer in output)
@@ -166,12 +167,13 @@ class EncoderShim(TorchShim):
             }
 
     @contextmanager
-    def _sparse_gradients(self) -> Iterator[None]:
+    def _in_training(self) -> Iterator[None]:
         """Around a forward pass that `backward` belongs to. Elsewhere the module is as Hugging Face made it."""
         if self._embeddings is not None:
             self._embeddings.sparse = True
         try:
-            yield
+            with TrainingAttention() if self.device.type == "cpu" else nullcontext():
+                yield
         finally:
             if self._embeddings is not None:
                 self._embeddings.sparse = False

@@ -1,13 +1,14 @@
-"""Attention a few heads at a time, against the formula in float64."""
+"""Attention a few heads at a time, and in training, against the formula in float64."""
 
 import math
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from spacy_bert_heads.layers import attention
-from spacy_bert_heads.layers.attention import attend
+from spacy_bert_heads.layers.attention import TrainingAttention, attend
 from spacy_bert_heads.layers.length_groups import filled_up
 
 # A pipeline's: rounded to 8 bits are inputs, scores, shares and outputs
@@ -81,3 +82,33 @@ def test_parts_cover_all_and_have_one_size(most: int) -> None:
 def test_few_numbers_of_wordpieces() -> None:
     """oneDNN keeps kernels for each of them."""
     assert len({filled_up(n, attention.PIECE_STEPS) for n in range(attention.SHORTEST, 513)}) <= 20
+
+
+@pytest.mark.parametrize("mask_type", [None, torch.bool, torch.float32, torch.bfloat16])
+def test_in_training_only_outputs_and_gradients_are_rounded(mask_type: Any) -> None:
+    inputs = make_inputs(3, 4, 21).requires_grad_()
+    exact = inputs.detach().double().requires_grad_()
+    hidden = (torch.arange(21) >= torch.tensor([[21], [9], [14]]))[:, None, None]
+    added = torch.zeros(hidden.shape).masked_fill(hidden, torch.finfo(torch.float32).min)
+    mask = None if mask_type is None else ~hidden if mask_type == torch.bool else added.to(mask_type)
+    with TrainingAttention(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = functional.scaled_dot_product_attention(*inputs, attn_mask=mask, scale=1.0)
+    expected = by_formula(*exact, None if mask is None else added)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected.bfloat16()) or (found.double() - expected).abs().max() < 2**-8 * 4
+    outside = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+    found.backward(outside)
+    expected.backward(outside.double())
+    # bf16 keeps 8 bits
+    torch.testing.assert_close(inputs.grad.double(), exact.grad, atol=1e-3, rtol=2**-7)
+
+
+@pytest.mark.parametrize(
+    "n_pieces, drops", [(attention.LONGEST_DROPPED, True), (attention.LONGEST_DROPPED + 1, False)]
+)
+def test_training_drops_weights_in_short_windows_alone(n_pieces: int, drops: bool) -> None:
+    inputs = make_inputs(1, 2, n_pieces).float()
+    with TrainingAttention():
+        found = functional.scaled_dot_product_attention(*inputs, dropout_p=0.5, scale=1.0)
+    difference = (found.double() - by_formula(*inputs)).abs().max()
+    assert difference > 0.1 if drops else difference < 1e-5

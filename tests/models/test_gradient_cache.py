@@ -140,12 +140,12 @@ def test_graphs_in_memory_do_not_grow_with_the_text(bert_folder: str) -> None:
     assert most[1] < 1.2 * most[0]
 
 
-def test_gradient_checkpointing_gives_the_same_gradient(bert_folder: str) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradient_checkpointing_gives_the_same_gradient(bert_folder: str, precision: str) -> None:
     modules = []
     for checkpointing in (False, True):
-        nlp = make_nlp(encoder=make_config(bert_folder, gradient_checkpointing=checkpointing))
+        nlp = make_nlp(encoder=make_config(bert_folder, precision=precision, gradient_checkpointing=checkpointing))
         nlp.update(make_examples(nlp), sgd=False)
-        nlp = nlp if not checkpointing else nlp
         modules.append(encoder_module(nlp))
         assert modules[-1].transformer.is_gradient_checkpointing == checkpointing
         loaded = make_nlp(encoder=make_config(bert_folder, gradient_checkpointing=checkpointing), initialize=False)
