@@ -69,6 +69,7 @@ def train_pipeline(
     epochs: int,
     precision: str,
     seed: int,
+    batch_size: int = BATCH_SIZE,
     change: Optional[Callable[[Config], None]] = None,
 ) -> Dict[str, float]:
     """Train with a learning rate that warms up for a tenth of the steps and falls to 0 with the last one.
@@ -84,10 +85,11 @@ def train_pipeline(
     epochs (int): Times over the train split.
     precision (str): The encoder's.
     seed (int): For all that is drawn.
+    batch_size (int): Docs in a step.
     change (Optional[Callable[[Config], None]]): Changes other settings.
     RETURNS (Dict[str, float]): Seconds and examples per second, evaluation on dev included.
     """
-    eval_frequency = max(1, (-(-n_train // BATCH_SIZE) * epochs - 1) // epochs)
+    eval_frequency = max(1, (-(-n_train // batch_size) * epochs - 1) // epochs)
     last_step = eval_frequency * epochs
     overrides: Dict[str, Any] = {
         "paths.train": str(train_path),
@@ -98,7 +100,7 @@ def train_pipeline(
         "training.patience": 0,
         "training.max_steps": last_step,
         "training.eval_frequency": eval_frequency,
-        "training.batcher.size": BATCH_SIZE,
+        "training.batcher.size": batch_size,
         "training.optimizer.total_steps": last_step + 1,
     }
     config = load_config(CONFIGS / config_name, overrides=overrides, interpolate=False)
