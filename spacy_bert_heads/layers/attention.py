@@ -18,7 +18,7 @@ from .length_groups import filled_up
 # In shorter windows, and in fewer of them, torch's attention is as fast
 SHORTEST, FEWEST_SCORES = 32, 1 << 16
 # Wordpieces of the longest window in which training drops weights
-LONGEST_DROPPED = 128
+LONGEST_DROPPED = 64
 # Scores that are computed at once
 MOST_SCORES = 1 << 19
 # (up to so many wordpieces, they are filled up to a multiple of): oneDNN compiles kernels for each number of
