@@ -90,7 +90,7 @@ def test_which_head(clone: Path, encoder: str) -> None:
         config = spacy.util.load_config(f"training/{name}.cfg")
         spacy.util.load_model_from_config(config, auto_fill=False)
     long = spacy.load("training/long/model-best").config["components"]
-    assert long["transformer"]["model"]["window"] == 128
+    assert long["transformer"]["model"]["window"] == 256
     assert long["bert_textcat"]["model"]["tok2vec"]["windows"] == "max"
     assert spacy.load("training/many-final").pipe_names == ["transformer", "bert_textcat"]
     init = spacy.util.load_config(next(Path("my-project/configs").glob("*.cfg")))

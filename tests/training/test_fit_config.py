@@ -100,7 +100,7 @@ def test_heads_hear_on_what_they_heard_of_another_encoder(tmp_path: Path) -> Non
 
 def test_another_pretrained_encoder_is_only_named(tmp_path: Path) -> None:
     make_files(tmp_path)
-    text = (tmp_path / "config.cfg").read_text().replace("overlap = 64", "overlap = 32")
+    text = (tmp_path / "config.cfg").read_text().replace("overlap = 16", "overlap = 8")
     (tmp_path / "config.cfg").write_text(text)
     encoder = make_bert_folder(tmp_path / "bert")
     fit(tmp_path, encoder=encoder)
