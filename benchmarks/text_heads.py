@@ -55,7 +55,10 @@ def pooled(pooling: str, head: str = "bert_textcat", **settings: Any) -> Dict[st
     return {f"components.{head}.model.tok2vec.pooling": pooling, **settings}
 
 
-PAIRS = {"components.transformer.model.pair_separator": SEPARATOR}
+PAIRS = {
+    "components.transformer.model.pair_separator": SEPARATOR,
+    "components.transformer.model.window": None,
+}
 LAYERS = {"components.transformer.model.hidden_states": True, "components.bert_textcat.model.tok2vec.layer_mix": True}
 HEADS: Dict[str, Dict[str, Any]] = {
     "pooler": pooled("pooler"),

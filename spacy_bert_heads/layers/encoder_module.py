@@ -268,9 +268,7 @@ def enable_checkpointing(module: EncoderModule) -> None:
     """
     if not getattr(module.transformer, "supports_gradient_checkpointing", False):
         raise BertHeadsError("H236", found=module.transformer.config.model_type)
-    settings: Dict[str, Any] = {"use_reentrant": False}
-    if next(module.parameters()).device.type == "cpu":
-        settings["context_fn"] = attention_of_checkpoints
+    settings = {"use_reentrant": False, "context_fn": attention_of_checkpoints}
     module.transformer.gradient_checkpointing_enable(settings)
 
 

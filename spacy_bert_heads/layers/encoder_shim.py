@@ -88,7 +88,7 @@ class EncoderShim(TorchShim):
             raise BertHeadsError("H239", found=encoder.module.transformer.config.model_type)
         if self.attentions:
             use_eager(encoder.module)
-        # All of it in one mode: from_pretrained leaves what is within in another than what is around it
+        # from_pretrained leaves the transformer in the mode for predictions, and the module around it is in the other
         self._model = encoder.module.to(get_torch_default_device()).eval()
         embeddings = encoder.module.transformer.get_input_embeddings()
         self._embeddings, self._gradient = None, None

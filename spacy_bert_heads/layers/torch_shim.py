@@ -17,7 +17,7 @@ from thinc.util import torch2xp, xp2torch
 
 # What parameters belong to; each has its own learning rate
 ENCODER_ROLE, HEAD_ROLE, CRF_ROLE = "encoder", "head", "crf"
-# Kernels, as many as predictions of any length need
+# Kernels that oneDNN keeps: predictions of one encoder, for texts of any length, need some 300
 KEPT_KERNELS = "512"
 
 
@@ -30,7 +30,8 @@ def prepare_process() -> None:
     and would wait for them for ever: it computes in one thread.
 
     oneDNN compiles kernels for each number of wordpieces, of which a training has ever new ones, and would keep the
-    last 1,024, some 0.4 MiB each. It reads the variable when it makes the first one.
+    last 1,024, some 0.4 MiB each. It reads the variable when it makes the first one, so what has run before
+    in this process decides.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_use_one_thread)

@@ -73,8 +73,8 @@ def build_bert_encoder_v1(
     window (Optional[int]): Most wordpieces in a window, special tokens included. None: all that the encoder can read.
     overlap (int): Wordpieces that neighbouring windows of a long Doc share.
     pair_separator (Optional[str]): What separates the two sentences of a text, such as a tab. The encoder reads them
-        as it was trained to read pairs: [CLS] first [SEP] second [SEP], with token types if it has them. None: texts
-        are not pairs.
+        as it was trained to read pairs: [CLS] first [SEP] second [SEP], with token types if it has them. A
+        pair longer than `window` is read in several. None: texts are not pairs.
     tokenizer_config (Dict[str, Any]): Arguments for `AutoTokenizer.from_pretrained`.
     transformer_config (Dict[str, Any]): Settings that replace those of the encoder's own config, such as
         `hidden_dropout_prob`.

@@ -5,6 +5,8 @@ from typing import Any, Dict, List
 import numpy
 import pytest
 import torch
+from spacy_transformers.data_classes import TransformerData
+from transformers.file_utils import ModelOutput
 
 from spacy_bert_heads.errors import BertHeadsError
 from spacy_bert_heads.models import gradient_cache as passes
@@ -152,6 +154,25 @@ def test_gradient_checkpointing_gives_the_same_gradient(bert_folder: str, precis
         loaded.from_bytes(nlp.to_bytes())
         assert encoder_module(loaded).transformer.is_gradient_checkpointing == checkpointing
     assert_gradients_close(modules[1], modules[0])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_attention_weights_are_dropped_in_short_windows_alone(tmp_path: Any, checkpointing: bool) -> None:
+    folder = make_bert_folder(tmp_path, max_length=128, attention_probs_dropout_prob=0.5)
+    nlp = make_nlp(encoder=make_config(folder, gradient_checkpointing=checkpointing), heads=[])
+    shim, model = nlp.get_pipe("transformer").model.shims[0], nlp.get_pipe("transformer").model  # type: ignore[attr-defined]
+    for text, drops in (("order " * 20, True), ("order " * 100, False)):
+        doc, found = nlp.make_doc(text), []
+        for _ in range(2):
+            batch, backprop = model.begin_update([doc])
+            data = batch.doc_data[0]
+            backprop(
+                [TransformerData(data.wordpieces, ModelOutput(last_hidden_state=data.tensors[0] ** 2), data.align)]
+            )
+            found.append((data.tensors[0], *gradients(shim.module).values()))
+            shim.module.zero_grad()
+        differences = [float(abs(torch.as_tensor(a) - torch.as_tensor(b)).max()) for a, b in zip(*found)]
+        assert max(differences) > 0.01 if drops else max(differences) == 0
 
 
 def test_an_encoder_that_cannot_checkpoint_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
