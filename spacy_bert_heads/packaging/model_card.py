@@ -130,7 +130,8 @@ def _describe_encoders(nlp: Language) -> List[str]:
 
 
 def _describe_encoder(component: Dict[str, Any], shim: EncoderShim) -> List[str]:
-    source = str(_find_setting(component.get("model", {}), "name") or "")
+    model = component.get("model", {})
+    source = str(_find_setting(model, "name") or "")
     kind = shim.config.model_type
     if source:
         shown = source if source.startswith(PACKAGE_PREFIX) or not Path(source).is_absolute() else Path(source).name
@@ -143,7 +144,8 @@ def _describe_encoder(component: Dict[str, Any], shim: EncoderShim) -> List[str]
     else:
         size = sum(parameter.numel() for parameter in shim.module.parameters())
         lines.append(f"{size / 1e6:.1f} million parameters.")
-    lines.append(f"It reads {shim.max_positions:,} wordpieces at once. Longer texts are read in windows, to the end.")
+    window = min(shim.max_positions, _find_setting(model, "window") or shim.max_positions)
+    lines.append(f"It reads {window:,} wordpieces at once. Longer texts are read in windows, to the end.")
     return lines
 
 

@@ -20,7 +20,7 @@ from spacy_bert_heads.packaging.model_card import find_licence, make_model_card
 from spacy_bert_heads.packaging.package import package, read_scores
 from spacy_bert_heads.pipeline.fitted import Coverage
 
-from ..making import make_examples, make_nlp
+from ..making import make_config, make_examples, make_nlp
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,12 @@ def test_labels_of_others_cannot_break_the_card(bert_folder: str) -> None:
     card = make_model_card(nlp, None, name="en_x", version="0")
     (row,) = [line for line in card.split("\n") if line.startswith("| `bert_textcat`")]
     assert "a\\|b" in row and "<script>`" in row and row.count("`") == 2 + 2 + 8
+
+
+@pytest.mark.parametrize("window, shown", [(None, 32), (20, 20), (500, 32)])
+def test_the_card_says_how_much_the_encoder_reads_at_once(bert_folder: str, window: Any, shown: int) -> None:
+    nlp = make_nlp(encoder=make_config(bert_folder, window=window), heads=["bert_textcat"])
+    assert f"It reads {shown} wordpieces at once." in make_model_card(nlp, None, name="en_x", version="0")
 
 
 def test_what_was_fitted_is_on_the_card(bert_folder: str) -> None:
