@@ -167,6 +167,14 @@ class EncoderShim(TorchShim):
             }
 
     @contextmanager
+    def casts_once(self) -> Iterator[None]:
+        """Around the training passes whose graphs go through `backward` together. Within it the weights are cast to
+        what training computes in for the first of them alone; elsewhere, for each."""
+        dtype = AUTOCAST_TYPES.get(resolve_precision(self.train_precision, self.device))
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            yield
+
+    @contextmanager
     def _in_training(self) -> Iterator[None]:
         """Around a forward pass that `backward` belongs to. Elsewhere the module is as Hugging Face made it."""
         if self._embeddings is not None:

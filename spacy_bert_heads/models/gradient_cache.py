@@ -1,6 +1,6 @@
 """A batch of windows through the encoder and back, in rectangles, with memory bounded by their size."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -55,7 +55,7 @@ def run_batch(
     steps = _to_device(rectangles, device)
     outputs: Dict[str, Any] = {}
     run = shim.runner(is_train)
-    with torch.set_grad_enabled(keep_graph):
+    with torch.set_grad_enabled(keep_graph), shim.casts_once() if keep_graph else nullcontext():
         for step in steps:
             step.random_state = _random_state(device) if is_train and not keep_graph else []
             named = run(step.ids, step.mask, step.types)

@@ -1,11 +1,13 @@
 """Gradients of batches that are too large for one graph, against those of the same rectangles with their graphs."""
 
+from contextlib import nullcontext
 from typing import Any, Dict, List
 
 import numpy
 import pytest
 import torch
 from spacy_transformers.data_classes import TransformerData
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.file_utils import ModelOutput
 
 from spacy_bert_heads.errors import BertHeadsError
@@ -117,6 +119,46 @@ def test_only_batches_over_the_budget_are_run_twice(bert_folder: str, monkeypatc
     nlp.update([make_example(nlp, "order " * 200)], sgd=False, exclude=["bert_textcat", "bert_ner"])
     nlp.get_pipe("transformer").finish_update(nlp.create_optimizer())
     assert len(rectangles) == len(again) // 2  # nobody sent a gradient
+
+
+class CountedCasts(TorchDispatchMode):
+    """Counts how often a parameter of this shape is cast."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape = shape
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._to_copy.default and args[0].shape == self.shape
+        return func(*args, **(kwargs or {}))
+
+
+def test_all_rectangles_of_a_batch_share_one_cast_of_the_weights(
+    bert_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(passes.RECTANGLE_COST, "cpu", 0)
+    nlp = make_nlp(encoder=make_config(bert_folder, train_precision="bf16"), heads=[])
+    shim, batch = make_batch(nlp, make_texts(9))
+    weights = [layer.intermediate.dense.weight for layer in shim.module.transformer.encoder.layer]
+    n_rectangles = len(batch.rectangles(400, 0))
+    assert n_rectangles > 1 and len({weight.shape for weight in weights}) == 1
+    found = {}
+    for shared in (True, False):
+        for parameter in shim.module.parameters():
+            parameter.grad = None
+        if not shared:
+            monkeypatch.setattr(type(shim), "casts_once", lambda self: nullcontext())
+        with CountedCasts(weights[0].shape) as casts:
+            outputs, backprop = passes.run_batch(shim, batch, 400, True)
+        assert casts.count == len(weights) * (1 if shared else n_rectangles)
+        backprop(make_gradients(outputs))
+        found[shared] = {name: p.grad for name, p in shim.module.named_parameters() if p.grad is not None}
+    assert found[True].keys() == found[False].keys()
+    for name, gradient in found[True].items():
+        # Of several rectangles they are added up in bf16, with its 8 bits
+        scale = float(found[False][name].abs().max())
+        assert_close(gradient, found[False][name], 0.02 * scale)
 
 
 def test_graphs_in_memory_do_not_grow_with_the_text(bert_folder: str) -> None:
