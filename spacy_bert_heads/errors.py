@@ -205,6 +205,7 @@ MESSAGES: Dict[str, str] = {
     "H287": "encoders of type '{found}' give no attention weights between all wordpieces of a window. Set attentions = false.",
     "H288": "an exported encoder gives no attention weights. Set attentions = false in the model of the encoder; export a copy of the pipeline and keep this one for looking at attention.",
     "H290": "'{found}' is no encoder until it is in a folder. Fetch it: python -m spacy bert-heads fetch-encoder {found} FOLDER; and pass --fetched FOLDER.",
+    "H291": "the file with the encoder's weights is not there. Copy the whole folder of the pipeline; or, if saving it was interrupted, save it again.",
     "H274": "'{component}' cannot be rehearsed. To keep what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, cast
 
 import srsly
@@ -25,7 +26,7 @@ from .fused_layers import prediction_twin
 from .precision import AUTOCAST_TYPES, check_precision, resolve_precision
 from .runtimes import load_runtime
 from .special_tokens import SpecialTokens
-from .torch_shim import TorchShim, dump_weights, load_weights, prepare_process
+from .torch_shim import TorchShim, dump_weights, load_weights, prepare_process, read_weights, write_weights
 
 
 class EncoderShim(TorchShim):
@@ -73,6 +74,9 @@ class EncoderShim(TorchShim):
         # are not 0
         self._embeddings: Optional[torch.nn.Embedding] = None
         self._gradient: Optional[Tuple[Tensor, Tensor]] = None
+        # Whether to_bytes leaves the weights out, and what from_bytes has made of bytes without them
+        self._weights_apart = False
+        self._without_weights: Optional[Encoder] = None
         self.special = SpecialTokens([], [], 0)
         # Hugging Face's
         self.config: Any = None
@@ -249,24 +253,53 @@ class EncoderShim(TorchShim):
                 "cpu": self.runtime.cpu,
                 "data": self.runtime.to_bytes(),
             }
-        else:
+        elif not self._weights_apart:
             msg["state"] = dump_weights(self._model)
         return srsly.msgpack_dumps(msg)
+
+    @contextmanager
+    def weights_apart(self) -> Iterator[None]:
+        """Within it `to_bytes` leaves the weights to `write_weights`, which needs no memory for copies of them."""
+        self._weights_apart = True
+        try:
+            yield
+        finally:
+            self._weights_apart = False
+
+    def write_weights(self, path: Path) -> None:
+        """Write the weights to a safetensors file; nothing if there are none, as where the encoder is exported."""
+        self.step_pending()
+        if self._model is not None:
+            write_weights(self._model, path)
+
+    def read_weights(self, path: Path) -> None:
+        """Take from a file what the bytes that were loaded last have left out. If they were complete, do nothing.
+
+        RAISES (BertHeadsError): H291 if there is no such file.
+        """
+        encoder, self._without_weights = self._without_weights, None
+        if encoder is not None:
+            read_weights(encoder.module, path)
+            self.set_encoder(encoder)
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
         self.step_pending()
         msg = srsly.msgpack_loads(bytes_data)
+        self._without_weights = None
         if msg.get("runtime"):
             self._model, self._weights, self._twin = None, [], None
             self._embeddings, self._gradient = None, None
             config = rebuild_config(msg["config"])
             self._describe(config, rebuild_tokenizer(config, msg["tokenizer"]), msg["max_positions"])
             self.runtime = load_runtime(**msg["runtime"])
-        elif msg["state"] is not None:
+        elif msg["config"] is not None:
             self.runtime = None
             encoder = rebuild(msg["config"], msg["tokenizer"])
-            load_weights(encoder.module, msg["state"])
-            self.set_encoder(encoder)
+            if msg["state"] is None:
+                self._model, self._without_weights = None, encoder
+            else:
+                load_weights(encoder.module, msg["state"])
+                self.set_encoder(encoder)
         return self
 
 

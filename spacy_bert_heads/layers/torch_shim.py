@@ -4,16 +4,21 @@ import copy
 import os
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Set, cast
 
 import srsly
 import torch
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import load_file as load_safetensors_file
 from safetensors.torch import save as save_safetensors
+from safetensors.torch import save_file as save_safetensors_file
 from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device
 from thinc.shims import Shim
 from thinc.types import ArgsKwargs, FloatsXd
 from thinc.util import torch2xp, xp2torch
+
+from ..errors import BertHeadsError
 
 # What parameters belong to; each has its own learning rate
 ENCODER_ROLE, HEAD_ROLE, CRF_ROLE = "encoder", "head", "crf"
@@ -225,11 +230,36 @@ def step_pending(model: Model) -> None:
 
 def dump_weights(module: Optional[torch.nn.Module]) -> Optional[bytes]:
     """A module's weights in the safetensors format, which holds numbers and nothing that could run."""
-    if module is None:
-        return None
-    return save_safetensors({name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()})
+    return None if module is None else save_safetensors(_contiguous(module))
 
 
 def load_weights(module: torch.nn.Module, state: bytes) -> None:
     """Fill a module; every weight must be there and none too many (RuntimeError otherwise)."""
     module.load_state_dict(load_safetensors(state))
+
+
+def write_weights(module: torch.nn.Module, path: Path) -> None:
+    """The same in a file, which has all of them or is not there."""
+    temporary = path.with_name(f".{path.name}")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_safetensors_file(_contiguous(module), temporary)
+        temporary.chmod(mode)  # safetensors' own is for the owner alone
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_weights(module: torch.nn.Module, path: Path) -> None:
+    """Fill a module from a file, as load_weights does. The file is mapped, not read into memory beforehand.
+
+    RAISES (BertHeadsError): H291 if there is none.
+    """
+    if not path.is_file():
+        raise BertHeadsError("H291", path=path)
+    module.load_state_dict(load_safetensors_file(path))
+
+
+def _contiguous(module: torch.nn.Module) -> Dict[str, torch.Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}

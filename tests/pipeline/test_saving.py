@@ -11,8 +11,12 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 import spacy
+import torch
+from safetensors.torch import load_file
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
+
+from spacy_bert_heads.errors import BertHeadsError
 
 from ..making import (
     HEADS,
@@ -126,6 +130,44 @@ def test_saved_pipelines_load_in_a_fresh_process_without_the_encoders_folder(tmp
         theirs = [(cats, [tuple(ent) for ent in ents]) for cats, ents, _ in found[path]]
         assert_same_predictions(theirs, [prediction for prediction, _ in rows], 1e-6)
         assert [t for _, _, t in found[path]] == [t for _, t in rows]
+
+
+def test_the_encoders_weights_are_in_a_file_of_their_own(bert_folder: str, tmp_path: Path) -> None:
+    nlp = make_nlp(bert_folder)
+    nlp.to_disk(tmp_path)
+    folder = tmp_path / "transformer"
+    # Read by Hugging Face's loader, written for anybody who may read the rest
+    expected = encoder_module(nlp).state_dict()
+    found = load_file(folder / "weights.safetensors")
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    assert sorted(path.name for path in folder.iterdir()) == ["cfg", "model", "weights.safetensors"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(BertHeadsError, match=f"{folder}.*H291"):
+        spacy.load(tmp_path)
+    # As pipelines had it before: all in one
+    (folder / "model").write_bytes(nlp.get_pipe("transformer").model.to_bytes())  # type: ignore[attr-defined]
+    assert_same_predictions(predictions(spacy.load(tmp_path).pipe(TEXTS)), predictions(nlp.pipe(TEXTS)))
+
+
+def test_saving_that_is_killed_mixes_no_weights_of_two_models(
+    bert_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_nlp(bert_folder).to_disk(tmp_path)
+    other = train(make_nlp(bert_folder), 2)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.to_disk(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "transformer").iterdir()) == ["cfg", "model"]
+    with pytest.raises(BertHeadsError, match="H291"):
+        spacy.load(tmp_path)
+    other.to_disk(tmp_path)
+    assert_same_predictions(predictions(spacy.load(tmp_path).pipe(TEXTS)), predictions(other.pipe(TEXTS)))
 
 
 def test_bytes_bring_the_same_predictions_into_an_uninitialised_pipeline(bert_folder: str) -> None:
