@@ -1,12 +1,14 @@
-"""Whether memory stays bounded: a soak of many Docs that the caller keeps, and texts of up to 1,000,000 characters.
+"""Whether memory stays bounded: loading, a soak of many Docs that the caller keeps, texts of up to 1,000,000 characters.
 
     python benchmarks/memory.py PIPELINE --data FOLDER [--docs 20000] [--characters 100000 1000000]
 
-1. The texts of SNIPS, repeated, go through `nlp.pipe` and all Docs are kept. What a process grows by in the
+1. A pipeline is loaded and saved again, in a process that has imported all that takes. "weights_mib" is the size of its
+   files; the peaks are what was taken on the way, on top of what was taken before.
+2. The texts of SNIPS, repeated, go through `nlp.pipe` and all Docs are kept. What a process grows by in the
    meantime is set beside what a second one grows by, in which the same Docs come from the tokenizer and get the same
    entities, categories and user data by hand: the Docs' own size. "over_docs_alone" is the difference. What is done
    with the first texts is not counted: it fills caches and the encoder's buffers.
-2. One text of each length goes through `nlp`: seconds per 100,000 characters, which stay the same if cost is linear,
+3. One text of each length goes through `nlp`: seconds per 100,000 characters, which stay the same if cost is linear,
    and the most memory that the process has taken by then.
 
 PIPELINE is a folder that `python -m spacy train` wrote. Sizes are resident memory in MiB. FOLDER/snips is as for
@@ -48,8 +50,40 @@ def resident() -> float:
 
 
 def peak() -> float:
-    """MiB this process held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """MiB this process held at most, since its start or since `begin_peak`."""
+    lines = Path("/proc/self/status").read_text().split("\n")
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def begin_peak() -> None:
+    """Begin the peak anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def loading(args: argparse.Namespace) -> Dict[str, Any]:
+    """What loading takes in all, what stays, and what saving takes."""
+    import spacy_transformers.pipeline_component  # noqa: F401
+
+    import spacy_bert_heads.pipeline.factories  # noqa: F401
+
+    before = resident()
+    begin_peak()
+    start = time.perf_counter()
+    nlp = spacy.load(args.pipeline)
+    seconds, top = time.perf_counter() - start, peak()
+    after = resident()
+    with tempfile.TemporaryDirectory() as folder:
+        begin_peak()
+        nlp.to_disk(folder)
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        saving = peak() - after
+    return {
+        "weights_mib": round(size / MIB, 1),
+        "seconds": round(seconds, 2),
+        "grown_mib": round(after - before, 1),
+        "peak_mib": round(top - before, 1),
+        "saving_peak_mib": round(saving, 1),
+    }
 
 
 def soak(args: argparse.Namespace) -> Dict[str, Any]:
@@ -108,7 +142,7 @@ def long_texts(args: argparse.Namespace) -> Dict[str, Any]:
     return result
 
 
-PARTS = {"soak": soak, "docs_alone": docs_alone, "long_texts": long_texts}
+PARTS = {"loading": loading, "soak": soak, "docs_alone": docs_alone, "long_texts": long_texts}
 
 
 def main() -> None:

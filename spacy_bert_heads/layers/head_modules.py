@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .lstm import bilstm, run_bilstm
+from .lstm import GROUP_SIZE, bilstm, run_bilstm
 
 
 class Classifier(torch.nn.Module):
@@ -111,10 +111,13 @@ class SequenceTagger(torch.nn.Module):
         RETURNS (Tensor): Emissions. Float, (n_tokens, nO).
         """
         X = self.dropout(X)
-        if self.lstm is not None:
-            with torch.autocast(X.device.type, dtype=lstm_type, enabled=lstm_type is not None):
-                X = self.dropout(run_bilstm(self.lstm, X, lengths).float())
-        return self.linear(X)
+        if self.lstm is None:
+            return self.linear(X)
+        with torch.autocast(X.device.type, dtype=lstm_type, enabled=lstm_type is not None):
+            X = run_bilstm(self.lstm, X, lengths)
+        # Of a long text, a copy of all its states in float32 would be the most memory that is ever needed
+        parts = [self.linear(self.dropout(part.float())) for part in X.split(GROUP_SIZE)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def linear(nI: int, nO: int) -> torch.nn.Linear:

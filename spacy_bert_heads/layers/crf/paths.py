@@ -160,8 +160,11 @@ class TagPaths:
         rows = sorted({self.rows[doc] for doc, _ in spans})
         places = {self.used[row]: place for place, row in enumerate(rows)}
         table = torch.tensor([[places[doc], *span] for doc, span in spans])
-        longest = self.lengths[self.used[rows[0]]]
-        scores, mask = self._tempered(self.scores[rows, :longest]), self.mask[rows, :longest]
+        scores, mask = self.scores, self.mask
+        if len(rows) < len(self.used):
+            longest = self.lengths[self.used[rows[0]]]
+            scores, mask = scores[rows, :longest], mask[rows, :longest]
+        scores = self._tempered(scores)
         patterns = span_patterns(self.scheme, scores.shape[2], scores.device)
         return self._crf().span_log_probability(scores, mask, table, patterns).cpu().numpy()
 
