@@ -1,8 +1,8 @@
-"""Whether memory stays bounded: loading, a soak of many Docs that the caller keeps, texts of up to 1,000,000 characters.
+"""Whether memory stays bounded: loading, a soak of Docs that the caller keeps, texts of up to 1,000,000 characters.
 
     python benchmarks/memory.py PIPELINE --data FOLDER [--docs 20000] [--characters 100000 1000000]
 
-1. A pipeline is loaded and saved again, in a process that has imported all that takes. "weights_mib" is the size of its
+1. A pipeline is loaded and saved again, in a process that has imported everything. "weights_mib" is the size of its
    files; the peaks are what was taken on the way, on top of what was taken before.
 2. The texts of SNIPS, repeated, go through `nlp.pipe` and all Docs are kept. What a process grows by in the
    meantime is set beside what a second one grows by, in which the same Docs come from the tokenizer and get the same
