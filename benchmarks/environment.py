@@ -77,7 +77,12 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().split("\n")
     except OSError:
         return platform.processor()
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    wanted = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags.split()]
-    return f"{', '.join(sorted(names))} ({', '.join(wanted)})"
+    fields: Dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    there = fields.get("flags", "").split()
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in there]
+    # One name stands for several generations of EPYC, which family and model tell apart
+    generation = [f"{name} {fields[name]}" for name in ("cpu family", "model") if name in fields]
+    return f"{fields.get('model name', platform.machine())} ({', '.join([*generation, *flags])})"
