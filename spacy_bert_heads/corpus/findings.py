@@ -37,7 +37,8 @@ KINDS: Dict[str, str] = {
     "numbered_labels": "labels that are numbers without a name, kept as they are; --labels gives names",
     "unquoted": "cells in quotes, the quotes removed as in CSV",
     "separator_in_label": "labels that contain a separator, taken as one label; --kind multi splits them",
-    "labels_split": "cells with several labels, split because each of them also occurs alone",
+    "labels_split": "cells with several labels, split because each of them also occurs elsewhere; --kind single takes "
+    "them as one",
     "numbered_cats": "category values that are whole numbers other than 0 and 1; right as scores for bert_regression. "
     "If they number classes, make each class a category",
     "no_label": "records without a label, left out",

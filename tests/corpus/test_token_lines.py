@@ -167,3 +167,12 @@ def test_labels_are_taken_apart_where_each_occurs_elsewhere(tmp_path: Path, mark
     annotations, findings = read(write(tmp_path / "b.csv", content))
     assert chosen(annotations[0]) == [f"arts{mark}crafts"] and findings.counts == {"separator_in_label": 1}
     assert sorted(chosen(read(tmp_path / "b.csv", label_separator=mark)[0][0])) == ["arts", "crafts"]
+
+
+@pytest.mark.parametrize("cells, is_split", [(["a,b", "b", "a"], True), (["a, b", "b, c", "a", "c"], False)])
+def test_commas_part_labels_where_each_occurs_alone(tmp_path: Path, cells, is_split: bool):
+    content = "text\tlabel\n" + "".join(f"x{n}\t{cell}\n" for n, cell in enumerate(cells))
+    annotations, findings = read(write(tmp_path / "a.tsv", content))
+    assert sorted(chosen(annotations[0])) == (["a", "b"] if is_split else [cells[0]])
+    n_joined = sum("," in cell for cell in cells)
+    assert findings.counts == {"labels_split" if is_split else "separator_in_label": n_joined}

@@ -18,9 +18,9 @@ from .options import AUTO, ReadOptions
 MAX_LABELS = 10_000
 # Different combinations of labels that are looked at to find the labels.
 MAX_CELLS = 100_000
-# What may stand between the labels of a text beside the comma, which is too often part of a label.
-SEPARATORS = "|;"
-DEFAULT_SEPARATOR = ","
+# What may stand between the labels of a text. The comma is often part of one.
+COMMA = DEFAULT_SEPARATOR = ","
+SEPARATORS = "|;" + COMMA
 NUMBER_LIST = re.compile(r"\d+(?:,\d+)*")
 BOOLEANS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
@@ -98,12 +98,12 @@ class LabelColumn:
                 distinct.add(cell)
                 if len(distinct) > MAX_CELLS:
                     break
-        self.is_found = self.kind == AUTO
+        self.is_found, self.is_split = self.kind == AUTO, False
         if self.is_found:
             self.kind = _find_kind(distinct)
             found = _find_separator(distinct, options.label_separator) if self.kind == "single" else None
             if found is not None and not any(found in name for name in self.names.names or known):
-                self.kind, self.separator = "multi", found
+                self.kind, self.separator, self.is_split = "multi", found, True
         labels: Set[str] = set()
         if self.kind != "score":
             labels.update(self.names.names or known)
@@ -126,9 +126,9 @@ class LabelColumn:
         if self.kind == "score":
             return {self.name: read_number(cell, self.name, where)}
         chosen = [self.names.get(value, where, findings) for value in self._split(cell)]
-        if self.is_found and self.kind == "single" and any(mark in cell for mark in (self.separator, *SEPARATORS)):
+        if self.is_found and self.kind == "single" and any(mark in cell for mark in self.separator + SEPARATORS):
             findings.note("separator_in_label", where, repr(cell))
-        if self.is_found and self.kind == "multi" and self.separator in SEPARATORS and self.separator in cell:
+        if self.is_split and self.separator in cell:
             findings.note("labels_split", where, repr(cell))
         return {**self.none_hold, **dict.fromkeys(chosen, 1.0)}
 
@@ -188,14 +188,21 @@ def _find_kind(cells: Set[str]) -> str:
 
 
 def _find_separator(cells: Set[str], given: str) -> Optional[str]:
-    """What stands between labels: what the user says, or what parts labels all of which occur elsewhere."""
+    """What stands between labels: what the user says, or what parts labels all of which occur elsewhere. Those that a
+    comma parts all occur alone.
+    """
     if given != DEFAULT_SEPARATOR:
         return given if any(given in cell for cell in cells) else None
+    alone = {cell.strip() for cell in cells}
     for separator in SEPARATORS:
         parts = [{part.strip() for part in cell.split(separator)} - {""} for cell in cells]
         counts = Counter(itertools.chain.from_iterable(parts))
         joined = [names for cell, names in zip(cells, parts) if separator in cell]
-        if joined and all(counts[name] > 1 for names in joined for name in names):
+        if separator == COMMA:
+            occur = all(names <= alone for names in joined)
+        else:
+            occur = all(counts[name] > 1 for names in joined for name in names)
+        if joined and occur:
             return separator
     return None
 
