@@ -201,6 +201,20 @@ def score_names(nlp: Language) -> List[str]:
     return [name for name, weight in nlp.config["training"]["score_weights"].items() if weight]
 
 
+def describe_zeros(scores: Dict[str, float], names: List[str]) -> Optional[str]:
+    """What a mean of several scores hides: a head that has learned nothing yet.
+
+    scores (Dict[str, float]): Of the dev split, from 0 to 1; those that it does not have are left out.
+    names (List[str]): Those that count.
+    RETURNS (Optional[str]): For people. None if no score is 0.
+    """
+    zeros = [name for name in names if scores.get(name) == 0]
+    if not zeros:
+        return None
+    shown = ", ".join(zeros)
+    return f"In the best checkpoint {shown} = 0 on the dev split. Train for more epochs, or annotate more texts."
+
+
 def to_row(info: Dict[str, Any], n_steps: int) -> Dict[str, Any]:
     """An evaluation in numbers that JSON can hold.
 

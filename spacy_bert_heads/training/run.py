@@ -21,7 +21,7 @@ from ..errors import BertHeadsError, NotResumableError
 from ..files import lock
 from ..pipeline_io import check_encoders
 from .checkpoint import PIPELINE, Checkpoint, clean_up, find_checkpoints, load_checkpoint
-from .console import describe_start, head_names, score_names
+from .console import describe_start, describe_zeros, head_names, score_names
 from .curve import draw_curve
 from .distributed import Ranks
 from .fit_config import check_language, check_overrides, set_encoder
@@ -136,6 +136,9 @@ def _run(
         draw_curve(rows, head_names(nlp), score_names(nlp), output / CURVE)
     except BertHeadsError as error:
         msg.info(f"The training is not plotted. {error}")
+    zeros = describe_zeros(_best_row(rows)["scores"], score_names(nlp))
+    if zeros is not None:
+        msg.warn(zeros)
     return f"{_best(rows)}; pipeline in {output / DIR_MODEL_BEST}"
 
 
@@ -167,8 +170,12 @@ def _check_corpora(config: Config) -> None:
             check_doc_bins(Path(corpus["path"]))
 
 
+def _best_row(rows: List[Dict[str, Any]]) -> Dict[str, Any]:
+    return max(rows, key=lambda row: (row["score"], -row["step"]))
+
+
 def _best(rows: List[Dict[str, Any]]) -> str:
-    best = max(rows, key=lambda row: (row["score"], -row["step"]))
+    best = _best_row(rows)
     return f"best score {100 * best['score']:.2f} at step {best['step']} of {rows[-1]['step']}"
 
 

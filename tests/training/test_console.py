@@ -15,6 +15,7 @@ from spacy_bert_heads.training.console import (
     describe_evaluation,
     describe_plan,
     describe_start,
+    describe_zeros,
     to_row,
 )
 from spacy_bert_heads.training.curve import draw_curve
@@ -144,6 +145,13 @@ def test_the_evaluations_to_come_are_those_of_spacys_loop(total: Optional[int], 
     else:
         assert said == "An evaluation takes about 2.0 s"
     assert f"every {every}" in describe_plan(training)
+
+
+def test_a_head_that_has_learned_nothing_is_named() -> None:
+    names = ["cats_score", "ents_f", "spans_sc_f"]
+    assert describe_zeros({"cats_score": 1.0, "ents_f": 0.02, "speed": 0.0}, names) is None
+    said = describe_zeros({"cats_score": 1.0, "ents_f": 0.0}, names)
+    assert said is not None and "ents_f = 0" in said and "cats" not in said and "spans" not in said
 
 
 def test_a_head_start_is_told_before_it_begins() -> None:
