@@ -115,8 +115,9 @@ class SequenceTagger(torch.nn.Module):
             return self.linear(X)
         with torch.autocast(X.device.type, dtype=lstm_type, enabled=lstm_type is not None):
             X = run_bilstm(self.lstm, X, lengths)
-        # Of a long text, a copy of all its states in float32 would be the most memory that is ever needed
-        parts = [self.linear(self.dropout(part.float())) for part in X.split(GROUP_SIZE)]
+        # Of a long text, a copy of all its states in float32 would be the most memory that a prediction ever needs
+        size = len(X) if torch.is_grad_enabled() else GROUP_SIZE
+        parts = [self.linear(self.dropout(part.float())) for part in X.split(size)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

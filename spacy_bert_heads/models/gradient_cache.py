@@ -55,7 +55,7 @@ def run_batch(
     steps = _to_device(rectangles, device)
     outputs: Dict[str, Any] = {}
     run = shim.runner(is_train)
-    with torch.set_grad_enabled(keep_graph), shim.casts_once() if keep_graph else nullcontext():
+    with torch.set_grad_enabled(keep_graph), shim.casts_once() if is_train else nullcontext():
         for step in steps:
             step.random_state = _random_state(device) if is_train and not keep_graph else []
             named = run(step.ids, step.mask, step.types)
