@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py PIPELINE --data FOLDER [--docs 20000] [--characters 100000 1000000]
 
-1. A pipeline is loaded and saved again, in a process that has imported everything. "weights_mib" is the size of its
+1. A pipeline is loaded and saved again, in a process that has imported everything. "files_mib" is the size of its
    files; the peaks are what was taken on the way, on top of what was taken before.
 2. The texts of SNIPS, repeated, go through `nlp.pipe` and all Docs are kept. What a process grows by in the
    meantime is set beside what a second one grows by, in which the same Docs come from the tokenizer and get the same
@@ -78,7 +78,7 @@ def loading(args: argparse.Namespace) -> Dict[str, Any]:
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         saving = peak() - after
     return {
-        "weights_mib": round(size / MIB, 1),
+        "files_mib": round(size / MIB, 1),
         "seconds": round(seconds, 2),
         "grown_mib": round(after - before, 1),
         "peak_mib": round(top - before, 1),

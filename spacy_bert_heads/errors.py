@@ -34,7 +34,7 @@ MESSAGES: Dict[str, str] = {
     "H110": "expected a span within the text of {length} characters, found {label!r} at {found}. Offsets count "
     "Unicode characters, not bytes or UTF-16 units.",
     "H111": "expected a span that starts and ends at token boundaries, found {label!r} at {found}; tokens nearby: "
-    "{nearby}. Move the span, add 'tokens' to the record, or pass --skip-bad to skip such records.",
+    "{nearby}. Move the span, add 'tokens' to the record, convert with --off-tokens drop, expand or split, or pass --skip-bad to skip such records.",
     "H112": "expected a label that is a non-empty string, found {found}. Give every span and every question a label.",
     "H113": "expected entities that do not overlap, found {found}. Keep one of them; or convert with --spans-key sc, which "
     "keeps both for bert_spans, or with --flatten, which chooses; or pass --skip-bad to skip such records.",
@@ -205,7 +205,8 @@ MESSAGES: Dict[str, str] = {
     "H287": "encoders of type '{found}' give no attention weights between all wordpieces of a window. Set attentions = false.",
     "H288": "an exported encoder gives no attention weights. Set attentions = false in the model of the encoder; export a copy of the pipeline and keep this one for looking at attention.",
     "H290": "'{found}' is no encoder until it is in a folder. Fetch it: python -m spacy bert-heads fetch-encoder {found} FOLDER; and pass --fetched FOLDER.",
-    "H291": "the file with the encoder's weights is not there. Copy the whole folder of the pipeline; or, if saving it was interrupted, save it again.",
+    "H291": "the encoder's weights are not there: they are in a file beside the component's 'model'. Copy the whole folder of the pipeline and load that; or, if saving it was interrupted, save it again.",
+    "H292": "the file with the encoder's weights is damaged, or of another encoder: {found}. Copy it again; where Git stores large files apart, run git lfs pull.",
     "H274": "'{component}' cannot be rehearsed. To keep what it knows, mix texts that it was trained on into the training corpus.",
     # H3xx labels and annotations
     "H301": "the data has labels that '{component}' was not given: {found}. Add them to its labels (spacy init labels) or remove them from the data.",

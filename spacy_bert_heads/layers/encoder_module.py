@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
 from transformers import logging as transformers_logging
 
@@ -20,17 +21,28 @@ from ..files import is_plain_name
 from .attention import attention_of_checkpoints
 from .wordpiece import bert_tokenizer
 
-try:
-    from transformers.modeling_utils import no_init_weights
-except ImportError:  # it is elsewhere in transformers 5
-    from transformers.initialization import no_init_weights  # type: ignore[no-redef]
-
 logger = logging.getLogger("spacy")
 
 PACKAGE_PREFIX = "package:"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+# What fills a tensor with random numbers
+DRAWS = {torch.Tensor.normal_, torch.Tensor.uniform_}
+DRAWS.update(getattr(torch.nn.init, name) for name in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"))
 # Settings by which transformers would import code from the hub
 NAMES_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+
+
+class NoDraws(TorchFunctionMode):
+    """Within it modules are made without random numbers in their weights, which takes most of the time and is in vain
+    where they are filled in anyway. Unlike transformers' `no_init_weights` it is for this thread alone.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Tuple[Any, ...] = (), kwargs: Optional[Dict[str, Any]] = None
+    ) -> Any:
+        if function in DRAWS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 @dataclass
@@ -213,7 +225,7 @@ def rebuild(config: Dict[str, Any], tokenizer_files: Dict[str, bytes]) -> Encode
     tokenizer_files (Dict[str, bytes]): Content of the files that `dump_tokenizer` gave.
     """
     hf_config = rebuild_config(config)
-    with no_init_weights():  # to draw them at random takes a quarter of the time of spacy.load
+    with NoDraws():
         module = EncoderModule(build_transformer(hf_config))
     return Encoder(rebuild_tokenizer(hf_config, tokenizer_files), module)
 

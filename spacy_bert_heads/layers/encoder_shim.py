@@ -11,6 +11,7 @@ from thinc.api import Optimizer, get_torch_default_device
 from torch import Tensor
 
 from ..errors import BertHeadsError
+from ..files import create, temporary_name
 from .attention import TrainingAttention
 from .encoder_module import (
     Encoder,
@@ -134,6 +135,7 @@ class EncoderShim(TorchShim):
             a model that gives no attentions.
         """
         self.step_pending()
+        self.check_weights()
         if self.runtime is not None:
             if is_train:
                 raise BertHeadsError("H235", found=self.runtime.backend)
@@ -172,8 +174,8 @@ class EncoderShim(TorchShim):
 
     @contextmanager
     def casts_once(self) -> Iterator[None]:
-        """Around the training passes whose graphs go through `backward` together. Within it the weights are cast to
-        what training computes in for the first of them alone; elsewhere, for each."""
+        """Around the passes of a training batch, but not those that `backward` runs again, one by one. Weights that
+        learn are cast to what training computes in for the first pass alone; elsewhere, for each."""
         dtype = AUTOCAST_TYPES.get(resolve_precision(self.train_precision, self.device))
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             yield
@@ -258,29 +260,47 @@ class EncoderShim(TorchShim):
         return srsly.msgpack_dumps(msg)
 
     @contextmanager
-    def weights_apart(self) -> Iterator[None]:
-        """Within it `to_bytes` leaves the weights to `write_weights`, which needs no memory for copies of them."""
-        self._weights_apart = True
+    def weights_apart(self, path: Path) -> Iterator[None]:
+        """Within it `to_bytes` leaves the weights out: they are written to a file, which takes less memory.
+
+        Killed at any time, this leaves the old weights, none, or the new ones, and never those of another model.
+
+        path (Path): Of the file, a sibling of the one that the bytes go to. An encoder that has none, being exported
+            or not initialised, leaves none there.
+        """
+        self.step_pending()
+        temporary = temporary_name(path, "tmp")
         try:
+            if self.runtime is None and self._model is not None:
+                create(temporary, path).close()
+                mode = temporary.stat().st_mode
+                write_weights(self._model, temporary)
+                temporary.chmod(mode)  # safetensors' own is for the owner alone
+            path.unlink(missing_ok=True)
+            self._weights_apart = True
             yield
+            if temporary.is_file():
+                temporary.replace(path)
         finally:
             self._weights_apart = False
-
-    def write_weights(self, path: Path) -> None:
-        """Write the weights to a safetensors file; nothing if there are none, as where the encoder is exported."""
-        self.step_pending()
-        if self._model is not None:
-            write_weights(self._model, path)
+            temporary.unlink(missing_ok=True)
 
     def read_weights(self, path: Path) -> None:
-        """Take from a file what the bytes that were loaded last have left out. If they were complete, do nothing.
+        """Take from a file what the bytes that were loaded last have left out, and let both take effect. If the bytes
+        were complete, do nothing.
 
-        RAISES (BertHeadsError): H291 if there is no such file.
+        RAISES (BertHeadsError): H291 if there is no such file, H292 if it is not one of this encoder.
         """
         encoder, self._without_weights = self._without_weights, None
         if encoder is not None:
             read_weights(encoder.module, path)
+            self.runtime = None
             self.set_encoder(encoder)
+
+    def check_weights(self) -> None:
+        """RAISES (BertHeadsError): H291 if bytes were loaded that have left the weights out, and nothing else."""
+        if self._without_weights is not None:
+            raise BertHeadsError("H291")
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
         self.step_pending()
@@ -293,12 +313,12 @@ class EncoderShim(TorchShim):
             self._describe(config, rebuild_tokenizer(config, msg["tokenizer"]), msg["max_positions"])
             self.runtime = load_runtime(**msg["runtime"])
         elif msg["config"] is not None:
-            self.runtime = None
             encoder = rebuild(msg["config"], msg["tokenizer"])
             if msg["state"] is None:
-                self._model, self._without_weights = None, encoder
+                self._without_weights = encoder
             else:
                 load_weights(encoder.module, msg["state"])
+                self.runtime = None
                 self.set_encoder(encoder)
         return self
 

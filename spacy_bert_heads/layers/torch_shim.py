@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Set, cast
 
 import srsly
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import load_file as load_safetensors_file
 from safetensors.torch import save as save_safetensors
@@ -239,26 +240,21 @@ def load_weights(module: torch.nn.Module, state: bytes) -> None:
 
 
 def write_weights(module: torch.nn.Module, path: Path) -> None:
-    """The same in a file, which has all of them or is not there."""
-    temporary = path.with_name(f".{path.name}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_safetensors_file(_contiguous(module), temporary)
-        temporary.chmod(mode)  # safetensors' own is for the owner alone
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a module's weights to a safetensors file. What is there is overwritten."""
+    save_safetensors_file(_contiguous(module), path)
 
 
 def read_weights(module: torch.nn.Module, path: Path) -> None:
-    """Fill a module from a file, as load_weights does. The file is mapped, not read into memory beforehand.
+    """Fill a module from a safetensors file, which is mapped and not read into memory beforehand.
 
-    RAISES (BertHeadsError): H291 if there is none.
+    RAISES (BertHeadsError): H291 if there is none; H292 if it cannot be read, or has other weights than the module.
     """
     if not path.is_file():
         raise BertHeadsError("H291", path=path)
-    module.load_state_dict(load_safetensors_file(path))
+    try:
+        module.load_state_dict(load_safetensors_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise BertHeadsError("H292", path=path, found=" ".join(str(error).split())[:200]) from error
 
 
 def _contiguous(module: torch.nn.Module) -> Dict[str, torch.Tensor]:

@@ -241,6 +241,7 @@ def init(model: Model, X: Optional[Iterable[Doc]] = None, Y: Any = None) -> None
 
 def _initialize(model: Model, docs: Iterable[Doc], vocab: Optional[Path]) -> None:
     shim = cast(EncoderShim, model.shims[0])
+    shim.check_weights()
     if not shim.is_ready:
         shim.set_encoder(model.attrs["load"]((doc.text for doc in docs), vocab=vocab))
         model.set_dim("nO", shim.module.transformer.config.hidden_size)
@@ -260,6 +261,7 @@ def forward(
     """
     docs = list(docs)
     shim = cast(EncoderShim, model.shims[0])
+    shim.check_weights()
     if not shim.is_ready:
         raise BertHeadsError("H210")
     special, longest = shim.special, shim.max_positions

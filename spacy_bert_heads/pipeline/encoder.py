@@ -1,7 +1,8 @@
 """`bert_encoder`: one forward pass shared by every head, gradients collected by name, one backward pass."""
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Union, cast
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Set, Union, cast
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -263,21 +264,21 @@ class BertEncoder(NotRehearsed, Transformer):
         The weights are in a file of their own, WEIGHTS_FILE, which takes a fraction of the memory to write and load.
         """
         self._finish_pending()
-        if "model" in exclude:
+        exclude = list(exclude)
+        apart: ContextManager[None] = nullcontext()
+        if "model" not in exclude:
+            Path(path).mkdir(exist_ok=True)
+            apart = self._shim.weights_apart(Path(path) / WEIGHTS_FILE)
+        with apart:
             super().to_disk(path, exclude=exclude)
-            return
-        weights = Path(path) / WEIGHTS_FILE
-        # If this run is killed there are no weights, rather than those of another model
-        weights.unlink(missing_ok=True)
-        with self._shim.weights_apart():
-            super().to_disk(path, exclude=exclude)
-        self._shim.write_weights(weights)
 
     def from_disk(self, path: Union[str, Path], *, exclude: Iterable[str] = SimpleFrozenList()) -> "BertEncoder":
         """See spaCy's `TrainablePipe.from_disk`.
 
-        RAISES (BertHeadsError): H291 if the file with the weights is gone.
+        RAISES (BertHeadsError): H291 if the file with the weights is gone, H292 if it is damaged. The encoder is then
+            what it was before.
         """
+        exclude = list(exclude)
         super().from_disk(path, exclude=exclude)
         if "model" not in exclude:
             self._shim.read_weights(Path(path) / WEIGHTS_FILE)

@@ -65,6 +65,8 @@ def test_an_exported_pipeline_loads_like_any_other_and_answers_as_the_original(
     assert done.encoders == ["transformer"]
     assert done.difference < 1e-4
     nlp = spacy.load(tmp_path / "exported")
+    files = {path.name for path in (tmp_path / "exported" / "transformer").iterdir() if path.is_file()}
+    assert files == {"cfg", "model"}
     assert_same_predictions(annotate(nlp), annotate(spacy.load(original)), 1e-5)
     names = [requirement.split(">=")[0] for requirement in nlp.meta.get("requirements", [])]
     assert names == list(BACKENDS[backend].requirements)

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -11,14 +12,17 @@ import torch
 from transformers import AutoConfig, AutoModel, BertForMaskedLM, RobertaModel
 
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.layers import encoder_module
 from spacy_bert_heads.layers.encoder_module import (
     EncoderModule,
     dump_tokenizer,
     load_pretrained,
     max_positions,
     rebuild,
+    rebuild_config,
     resolve_source,
 )
+from spacy_bert_heads.layers.head_modules import linear
 from spacy_bert_heads.layers.torch_shim import dump_weights, load_weights
 
 from ..making import assert_close, make_bert_folder, make_config, make_example, make_nlp, make_texts
@@ -251,6 +255,33 @@ def test_an_encoder_is_rebuilt_from_its_saved_parts(tmp_path: Path, model_type: 
     for text in ["Where is my order?", "", "我的订单"]:
         assert encoder.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert encoder.tokenizer.model_max_length == tokenizer.model_max_length
+
+
+def test_what_is_rebuilt_draws_no_weights_and_other_threads_go_on_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, tokenizer = load(make_bert_folder(tmp_path))
+    parts = module.transformer.config.to_dict(), dump_tokenizer(tokenizer)
+    elsewhere: List[torch.nn.Linear] = []
+    build = encoder_module.build_transformer
+
+    def build_beside_another_thread(config: Any) -> Any:
+        thread = threading.Thread(target=lambda: elsewhere.append(linear(384, 7)))
+        thread.start()
+        thread.join()
+        return build(config)
+
+    monkeypatch.setattr(encoder_module, "build_transformer", build_beside_another_thread)
+    before = torch.get_rng_state()
+    other = linear(384, 7)
+    drawn_by_other = torch.get_rng_state()
+    torch.set_rng_state(before)
+    rebuild(*parts)
+    # The other thread has drawn its layer from the same random numbers, and nobody has drawn more
+    assert torch.equal(torch.get_rng_state(), drawn_by_other)
+    assert torch.equal(elsewhere[0].weight, other.weight)
+    weight = build(rebuild_config(parts[0])).embeddings.word_embeddings.weight
+    assert float(weight.std()) == pytest.approx(0.02, rel=0.2)
 
 
 def test_weights_of_half_precision_are_computed_with_in_single(tmp_path: Path) -> None:

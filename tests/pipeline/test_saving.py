@@ -7,16 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Union, cast
 
 import pytest
 import spacy
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
 from spacy_bert_heads.errors import BertHeadsError
+from spacy_bert_heads.layers import encoder_shim
 
 from ..making import (
     HEADS,
@@ -153,21 +154,54 @@ def test_the_encoders_weights_are_in_a_file_of_their_own(bert_folder: str, tmp_p
 def test_saving_that_is_killed_mixes_no_weights_of_two_models(
     bert_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_nlp(bert_folder).to_disk(tmp_path)
+    nlp = make_nlp(bert_folder)
+    nlp.to_disk(tmp_path)
     other = train(make_nlp(bert_folder), 2)
+    folder = tmp_path / "transformer"
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            other.to_disk(tmp_path)
-    assert sorted(path.name for path in (tmp_path / "transformer").iterdir()) == ["cfg", "model"]
+    # Before anything is replaced: the old ones are there; between the two files: none are
+    for place, name, left in ((encoder_shim, "write_weights", 3), (Path, "replace", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                other.get_pipe("transformer").to_disk(folder, exclude=["vocab"])  # type: ignore[attr-defined]
+        assert sorted(path.name for path in folder.iterdir()) == ["cfg", "model", "weights.safetensors"][:left]
+        if left == 3:
+            assert_same_predictions(predictions(spacy.load(tmp_path).pipe(TEXTS)), predictions(nlp.pipe(TEXTS)))
     with pytest.raises(BertHeadsError, match="H291"):
         spacy.load(tmp_path)
     other.to_disk(tmp_path)
     assert_same_predictions(predictions(spacy.load(tmp_path).pipe(TEXTS)), predictions(other.pipe(TEXTS)))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs.github.com/spec/v1", "short", "of another"])
+def test_weights_that_cannot_be_read_leave_the_encoder_as_it_was(
+    bert_folder: str, tmp_path: Path, content: Union[None, bytes, str]
+) -> None:
+    nlp = make_nlp(bert_folder)
+    make_nlp(bert_folder).to_disk(tmp_path)
+    file = tmp_path / "transformer" / "weights.safetensors"
+    if content is None:
+        file.unlink()
+    elif content == "short":
+        file.write_bytes(file.read_bytes()[:-1000])
+    elif content == "of another":
+        save_file({"weight": torch.zeros(2)}, file)
+    else:
+        file.write_bytes(cast(bytes, content))
+    encoder: Any = nlp.get_pipe("transformer")
+    before = predictions(nlp.pipe(TEXTS))
+    with pytest.raises(BertHeadsError, match=f"{file}.*{'H291' if content is None else 'H292'}"):
+        encoder.from_disk(tmp_path / "transformer", exclude=["vocab"])
+    assert_same_predictions(predictions(nlp.pipe(TEXTS)), before)
+    # thinc alone knows of no second file
+    encoder.model.from_disk(tmp_path / "transformer" / "model")
+    for use in (lambda: nlp("where is London"), lambda: encoder.model.initialize()):
+        with pytest.raises(BertHeadsError, match="H291"):
+            use()
 
 
 def test_bytes_bring_the_same_predictions_into_an_uninitialised_pipeline(bert_folder: str) -> None:
