@@ -33,15 +33,18 @@ NAMES_CODE = ("auto_map", "attn_implementation", "_attn_implementation", "_attn_
 
 
 class NoDraws(TorchFunctionMode):
-    """Within it modules are made without random numbers in their weights, which takes most of the time and is in vain
-    where they are filled in anyway. Unlike transformers' `no_init_weights` it is for this thread alone.
+    """Within it modules are made with zeros in the place of random numbers, which take most of the time and are in
+    vain where weights are filled in anyway. Unlike transformers' `no_init_weights` it is for this thread alone.
     """
 
     def __torch_function__(
         self, function: Any, types: Any, args: Tuple[Any, ...] = (), kwargs: Optional[Dict[str, Any]] = None
     ) -> Any:
         if function in DRAWS:
-            return args[0] if args else (kwargs or {})["tensor"]
+            # Not left as it is: torch draws truncated distributions again until all numbers are within the bounds
+            tensor: Tensor = args[0] if args else (kwargs or {})["tensor"]
+            with torch.no_grad():
+                return tensor.zero_()
         return function(*args, **(kwargs or {}))
 
 
@@ -218,8 +221,8 @@ def build_from_scratch(
 
 
 def rebuild(config: Dict[str, Any], tokenizer_files: Dict[str, bytes]) -> Encoder:
-    """The encoder as it was saved, except for its weights, which are whatever was in memory: they are to be filled in.
-    Needs neither the hub nor the original folder.
+    """The encoder as it was saved, except for its weights, which are to be filled in. Needs neither the hub nor the
+    original folder.
 
     config (Dict[str, Any]): The Hugging Face config.
     tokenizer_files (Dict[str, bytes]): Content of the files that `dump_tokenizer` gave.
@@ -296,7 +299,7 @@ def use_eager(module: EncoderModule) -> None:
     """Compute attention as it is written in formulas. Fused kernels never have the weights that one may ask for."""
     config = copy.deepcopy(module.transformer.config)
     config._attn_implementation = "eager"
-    with torch.random.fork_rng([]):  # heads start from the same weights with it as without
+    with NoDraws():  # so heads start from the same weights with it as without
         transformer = build_transformer(config)
     transformer.load_state_dict(module.transformer.state_dict())
     module.transformer = transformer
