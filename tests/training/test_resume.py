@@ -351,7 +351,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(os, "fsync", fail)
 
 
-@pytest.mark.parametrize("after", [0, 50])
+@pytest.mark.parametrize("after", [0, 57])
 def test_a_full_disk_is_named_and_with_more_space_the_training_goes_on(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
