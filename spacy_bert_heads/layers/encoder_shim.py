@@ -243,6 +243,7 @@ class EncoderShim(TorchShim):
 
     def to_bytes(self) -> bytes:
         self.step_pending()
+        self.check_weights()
         msg: Dict[str, Any] = {"config": None, "tokenizer": None, "state": None}
         if self.is_ready:
             msg["config"] = self.config.to_dict()

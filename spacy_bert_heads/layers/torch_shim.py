@@ -240,8 +240,14 @@ def load_weights(module: torch.nn.Module, state: bytes) -> None:
 
 
 def write_weights(module: torch.nn.Module, path: Path) -> None:
-    """Write a module's weights to a safetensors file. What is there is overwritten."""
-    save_safetensors_file(_contiguous(module), path)
+    """Write a module's weights to a safetensors file. What is there is overwritten.
+
+    RAISES (OSError): If they cannot be written. safetensors has an error of its own for a full disk.
+    """
+    try:
+        save_safetensors_file(_contiguous(module), path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def read_weights(module: torch.nn.Module, path: Path) -> None:

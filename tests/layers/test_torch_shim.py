@@ -1,6 +1,7 @@
 """Torch modules inside thinc: stepped in place, under ids of their own."""
 
 import os
+from pathlib import Path
 from typing import Optional
 
 import numpy
@@ -8,7 +9,7 @@ import pytest
 import torch
 from thinc.api import Adam
 
-from spacy_bert_heads.layers.torch_shim import KEPT_KERNELS, TorchShim, prepare_process
+from spacy_bert_heads.layers.torch_shim import KEPT_KERNELS, TorchShim, prepare_process, write_weights
 
 
 def make_shim(lr_scale: float = 1.0) -> TorchShim:
@@ -60,6 +61,12 @@ def test_a_copy_has_an_id_and_weights_of_its_own() -> None:
     assert copied.id != shim.id
     copied.module.bias.data += 1
     assert not torch.equal(copied.module.bias, shim.module.bias)
+
+
+@pytest.mark.parametrize("name", ["nowhere/weights", "."])
+def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError):
+        write_weights(torch.nn.Linear(3, 2), tmp_path / name)
 
 
 @pytest.mark.parametrize("given, kept", [(None, KEPT_KERNELS), ("7", "7")])

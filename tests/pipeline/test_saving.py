@@ -199,7 +199,7 @@ def test_weights_that_cannot_be_read_leave_the_encoder_as_it_was(
     assert_same_predictions(predictions(nlp.pipe(TEXTS)), before)
     # thinc alone knows of no second file
     encoder.model.from_disk(tmp_path / "transformer" / "model")
-    for use in (lambda: nlp("where is London"), lambda: encoder.model.initialize()):
+    for use in (lambda: nlp("where is London"), lambda: encoder.model.initialize(), nlp.to_bytes):
         with pytest.raises(BertHeadsError, match="H291"):
             use()
 
