@@ -11,7 +11,7 @@ from thinc.api import Optimizer, get_torch_default_device
 from torch import Tensor
 
 from ..errors import BertHeadsError
-from ..files import create, temporary_name
+from ..files import Staging, create
 from .attention import TrainingAttention
 from .encoder_module import (
     Encoder,
@@ -135,7 +135,6 @@ class EncoderShim(TorchShim):
             a model that gives no attentions.
         """
         self.step_pending()
-        self.check_weights()
         if self.runtime is not None:
             if is_train:
                 raise BertHeadsError("H235", found=self.runtime.backend)
@@ -268,23 +267,24 @@ class EncoderShim(TorchShim):
 
         path (Path): Of the file, a sibling of the one that the bytes go to. An encoder that has none, being exported
             or not initialised, leaves none there.
+        RAISES (OSError): If it cannot be written, as for the files of spaCy beside it.
+        RAISES (BertHeadsError): H123 if something else has its name.
         """
         self.step_pending()
-        temporary = temporary_name(path, "tmp")
-        try:
+        with Staging() as staging:
             if self.runtime is None and self._model is not None:
+                temporary = staging.reserve(path)
                 create(temporary, path).close()
                 mode = temporary.stat().st_mode
                 write_weights(self._model, temporary)
                 temporary.chmod(mode)  # safetensors' own is for the owner alone
-            path.unlink(missing_ok=True)
+            path.resolve().unlink(missing_ok=True)
             self._weights_apart = True
-            yield
-            if temporary.is_file():
-                temporary.replace(path)
-        finally:
-            self._weights_apart = False
-            temporary.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                self._weights_apart = False
+            staging.commit()
 
     def read_weights(self, path: Path) -> None:
         """Take from a file what the bytes that were loaded last have left out, and let both take effect. If the bytes

@@ -267,7 +267,6 @@ class BertEncoder(NotRehearsed, Transformer):
         exclude = list(exclude)
         apart: ContextManager[None] = nullcontext()
         if "model" not in exclude:
-            Path(path).mkdir(exist_ok=True)
             apart = self._shim.weights_apart(Path(path) / WEIGHTS_FILE)
         with apart:
             super().to_disk(path, exclude=exclude)

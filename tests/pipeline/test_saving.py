@@ -163,7 +163,7 @@ def test_saving_that_is_killed_mixes_no_weights_of_two_models(
         raise KeyboardInterrupt
 
     # Before anything is replaced: the old ones are there; between the two files: none are
-    for place, name, left in ((encoder_shim, "write_weights", 3), (Path, "replace", 2)):
+    for place, name, left in ((encoder_shim, "write_weights", 3), (os, "replace", 2)):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, killed)
             with pytest.raises(KeyboardInterrupt):
