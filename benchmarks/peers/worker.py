@@ -182,6 +182,7 @@ def describe() -> Dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    versions["torch"] = torch.__version__  # which names the build
     return {"python": platform.python_version(), "torch_threads": torch.get_num_threads(), "versions": versions}
 
 

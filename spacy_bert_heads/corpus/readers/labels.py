@@ -198,11 +198,8 @@ def _find_separator(cells: Set[str], given: str) -> Optional[str]:
         parts = [{part.strip() for part in cell.split(separator)} - {""} for cell in cells]
         counts = Counter(itertools.chain.from_iterable(parts))
         joined = [names for cell, names in zip(cells, parts) if separator in cell]
-        if separator == COMMA:
-            occur = all(names <= alone for names in joined)
-        else:
-            occur = all(counts[name] > 1 for names in joined for name in names)
-        if joined and occur:
+        enough = alone if separator == COMMA else {name for name, count in counts.items() if count > 1}
+        if joined and all(names <= enough for names in joined):
             return separator
     return None
 
